@@ -1,0 +1,172 @@
+"""The provider port, and the ports to the outside that adapters use.
+
+An adapter turns a `Message` into one provider's protocol and the answer into a `SendResult` for each recipient. It knows
+no database, no workflow and no library of the transport: those stand behind `HttpPort`, `SmtpPort` and `InboxPort`,
+which `infra` implements and the workers wire.
+
+How an adapter tells what happened:
+
+- it returns one `SendResult` for each message, in the same order;
+- a port that raises `NotSent` means: no byte of the message left, so RETRY is safe;
+- a port that raises `AnswerLost` means: the message may have been taken, so the result is UNKNOWN;
+- anything else that an adapter raises is a defect and is recorded as UNKNOWN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from domain.channels import Channel
+from domain.results import SendResult
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is shown to one person on one channel, rendered: plain text in, no template syntax left."""
+
+    title: str = ""
+    text: str = ""
+    html: str | None = None
+    url: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the template's channel block holds (a vendor's template id, an icon)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One step of one notification, ready to be handed over."""
+
+    notification_id: UUID
+    n: int
+    """The step's number within its notification; (notification_id, n) names the delivery."""
+    attempt: int
+    """1 for the first hand-over."""
+    tenant: str
+    channel: Channel
+    address: str
+    """The channel's own address: an e-mail address, a URL, a user id for in-app."""
+    content: Content
+    accepted_at: datetime
+    expires_at: datetime
+    """After this it must not be shown; an adapter passes the remaining time on where the provider takes one."""
+    high: bool = False
+    """High lane: the provider's own high priority, where it has one."""
+    category: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def delivery_id(self) -> str:
+        """Stable over attempts: the idempotency key and reference towards the provider."""
+        return f"{self.notification_id}-{self.n}"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the engine has to know of a provider to drive it."""
+
+    provider: str
+    """The adapter's name, as in the registry and in a delivery's `provider`."""
+    channel: Channel
+    max_batch: int = 1
+    """Messages that one call can carry."""
+    idempotent: bool = False
+    """The provider recognises `delivery_id`: after an unknown outcome sending again cannot show twice."""
+    receipts: bool = False
+    """The provider reports delivery later."""
+    call_timeout_s: float = 10.0
+    """The longest that one `send` takes; the port's time-outs add up to less."""
+
+
+class Provider(Protocol):
+    """One provider account, ready to send. Instances are shared by concurrent calls."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        """Hand over at most `max_batch` messages; one result for each, in order."""
+        ...
+
+    async def close(self) -> None:
+        """Give connections back; nothing is in flight any more."""
+        ...
+
+
+class TransportError(Exception):
+    """A port could not get an answer. `code` is short, stable and holds no address ("connect_refused", "tls_failed")."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class NotSent(TransportError):
+    """Nothing of the message left this machine: safe to send again."""
+
+
+class AnswerLost(TransportError):
+    """The message, or its decisive last part, was written and no answer came: it may have been taken."""
+
+
+class TargetRefused(TransportError):
+    """The target is not allowed (private address, bad scheme): never sent, and never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+    """At most the first 64 KiB."""
+
+
+class HttpPort(Protocol):
+    async def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float
+    ) -> HttpReply:
+        """One request, redirects not followed. Raises NotSent, AnswerLost or TargetRefused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpReply:
+    """The server's last word on one recipient (RFC 5321 code; RFC 3463 enhanced code where given)."""
+
+    code: int
+    enhanced: str = ""
+    stage: str = "data"
+    """Where it was said: connect, auth, mail, rcpt, data."""
+
+
+class SmtpPort(Protocol):
+    async def submit(self, *, sender: str, recipient: str, message: bytes, timeout_s: float) -> SmtpReply:
+        """One message to one recipient over a pooled connection. Raises NotSent or AnswerLost."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    notification_id: UUID
+    n: int
+    tenant: str
+    user_id: str
+    title: str
+    text: str
+    url: str | None
+    category: str
+    data: Mapping[str, Any]
+    expires_at: datetime
+
+
+class InboxPort(Protocol):
+    async def store(self, items: Sequence[InboxItem]) -> None:
+        """Store all, each once: the same (notification, n) again changes nothing. Raises NotSent if none was stored."""
+        ...

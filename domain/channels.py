@@ -1,0 +1,13 @@
+"""The channels, and what an address looks like on each."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Channel(StrEnum):
+    """A way to a person. Values are the names in the API."""
+
+    EMAIL = "email"
+    INAPP = "inapp"
+    WEBHOOK = "webhook"
