@@ -1,0 +1,96 @@
+"""What follows from one attempt: the decision after a provider's answer, without any I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from domain.lanes import POLICIES, Lane
+from domain.results import ResultClass, SendResult
+from domain.states import Reason, Status
+
+JITTER = 0.2
+"""Waits are spread by this share to both sides, so that what failed together does not come back together."""
+CONFIG_WAIT = timedelta(seconds=60)
+"""An account that an operator has to mend is asked again this often; it costs an attempt."""
+MOST_RATE_WAIT = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the decision needs to know of the step that was tried."""
+
+    lane: Lane
+    failures: int
+    """Counted failures so far (RATE counts none)."""
+    expires_at: datetime
+    resend_unknown: bool
+    """`on_unknown`: send again (True) or hold (False)."""
+    idempotent: bool
+    """The provider recognises a repeated delivery id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of a step after an attempt."""
+
+    status: Status
+    reason: Reason | None = None
+    due_at: datetime | None = None
+    """When the next attempt is due; None ends the step."""
+    failures: int = 0
+    falls_back: bool = False
+    """The next place of a fallback chain is opened."""
+    suppresses: bool = False
+    """The address goes on the suppression list."""
+
+
+def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+    """The decision after `result`. `spread` is a uniform random number in [0, 1): the jitter, given so that tests decide it."""
+    match result.result:
+        case ResultClass.OK:
+            return Decision(Status.DELIVERED if result.delivered else Status.SENT, failures=step.failures)
+        case ResultClass.RECIPIENT:
+            return _failed(step, Reason.RECIPIENT_REFUSED, suppresses=True)
+        case ResultClass.PERMANENT:
+            return _failed(step, Reason.CONTENT_REFUSED)
+        case ResultClass.UNKNOWN:
+            return _unknown(step, now=now)
+        case ResultClass.RATE:
+            wait = min(result.retry_after or POLICIES[step.lane].retries[0], MOST_RATE_WAIT)
+            return _again(step, now + _jittered(wait, spread, only_later=True), failures=step.failures)
+        case _:
+            return _retry(step, result, now=now, spread=spread)
+
+
+def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+    retries = POLICIES[step.lane].retries
+    config = result.result is ResultClass.CONFIG
+    if step.failures >= len(retries):
+        return _failed(step, Reason.ACCOUNT_MISCONFIGURED if config else Reason.RETRIES_EXHAUSTED)
+    wait = max(retries[step.failures], result.retry_after or timedelta(0), CONFIG_WAIT if config else timedelta(0))
+    return _again(step, now + _jittered(wait, spread), failures=step.failures + 1)
+
+
+def _again(step: Step, due_at: datetime, *, failures: int) -> Decision:
+    if due_at >= step.expires_at:
+        return Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_RETRY, failures=failures, falls_back=True)
+    return Decision(Status.RETRYING, due_at=due_at, failures=failures)
+
+
+def _unknown(step: Step, *, now: datetime) -> Decision:
+    """Send again where that cannot show twice or is asked for; otherwise stop here and say so, the chain included."""
+    if (step.idempotent or step.resend_unknown) and step.failures < len(POLICIES[step.lane].retries):
+        if now < step.expires_at:
+            return Decision(Status.RETRYING, due_at=now, failures=step.failures + 1)
+    return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
+
+
+def _failed(step: Step, reason: Reason, *, suppresses: bool = False) -> Decision:
+    return Decision(Status.FAILED, reason, failures=step.failures + 1, falls_back=True, suppresses=suppresses)
+
+
+def _jittered(wait: timedelta, spread: float, *, only_later: bool = False) -> timedelta:
+    """A wait that a provider stated is never cut short."""
+    low = 1.0 if only_later else 1.0 - JITTER
+    return wait * (low + (1.0 + JITTER - low) * spread)

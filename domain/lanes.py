@@ -1,0 +1,97 @@
+"""Lanes: the three ways through the service, and every number that differs between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+
+
+class Lane(IntEnum):
+    """Order is urgency. A lane's name in lower case is the API's `priority` and the name of its task queue."""
+
+    HIGH = 0
+    """OTP, security, alerts."""
+    MEDIUM = 1
+    """Transactional messages."""
+    LOW = 2
+    """Bulk and marketing."""
+
+    @property
+    def label(self) -> str:
+        return self.name.lower()
+
+    @classmethod
+    def of(cls, label: str) -> Lane:
+        return cls[label.upper()]
+
+
+@dataclass(frozen=True, slots=True)
+class LanePolicy:
+    """How notifications of a lane are grouped, held and given up."""
+
+    expires_in: timedelta
+    """Life of a notification that names none itself."""
+    cohort_size: int
+    """The most notifications that one workflow drives."""
+    cohorts_open: int
+    """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
+    hold_horizon: timedelta
+    """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
+    mixes_tenants: bool
+    """A cohort takes tenants in turn; otherwise each cohort has one tenant."""
+    in_worker: bool
+    """Hand-over runs as a local activity: no trip through Temporal's queue, for one message in a hurry."""
+    resend_unknown: bool
+    """What `on_unknown` means where the notification does not say."""
+    retries: tuple[timedelta, ...]
+    """Waits after the first, second, ... counted failure; when they are used up, the step has failed."""
+
+
+def _seconds(*values: float) -> tuple[timedelta, ...]:
+    return tuple(timedelta(seconds=v) for v in values)
+
+
+POLICIES: dict[Lane, LanePolicy] = {
+    Lane.HIGH: LanePolicy(
+        expires_in=timedelta(minutes=5),
+        cohort_size=200,
+        cohorts_open=32,
+        hold_horizon=timedelta(minutes=5),
+        mixes_tenants=True,
+        in_worker=True,
+        resend_unknown=True,
+        retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
+    ),
+    Lane.MEDIUM: LanePolicy(
+        expires_in=timedelta(hours=24),
+        cohort_size=500,
+        cohorts_open=8,
+        hold_horizon=timedelta(minutes=1),
+        mixes_tenants=False,
+        in_worker=False,
+        resend_unknown=False,
+        retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
+    ),
+    Lane.LOW: LanePolicy(
+        expires_in=timedelta(hours=72),
+        cohort_size=500,
+        cohorts_open=4,
+        hold_horizon=timedelta(minutes=1),
+        mixes_tenants=False,
+        in_worker=False,
+        resend_unknown=False,
+        retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
+    ),
+}
+
+CLAIM_WINDOW = timedelta(seconds=5)
+"""From claim to first byte: what has not started by then goes back unsent (`start_by`)."""
+FLUSH_MARGIN = timedelta(seconds=10)
+"""Added to the time-out of a call before its outcome counts as unknown (`unknown_at`)."""
+LEASE = timedelta(seconds=60)
+"""How long a cohort may go without a sign of life before the sweep asks Temporal about it."""
+DRIVE_WINDOW = timedelta(seconds=10)
+"""No new claim after this long in one activity: it finishes what is in flight and returns."""
+MOST_INTERNAL_FAILURES = 3
+"""A row that fails inside this service this often is quarantined."""

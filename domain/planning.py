@@ -1,0 +1,104 @@
+"""The plan: from what was asked and who the recipient is to the steps that will be tried, each drop with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from domain.channels import Channel
+from domain.states import Reason, Status, Strategy
+
+DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.INAPP, Channel.EMAIL)
+"""Where neither the notification nor its category names channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user as the plan sees them."""
+
+    user_id: str
+    active: bool
+    locale: str
+    addresses: Mapping[Channel, str]
+    """The address to use on each channel (primary first). In-app needs none: it is the user's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, as far as the plan needs it."""
+
+    channels: Sequence[Channel]
+    strategy: Strategy
+    expires_at: datetime
+    user_id: str | None = None
+    direct: tuple[Channel, str] | None = None
+    """(channel, address) where no user is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    n: int
+    channel: Channel
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """A channel that was asked for and is not tried."""
+
+    n: int
+    channel: Channel
+    status: Status
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    open: tuple[PlannedStep, ...]
+    """Steps to try now."""
+    chain: tuple[PlannedStep, ...] = ()
+    """Steps that follow, one after another, when the open one fails (strategies fallback and preferred)."""
+    drops: tuple[Drop, ...] = ()
+    locale: str = ""
+
+
+def plan(request: Request, *, person: Person | None, now: datetime, served: frozenset[Channel]) -> Plan:
+    """The steps of one notification. `served` are the channels that have a provider account."""
+    channels = _channels(request)
+    if request.expires_at <= now:
+        return _dropped(channels, Status.EXPIRED, Reason.EXPIRED_BEFORE_PLAN)
+    if request.user_id is not None and (person is None or not person.active):
+        return _dropped(channels, Status.SUPPRESSED, Reason.RECIPIENT_GONE)
+    steps: list[PlannedStep] = []
+    drops: list[Drop] = []
+    for n, channel in enumerate(channels, start=1):
+        address = _address(request, channel, person=person)
+        if channel not in served:
+            drops.append(Drop(n, channel, Status.FAILED, Reason.NO_ACCOUNT))
+        elif address is None:
+            drops.append(Drop(n, channel, Status.SUPPRESSED, Reason.NO_ADDRESS))
+        else:
+            steps.append(PlannedStep(n, channel, address))
+    locale = person.locale if person else ""
+    if request.strategy is Strategy.ALL:
+        return Plan(tuple(steps), (), tuple(drops), locale)
+    return Plan(tuple(steps[:1]), tuple(steps[1:]), tuple(drops), locale)
+
+
+def _channels(request: Request) -> Sequence[Channel]:
+    if request.direct is not None and not request.channels:
+        return (request.direct[0],)
+    return request.channels or DEFAULT_CHANNELS
+
+
+def _address(request: Request, channel: Channel, *, person: Person | None) -> str | None:
+    if request.direct is not None:
+        return request.direct[1] if request.direct[0] is channel else None
+    if channel is Channel.INAPP:
+        return request.user_id
+    return person.addresses.get(channel) if person else None
+
+
+def _dropped(channels: Sequence[Channel], status: Status, reason: Reason) -> Plan:
+    return Plan((), (), tuple(Drop(n, c, status, reason) for n, c in enumerate(channels, start=1)))

@@ -1,0 +1,142 @@
+"""States of notifications and deliveries, and how the second decide the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """State of a notification (the API's `status`). Deliveries use the same words, and `retrying`."""
+
+    ACCEPTED = "accepted"
+    SCHEDULED = "scheduled"
+    PROCESSING = "processing"
+    RETRYING = "retrying"
+    """Of a delivery only: an attempt failed, another is due."""
+    SENT = "sent"
+    DELIVERED = "delivered"
+    READ = "read"
+    FAILED = "failed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    SUPPRESSED = "suppressed"
+    UNKNOWN = "unknown"
+
+
+class Strategy(StrEnum):
+    """How the channels of one notification relate."""
+
+    ALL = "all"
+    FALLBACK = "fallback"
+    PREFERRED = "preferred"
+
+
+class Reason(StrEnum):
+    """Why a notification or a step ended as it did; the published list."""
+
+    NO_ADDRESS = "no_address"
+    """The user has no address on this channel."""
+    NO_CHANNEL = "no_channel"
+    """No channel was left that could carry it."""
+    NO_ACCOUNT = "no_account"
+    """No provider account serves this channel."""
+    RECIPIENT_GONE = "recipient_gone"
+    """The user was erased, merged away or deactivated after accept."""
+    RECIPIENT_REFUSED = "recipient_refused"
+    """The provider says that this address is dead or has opted out."""
+    ADDRESS_SUPPRESSED = "address_suppressed"
+    """The address is on the suppression list."""
+    CONTENT_REFUSED = "content_refused"
+    """The provider refuses this content; sending it again cannot help."""
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    """Every attempt that the lane's retry table allows has failed."""
+    ACCOUNT_MISCONFIGURED = "account_misconfigured"
+    """The provider refuses our credentials, quota or address; an operator has to mend the account."""
+    EXPIRED_BEFORE_PLAN = "expired_before_plan"
+    """Time ran out before its turn came."""
+    EXPIRED_BEFORE_HAND_OVER = "expired_before_hand_over"
+    """Time ran out between plan and hand-over."""
+    EXPIRED_BEFORE_RETRY = "expired_before_retry"
+    """An attempt failed, and the next would come after the time has run out."""
+    CANCELLED_BY_REQUEST = "cancelled_by_request"
+    ANSWER_LOST = "answer_lost"
+    """It was handed over and no answer came: it may have arrived. A later receipt corrects this."""
+    TEMPLATE_BROKEN = "template_broken"
+    """The template could not be rendered with this data."""
+    QUARANTINED = "quarantined"
+    """It failed three times inside this service; the timeline names the error code."""
+
+
+FINAL = frozenset(
+    {
+        Status.SENT,
+        Status.DELIVERED,
+        Status.READ,
+        Status.FAILED,
+        Status.EXPIRED,
+        Status.CANCELLED,
+        Status.SUPPRESSED,
+        Status.UNKNOWN,
+    }
+)
+SUCCESS = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
+
+_RANK: dict[Status, int] = {
+    Status.READ: 90,
+    Status.DELIVERED: 80,
+    Status.SENT: 70,
+    Status.UNKNOWN: 60,
+    Status.FAILED: 50,
+    Status.EXPIRED: 40,
+    Status.CANCELLED: 30,
+    Status.SUPPRESSED: 20,
+    Status.RETRYING: 10,
+    Status.PROCESSING: 5,
+    Status.SCHEDULED: 2,
+    Status.ACCEPTED: 1,
+}
+
+
+def rank(status: Status) -> int:
+    """Evidence: a higher rank is never undone by a lower one (a late `unknown` never undoes `sent`)."""
+    return _RANK[status]
+
+
+def merge(known: Status, news: Status) -> Status:
+    """The state of a delivery after `news`, whatever the order in which the two came."""
+    return known if rank(known) >= rank(news) else news
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """What `outcome` needs of one step's record."""
+
+    status: Status
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a notification ended."""
+
+    status: Status
+    reason: str | None
+    partial: bool
+    """With strategy `all`: it arrived on one channel and failed on another."""
+
+
+def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outcome:
+    """The end of a notification none of whose steps is open any more: the best delivery wins."""
+    best: DeliveryState | None = None
+    worst_counts = False
+    for delivery in deliveries:
+        if best is None or rank(delivery.status) > rank(best.status):
+            best = delivery
+        worst_counts = worst_counts or delivery.status in {Status.FAILED, Status.UNKNOWN, Status.EXPIRED}
+    if best is None:
+        return Outcome(Status.SUPPRESSED, Reason.NO_CHANNEL, partial=False)
+    good = best.status in SUCCESS
+    partial = good and worst_counts and strategy is Strategy.ALL
+    return Outcome(best.status, None if good else best.reason, partial=partial)

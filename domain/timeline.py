@@ -1,0 +1,33 @@
+"""The published list of timeline event types; each says what its `detail` holds. Details never hold personal data."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    ACCEPTED = "accepted"
+    """Stored and answered with 202. `lane`, `app`; read from the notification itself."""
+    PLANNED = "planned"
+    """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}]."""
+    ATTEMPT = "attempt"
+    """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
+    `took_ms`, and `retry_at` or `status`."""
+    UNKNOWN = "unknown"
+    """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend or hold."""
+    RETURNED = "returned"
+    """A claim was given back before its first byte. `attempt`, `why`."""
+    FALLBACK = "fallback"
+    """The next place of the chain was opened. `channel`, `after`."""
+    EXPIRED = "expired"
+    """Time ran out. `stage`."""
+    SUPPRESSED = "suppressed"
+    """Not tried, by a rule. `channel`, `reason`."""
+    QUARANTINED = "quarantined"
+    """Failed three times inside this service. `code`."""
+    CANCELLED = "cancelled"
+    """Cancelled by request. `answer`, `in_flight`."""
+    FINISHED = "finished"
+    """All steps ended. `status`, `reason`; read from the notification itself."""
+    READ = "read"
+    """The recipient read it."""
