@@ -46,7 +46,7 @@ class Decision:
 
 
 def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
-    """The decision after `result`. `spread` is a uniform random number in [0, 1): the jitter, given so that tests decide it."""
+    """The decision after `result`. `spread` in [0, 1) is the jitter's random number, given so that a test can decide it."""
     match result.result:
         case ResultClass.OK:
             return Decision(Status.DELIVERED if result.delivered else Status.SENT, failures=step.failures)
@@ -80,9 +80,9 @@ def _again(step: Step, due_at: datetime, *, failures: int) -> Decision:
 
 def _unknown(step: Step, *, now: datetime) -> Decision:
     """Send again where that cannot show twice or is asked for; otherwise stop here and say so, the chain included."""
-    if (step.idempotent or step.resend_unknown) and step.failures < len(POLICIES[step.lane].retries):
-        if now < step.expires_at:
-            return Decision(Status.RETRYING, due_at=now, failures=step.failures + 1)
+    may_resend = step.idempotent or step.resend_unknown
+    if may_resend and step.failures < len(POLICIES[step.lane].retries) and now < step.expires_at:
+        return Decision(Status.RETRYING, due_at=now, failures=step.failures + 1)
     return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
 
 

@@ -1,0 +1,159 @@
+"""The errors that a user or an operator can meet.
+
+    TongdaError                     code, transient
+    ├── Rejected                    the request cannot be taken as it is
+    │   ├── Malformed               not JSON, not UTF-8, too deep
+    │   ├── TooLarge                body over the limit
+    │   ├── Invalid                 one or more fields break a rule; each named by a JSON pointer
+    │   ├── RecipientUnknown        no such user
+    │   ├── RecipientGone           the user was erased, merged away or deactivated
+    │   ├── NotFound                no such object for this tenant
+    │   ├── Conflict                the object's state, or another use of the same key, forbids it
+    │   ├── Unauthenticated         no valid API key or token
+    │   └── Forbidden               the key lacks the role
+    └── Failed                      the service could not do it; transient unless said otherwise
+        ├── Overloaded              a queue is full: come back after `retry_after_s`
+        ├── Unavailable             something that this needs cannot be reached
+        ├── Fenced                  this epoch of a cohort has been replaced: stop quietly
+        └── Broken                  a defect of ours; `code` finds it in the logs
+
+`code` is stable and part of the API. Messages name fields and rules, never values: they end up in logs and answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One broken rule."""
+
+    pointer: str
+    """JSON pointer (RFC 6901) of the field, "" for the whole body."""
+    code: str
+    """Stable name of the rule: unknown_field, required, type, format, too_long, not_allowed, ..."""
+    message: str
+    """What the rule is and how to satisfy it."""
+
+
+class TongdaError(Exception):
+    """Root. `str(error)` is a sentence for people."""
+
+    code = "error"
+    transient = False
+
+    def __init__(self, message: str = "", *, code: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+        if code is not None:
+            self.code = code
+
+
+class Rejected(TongdaError):
+    """The request cannot be taken as it is."""
+
+    code = "rejected"
+
+
+class Malformed(Rejected):
+    """The body is not JSON that can be read."""
+
+    code = "malformed"
+
+    def __init__(self, message: str = "", *, pointer: str = "", code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.pointer = pointer
+
+
+class TooLarge(Rejected):
+    """The body is larger than the limit."""
+
+    code = "too_large"
+
+
+class Invalid(Rejected):
+    """One or more fields break a rule."""
+
+    code = "invalid"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        super().__init__("; ".join(f"{e.pointer or '/'}: {e.message}" for e in errors))
+        self.errors = tuple(errors)
+
+    @classmethod
+    def field(cls, pointer: str, code: str, message: str) -> Invalid:
+        return cls([FieldError(pointer, code, message)])
+
+
+class RecipientUnknown(Rejected):
+    """No user has this id."""
+
+    code = "recipient_unknown"
+
+
+class RecipientGone(Rejected):
+    """This user was erased, merged into another or deactivated."""
+
+    code = "recipient_gone"
+
+
+class NotFound(Rejected):
+    """There is no such object."""
+
+    code = "not_found"
+
+
+class Conflict(Rejected):
+    """The object's present state does not allow this."""
+
+    code = "conflict"
+
+
+class Unauthenticated(Rejected):
+    """Send a valid API key: `Authorization: Bearer <api key>`."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(Rejected):
+    """This key lacks the role for it."""
+
+    code = "forbidden"
+
+
+class Failed(TongdaError):
+    """The service could not do it."""
+
+    code = "failed"
+    transient = True
+
+
+class Overloaded(Failed):
+    """More came in than can be stored at the moment; nothing of this request was kept."""
+
+    code = "overloaded"
+
+    def __init__(self, message: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(Failed):
+    """Something that this needs cannot be reached; nothing was changed."""
+
+    code = "unavailable"
+
+
+class Fenced(Failed):
+    """Another epoch drives this cohort now."""
+
+    code = "fenced"
+    transient = False
+
+
+class Broken(Failed):
+    """A defect of this service."""
+
+    code = "broken"
+    transient = False
