@@ -93,7 +93,7 @@ class RecipientUnknown(Rejected):
 
 
 class RecipientGone(Rejected):
-    """This user was erased, merged into another or deactivated."""
+    """The user was erased, merged into another or deactivated."""
 
     code = "recipient_gone"
 
@@ -117,7 +117,7 @@ class Unauthenticated(Rejected):
 
 
 class Forbidden(Rejected):
-    """This key lacks the role for it."""
+    """The key lacks the role for it."""
 
     code = "forbidden"
 

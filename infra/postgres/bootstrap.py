@@ -11,7 +11,7 @@ from infra.postgres.keys import key_hash, key_hint, new_key
 
 
 async def bootstrap(database_url: str, *, tenant: str, app: str, name: str, roles: Sequence[str]) -> str:
-    """Make the tenant and app where they are missing, and a new API key each time; returns the key, which is kept nowhere."""
+    """Make the tenant and app where they are missing, and a new API key each time; returns the key."""
     key = new_key()
     connection = await asyncpg.connect(database_url)
     try:

@@ -1,0 +1,48 @@
+"""Connections to PostgreSQL: an asyncpg pool for hot statements, a SQLAlchemy engine for everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from infra.postgres.migrate import sqlalchemy_url
+from infra.settings import Settings
+
+CONNECT_TIMEOUT_S = 10.0
+COMMAND_TIMEOUT_S = 30.0
+ENGINE_CONNECTIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What a process holds open to PostgreSQL."""
+
+    pool: asyncpg.Pool
+    engine: AsyncEngine
+
+    @classmethod
+    async def open(cls, settings: Settings, *, name: str) -> Database:
+        """Connect as `name` (pg_stat_activity.application_name). Raises OSError or asyncpg errors when it cannot."""
+        url = settings.database_url.get_secret_value()
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=settings.database_pool,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": name, "jit": "off"},
+        )
+        engine = create_async_engine(
+            sqlalchemy_url(url),
+            pool_size=ENGINE_CONNECTIONS,
+            max_overflow=ENGINE_CONNECTIONS,
+            pool_pre_ping=True,
+            connect_args={"server_settings": {"application_name": name}, "timeout": CONNECT_TIMEOUT_S},
+        )
+        return cls(pool, engine)
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+        await self.pool.close()
