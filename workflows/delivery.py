@@ -1,0 +1,137 @@
+"""`DeliveryWorkflow`: drives one cohort from its plan to the last outcome that is near.
+
+Through it pass the cohort's id, its epoch, channel names and waits; never text, addresses or lists of people. All state
+is in PostgreSQL: a workflow that is lost at any point is replaced by one of the next epoch (`activities.sweep`), and the
+fence (cohort, epoch) in every statement keeps the two apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from domain.lanes import POLICIES, Lane
+
+ACTIVITY = "deliver"
+
+DRIVE_LIMIT = timedelta(seconds=45)
+"""Above the drive window, the last call's time-out and the last flush together."""
+HEARTBEAT_LIMIT = timedelta(seconds=8)
+"""A killed worker is noticed after this long."""
+DATABASE_AWAY = RetryPolicy(initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0,
+                            maximum_interval=timedelta(seconds=10))  # fmt: skip
+"""Failures of ours are Temporal's to retry; the workflow's execution time-out ends it."""
+EXECUTION_LIMIT = timedelta(minutes=15)
+"""Set by whoever starts the workflow: what takes longer is driven again from PostgreSQL."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Input of `DeliveryWorkflow`."""
+
+    id: str
+    epoch: int
+    lane: int
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Input of the activity `deliver`."""
+
+    cohort: str
+    epoch: int
+    lane: int
+    channel: str | None = None
+    """None: plan what is unplanned, then hand over on every channel. Otherwise only this one."""
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What `deliver` found when it left."""
+
+    handed_over: int = 0
+    waits_s: dict[str, float] = field(default_factory=dict)
+    """Channel -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Answer of the query `progress`."""
+
+    handed_over: int = 0
+    rounds: int = 0
+    waits_s: dict[str, float] = field(default_factory=dict)
+
+
+@workflow.defn(name="DeliveryWorkflow")
+class DeliveryWorkflow:
+    """One cohort, one epoch. Channels go their own way after the first round, so that a slow one holds up no other."""
+
+    @workflow.init
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
+        self._local = POLICIES[Lane(cohort.lane)].in_worker
+        self._progress = Progress()
+        self._due: dict[str, float] = {}
+        self._running: dict[str, asyncio.Task[Driven]] = {}
+
+    @workflow.run
+    async def run(self, _: Cohort) -> Progress:
+        """Ends when nothing of the cohort is left here: everything has ended or went back to `work`."""
+        self._note(await self._deliver(None))
+        while self._due or self._running:
+            self._start_due_channels()
+            await self._until_next()
+            for channel in [c for c, task in self._running.items() if task.done()]:
+                self._note(self._running.pop(channel).result())
+        return self._progress
+
+    @workflow.query
+    def progress(self) -> Progress:
+        return self._progress
+
+    def _start_due_channels(self) -> None:
+        now = workflow.time()
+        for channel in [c for c, due in self._due.items() if due <= now and c not in self._running]:
+            del self._due[channel]
+            self._running[channel] = asyncio.create_task(self._deliver(channel))
+
+    async def _until_next(self) -> None:
+        """Until a call has ended or an idle channel is due."""
+        idle = [due for channel, due in self._due.items() if channel not in self._running]
+        wait_s = max(0.0, min(idle) - workflow.time()) if idle else None
+        if self._running:
+            await workflow.wait(list(self._running.values()), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        elif wait_s:
+            await asyncio.sleep(wait_s)
+
+    async def _deliver(self, channel: str | None) -> Driven:
+        drive = Drive(self._cohort.id, self._cohort.epoch, self._cohort.lane, channel)
+        driven: Driven
+        if self._local:
+            driven = await workflow.execute_local_activity(
+                ACTIVITY, drive, result_type=Driven, start_to_close_timeout=DRIVE_LIMIT, retry_policy=DATABASE_AWAY
+            )
+            return driven
+        driven = await workflow.execute_activity(
+            ACTIVITY,
+            drive,
+            result_type=Driven,
+            start_to_close_timeout=DRIVE_LIMIT,
+            heartbeat_timeout=HEARTBEAT_LIMIT,
+            retry_policy=DATABASE_AWAY,
+        )
+        return driven
+
+    def _note(self, driven: Driven) -> None:
+        """Keep the earliest time that any picture gives for a channel: two calls may end in one moment, and the one
+        noted last may have looked first. A call too many finds nothing; a call too few would leave a row waiting."""
+        progress = self._progress
+        self._progress = Progress(progress.handed_over + driven.handed_over, progress.rounds + 1, driven.waits_s)
+        for channel, wait_s in driven.waits_s.items():
+            due = workflow.time() + wait_s
+            self._due[channel] = min(due, self._due.get(channel, due))
