@@ -1,0 +1,199 @@
+"""The claim: who hands over which row, from this moment until `unknown_at`.
+
+A claim repeats `state = 0` in the UPDATE itself and skips locked rows, because two overlapping attempts of one activity
+otherwise both get them; it is fenced by (cohort, epoch); and it rechecks what may have changed since the plan: expiry,
+suppression, the user's state, the version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.channels import Channel
+from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
+from domain.planning import PlannedStep
+from infra.postgres.engine.plans import chain_steps
+
+_ROW = """
+SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
+       u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
+       n.metadata, n.options, n.accepted_at, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
+       coalesce(p.state, 'active') <> 'active' AS gone, x.suppressed IS NOT NULL AS suppressed
+FROM u
+JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at, version
+              FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
+LEFT JOIN LATERAL (SELECT state FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
+                   WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""
+
+_CLAIM = (
+    """
+WITH s AS MATERIALIZED (
+    SELECT ctid AS tid FROM work
+    WHERE cohort = $1 AND channel = $3 AND n > 0 AND state = 0 AND due_at <= now()
+      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+    ORDER BY notification_id LIMIT $4 FOR UPDATE SKIP LOCKED
+),
+u AS (
+    UPDATE work SET state = 1, attempt = attempt + 1, start_by = now() + $5, unknown_at = now() + $6
+    WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND cohort = $1 AND state = 0
+    RETURNING *
+)"""
+    + _ROW
+)
+
+_LOST = (
+    """
+WITH u AS MATERIALIZED (
+    SELECT * FROM work WHERE state = 1 AND unknown_at <= now() - $2::interval AND ($1::uuid IS NULL OR cohort = $1)
+    ORDER BY unknown_at LIMIT $3
+)"""
+    + _ROW
+)
+
+_GIVE_BACK = """
+UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = faults + b.faults,
+       due_at = greatest(w.due_at, now() + b.wait)
+FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[]) b(id, n, attempt, faults, wait)
+WHERE w.notification_id = b.id AND w.n = b.n AND w.attempt = b.attempt AND w.state = 1
+  AND w.notification_id = ANY ($1)"""
+
+_CHANNELS = "SELECT DISTINCT channel FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
+
+
+class Verdict(StrEnum):
+    """What the recheck at the moment of hand-over says."""
+
+    SEND = "send"
+    EXPIRED = "expired"
+    GONE = "gone"
+    SUPPRESSED = "suppressed"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One row in our hands, with all that rendering and sending need."""
+
+    notification_id: UUID
+    n: int
+    attempt: int
+    tenant: str
+    app: str
+    lane: Lane
+    channel: Channel
+    account: str
+    address: str
+    locale: str
+    chain: tuple[PlannedStep, ...]
+    failures: int
+    faults: int
+    expires_at: datetime
+    accepted_at: datetime
+    category: str
+    user_id: str | None
+    template: str | None
+    template_version: int | None
+    content: dict[str, Any]
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+    resend_unknown: bool
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A claim given back unsent."""
+
+    notification_id: UUID
+    n: int
+    attempt: int
+    faults: int = 0
+    wait: timedelta = timedelta(0)
+
+
+class ClaimRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def channels(self, cohort: UUID) -> list[Channel]:
+        """Channels of the cohort that have a row due now."""
+        return [Channel(row["channel"]) for row in await self._pool.fetch(_CHANNELS, cohort)]
+
+    async def claim(
+        self, cohort: UUID, *, epoch: int, channel: Channel, limit: int, call_timeout: timedelta
+    ) -> list[Claim]:
+        """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
+        `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes."""
+        unknown_after = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
+        rows = await self._pool.fetch(_CLAIM, cohort, epoch, channel, limit, CLAIM_WINDOW, unknown_after)
+        return [_claim(row) for row in rows]
+
+    async def lost(self, cohort: UUID | None, *, limit: int, grace: timedelta = timedelta(0)) -> list[Claim]:
+        """Rows whose answer is lost: `unknown_at` passed without an outcome, `grace` ago. None = of any cohort."""
+        return [_claim(row) for row in await self._pool.fetch(_LOST, cohort, grace, limit)]
+
+    async def give_back(self, claims: Sequence[Returned]) -> None:
+        """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
+        if claims:
+            await self._pool.execute(
+                _GIVE_BACK,
+                [c.notification_id for c in claims],
+                [c.n for c in claims],
+                [c.attempt for c in claims],
+                [c.faults for c in claims],
+                [c.wait for c in claims],
+            )
+
+
+def _verdict(row: asyncpg.Record) -> Verdict:
+    if row["stale"]:
+        return Verdict.STALE
+    if row["gone"]:
+        return Verdict.GONE
+    if row["expired"]:
+        return Verdict.EXPIRED
+    return Verdict.SUPPRESSED if row["suppressed"] else Verdict.SEND
+
+
+def _json(text: str | None) -> dict[str, Any]:
+    return msgspec.json.decode(text) if text else {}
+
+
+def _claim(row: asyncpg.Record) -> Claim:
+    lane = Lane(row["lane"])
+    on_unknown = _json(row["options"]).get("on_unknown")
+    return Claim(
+        notification_id=row["notification_id"],
+        n=row["n"],
+        attempt=row["attempt"],
+        tenant=row["tenant"],
+        app=row["app"],
+        lane=lane,
+        channel=Channel(row["channel"]),
+        account=row["account"],
+        address=row["address"],
+        locale=row["locale"] or "",
+        chain=chain_steps(row["chain"]),
+        failures=row["failures"],
+        faults=row["faults"],
+        expires_at=row["expires_at"],
+        accepted_at=row["accepted_at"],
+        category=row["category"],
+        user_id=row["user_id"],
+        template=row["template"],
+        template_version=row["template_version"],
+        content=_json(row["content"]),
+        data=_json(row["data"]),
+        metadata=_json(row["metadata"]),
+        resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
+        verdict=_verdict(row),
+    )

@@ -1,0 +1,183 @@
+"""Cohorts as rows: grouping what is due, leases, epochs, and the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.ids import uuid7
+from domain.lanes import LEASE, POLICIES, Lane, LanePolicy
+
+_TENANTS_DUE = """
+WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM work WHERE lane = $1 AND cohort IS NULL AND state = 0 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT w.tenant FROM work w WHERE w.lane = $1 AND w.cohort IS NULL AND w.state = 0 AND w.tenant > t.tenant
+            ORDER BY w.tenant LIMIT 1)
+    FROM tenants t WHERE t.tenant IS NOT NULL
+),
+firsts AS MATERIALIZED (
+    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL
+                      AND w.state = 0 ORDER BY w.due_at LIMIT 1) AS first_due
+    FROM tenants t
+    WHERE t.tenant IS NOT NULL AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT holding) < $5
+),
+due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now())"""
+"""Tenants with due work: a loose walk over the index (lane, tenant, due_at); nothing where the lane's bound is reached.
+The bound is counted by each grouper for itself, so a few at once may pass it by as many."""
+
+_TAKE = """
+    SELECT d.tid FROM {tenants} t CROSS JOIN LATERAL (
+        SELECT w.ctid AS tid FROM work w
+        WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now()
+        ORDER BY w.due_at LIMIT {share} FOR UPDATE SKIP LOCKED) d
+    LIMIT $4"""
+
+_GROUP_TAIL = """,
+made AS (
+    INSERT INTO cohort (id, lane, tenant, epoch, size, lease)
+    SELECT $2, $1, {tenant}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant
+),
+moved AS (UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)))
+SELECT size, tenant FROM made"""
+
+_GROUP_MIXED = (
+    _TENANTS_DUE
+    + ", taken AS MATERIALIZED ("
+    + _TAKE.format(
+        tenants="(SELECT tenant FROM due ORDER BY random())", share="(SELECT greatest($4 / count(*), 1) FROM due)"
+    )
+    + ")"
+    + _GROUP_TAIL.format(tenant="NULL")
+)
+"""One cohort of all tenants in turn: each gets its share of the places, in an order that favours nobody."""
+
+_GROUP_ONE = (
+    _TENANTS_DUE
+    + """,
+turn AS MATERIALIZED (
+    SELECT d.tenant FROM due d
+    ORDER BY (SELECT count(*) FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant AND NOT c.holding), d.first_due
+    LIMIT 1
+),
+taken AS MATERIALIZED ("""
+    + _TAKE.format(tenants="turn", share="$4")
+    + ")"
+    + _GROUP_TAIL.format(tenant="(SELECT tenant FROM turn)")
+)
+"""One cohort of one tenant: the one with the fewest cohorts under way, then the one that has waited longest."""
+
+_RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
+
+_LAPSED = "SELECT id, lane, tenant, epoch FROM cohort WHERE lease < now() ORDER BY lease LIMIT $1"
+
+_NEXT_EPOCH = """
+UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false
+WHERE id = $1 AND epoch = $2 AND lease < now() RETURNING epoch"""
+
+_END = "DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"
+
+_LOCK = "SELECT 1 FROM cohort WHERE id = $1 AND epoch = $2 FOR UPDATE"
+
+_RELEASE = "UPDATE work SET cohort = NULL WHERE cohort = $1 AND state = 0 AND due_at > now() + $2"
+
+_LEFT = """
+SELECT channel, n = 0 AS unplanned,
+       extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE unknown_at END) - now())::float8 AS wait_s
+FROM work WHERE cohort = $1 GROUP BY 1, 2"""
+
+_HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4 WHERE id = $1 AND epoch = $2"
+
+_ORPHANS = """
+UPDATE work w SET cohort = NULL
+WHERE w.cohort IS NOT NULL AND NOT EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort)"""
+
+_DUE_LANES = """
+SELECT lane FROM unnest($1::smallint[]) lane
+WHERE EXISTS (SELECT FROM work w WHERE w.lane = lane.lane AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now())"""
+
+
+@dataclass(frozen=True, slots=True)
+class CohortRow:
+    """A cohort as the starter and the sweep see it."""
+
+    id: UUID
+    lane: Lane
+    epoch: int
+    tenant: str | None
+    size: int = 0
+
+
+UNPLANNED = ""
+"""The key in `leave`'s answer for rows that are not planned yet."""
+
+
+class CohortRepository:
+    """Cohort rows. Every statement is fenced by (id, epoch); each method is one unit of work."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def group(self, lane: Lane, *, policy: LanePolicy | None = None) -> CohortRow | None:
+        """Make one cohort of what is due in `lane`; None when nothing is due or the lane has enough cohorts open."""
+        policy = policy or POLICIES[lane]
+        statement = _GROUP_MIXED if policy.mixes_tenants else _GROUP_ONE
+        cohort = uuid7()
+        row = await self._pool.fetchrow(
+            statement, int(lane), cohort, LEASE, policy.cohort_size, policy.cohorts_open
+        )  # fmt: skip
+        return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
+
+    async def due_lanes(self) -> list[Lane]:
+        """Lanes that hold due work without a cohort."""
+        rows = await self._pool.fetch(_DUE_LANES, [int(lane) for lane in Lane])
+        return [Lane(row["lane"]) for row in rows]
+
+    async def renew(self, cohort: UUID, *, epoch: int, lease: timedelta = LEASE) -> None:
+        """Put the lease off to `lease` from now."""
+        await self._pool.execute(_RENEW, cohort, epoch, lease)
+
+    async def lapsed(self, *, limit: int) -> list[CohortRow]:
+        """Cohorts whose lease has passed, longest first."""
+        rows = await self._pool.fetch(_LAPSED, limit)
+        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"]) for row in rows]
+
+    async def next_epoch(self, cohort: UUID, *, epoch: int) -> int | None:
+        """Compare-and-set: the new epoch, or None when somebody else was first or a sign of life came."""
+        value: int | None = await self._pool.fetchval(_NEXT_EPOCH, cohort, epoch, LEASE)
+        return value
+
+    async def leave(self, cohort: UUID, *, epoch: int, horizon: timedelta) -> dict[str, float]:
+        """End the cohort if nothing of it is left; otherwise release what is due beyond `horizon` and say what waits.
+
+        Returns channel -> seconds until its next row is due or its fate is unknown (`UNPLANNED` for rows without a plan);
+        empty when the cohort has ended or is fenced.
+        """
+        async with self._pool.acquire() as connection:
+            if await connection.execute(_END, cohort, epoch) == "DELETE 1":
+                return {}
+            async with connection.transaction():
+                if await connection.fetchval(_LOCK, cohort, epoch) is None:
+                    return {}
+                await connection.execute(_RELEASE, cohort, horizon)
+                waits = _waits(await connection.fetch(_LEFT, cohort))
+                if not waits:
+                    await connection.execute(_END, cohort, epoch)
+                else:
+                    rest = min(waits.values())
+                    lease = LEASE + timedelta(seconds=max(0.0, rest))
+                    await connection.execute(_HOLD, cohort, epoch, rest > 0, lease)
+                return waits
+
+    async def adopt_orphans(self) -> int:
+        """Rows whose cohort is gone become due again by themselves; there are none unless somebody deleted by hand."""
+        status: str = await self._pool.execute(_ORPHANS)
+        return int(status.split()[-1])
+
+
+def _waits(rows: list[Any]) -> dict[str, float]:
+    return {UNPLANNED if row["unplanned"] else row["channel"]: max(0.0, row["wait_s"]) for row in rows}

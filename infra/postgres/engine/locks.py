@@ -1,0 +1,44 @@
+"""The order of locks: whoever changes several notifications locks them by id first, and tries again when it loses."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+T = TypeVar("T")
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+"""A connection on loan from the pool."""
+
+TRIES = 6
+_LOST = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+
+_LOCK = """
+SELECT n.id FROM unnest($1::uuid[]) x(id)
+JOIN LATERAL (SELECT id FROM notification WHERE id = x.id FOR UPDATE) n ON true"""
+
+
+async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> None:
+    """Lock these rows in the order given, which must be ascending. What follows acts in a second statement, so that it
+    sees what the former holder of the lock has written."""
+    await connection.fetch(_LOCK, ids)
+
+
+async def retried(pool: asyncpg.Pool, unit: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run `unit` in a transaction of its own; again after a deadlock or serialisation error, which undid all of it."""
+    for turn in range(1, TRIES + 1):
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                return await unit(connection)
+        except _LOST:
+            if turn == TRIES:
+                raise
+            await asyncio.sleep(random.uniform(0.0, 0.01 * 2**turn))
+    raise AssertionError("unreachable")

@@ -1,0 +1,228 @@
+"""The flush: what happened to many steps, recorded in one transaction.
+
+An outcome is matched by (notification, n, attempt) and not by epoch: what really happened is never fenced away. A late
+outcome of an attempt that was given up as unknown still corrects the record, and a success takes back a resend that has
+not begun. Who may still change what is decided by `domain`, under the notifications' locks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.attempts import Decision
+from domain.ids import uuid7
+from domain.planning import PlannedStep
+from domain.results import SendResult
+from domain.states import FINAL, SUCCESS, Status, merge
+from domain.timeline import EventType
+from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.ends import decide_ends
+from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.plans import chain_json
+
+_MATCH = """
+SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, d.status, d.attempts
+FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY o(id, n, place)
+LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n FOR UPDATE) w ON true
+LEFT JOIN LATERAL (SELECT status, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d ON true
+ORDER BY o.place"""
+
+_END = """
+DELETE FROM work WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
+
+_AGAIN = """
+UPDATE work w SET state = 0, due_at = o.due_at, failures = o.failures, start_by = NULL, unknown_at = NULL
+FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[]) o(id, n, due_at, failures)
+WHERE w.notification_id = o.id AND w.n = o.n AND w.notification_id = ANY ($1)"""
+
+_OPEN = """
+INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, cohort,
+                  version)
+SELECT id, n, tenant, lane, channel, account, address, locale, chain, now(), expires_at, cohort, version
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::json[], $10::timestamptz[], $11::uuid[], $12::smallint[])
+     s(id, n, tenant, lane, channel, account, address, locale, chain, expires_at, cohort, version)
+ON CONFLICT DO NOTHING"""
+
+_RECORD = """
+INSERT INTO delivery AS d (notification_id, n, tenant, channel, provider, account, address, status, reason, class, code,
+                           attempts, provider_id, sent_at, delivered_at, updated_at)
+SELECT id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id,
+       CASE WHEN status IN ('sent', 'delivered') THEN now() - age END, CASE status WHEN 'delivered' THEN now() - age END, now()
+FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+            $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[])
+     o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age)
+ON CONFLICT (notification_id, n) DO UPDATE SET
+    provider = EXCLUDED.provider, account = EXCLUDED.account, address = EXCLUDED.address, status = EXCLUDED.status,
+    reason = EXCLUDED.reason, class = EXCLUDED.class, code = EXCLUDED.code, attempts = EXCLUDED.attempts,
+    provider_id = coalesce(EXCLUDED.provider_id, d.provider_id), sent_at = coalesce(d.sent_at, EXCLUDED.sent_at),
+    delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now()"""
+
+_EVENTS = """
+INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
+SELECT id, event, n, now() - age, type, cohort, epoch, detail
+FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], $6::uuid[], $7::int[], $8::json[])
+     e(id, event, n, age, type, cohort, epoch, detail)
+ON CONFLICT DO NOTHING"""
+
+_SUPPRESS = """
+INSERT INTO suppression (tenant, channel, address, reason)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the timeline. Its id is made once, so that a flush that is repeated writes it once."""
+
+    type: EventType
+    detail: dict[str, Any]
+    id: UUID = field(default_factory=uuid7)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of one attempt."""
+
+    claim: Claim
+    decision: Decision
+    result: SendResult | None
+    """None where nothing was handed over (expired, suppressed, broken template)."""
+    provider: str | None
+    events: tuple[Event, ...]
+    happened_at_s: float
+    """time.monotonic() of the moment, so that the database's clock can date it."""
+    cohort: UUID | None
+    epoch: int | None
+    account_of_next: str | None = None
+    """The account of the chain's next channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """What the database knows of the step at the moment of the flush, its locks held."""
+
+    outcome: StepOutcome
+    row: asyncpg.Record
+
+    @property
+    def mine(self) -> bool:
+        return self.row["state"] == 1 and self.row["attempt"] == self.outcome.claim.attempt
+
+    @property
+    def ends(self) -> bool:
+        """The work row goes: this attempt was the last, or it succeeded before its own resend began."""
+        if self.mine:
+            return self.outcome.decision.due_at is None
+        reopened = self.row["state"] == 0 and self.row["attempt"] > self.outcome.claim.attempt
+        return reopened and self.outcome.decision.status in SUCCESS
+
+    @property
+    def status(self) -> Status | None:
+        """The delivery's state after this; None changes nothing."""
+        news = self.outcome.decision.status
+        if self.row["status"] is None:
+            return news if self.mine or news in SUCCESS else None
+        known = Status(self.row["status"])
+        if self.mine or (known is Status.RETRYING and news in SUCCESS):
+            return merge(known, news) if known in SUCCESS else news
+        if known is Status.UNKNOWN and self.row["attempts"] == self.outcome.claim.attempt and self.row["state"] is None:
+            return news if news in FINAL else Status.FAILED
+        better = merge(known, news)
+        return better if better is not known else None
+
+
+class OutcomeRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        """Record all, in one transaction; safe to repeat after a lost answer. `now_s` is time.monotonic()."""
+        outcomes = sorted(outcomes, key=lambda o: (o.claim.notification_id, o.claim.n, o.claim.attempt))
+        ids = sorted({o.claim.notification_id for o in outcomes})
+
+        async def unit(connection: Connection) -> None:
+            await lock_notifications(connection, ids)
+            rows = await connection.fetch(
+                _MATCH, [o.claim.notification_id for o in outcomes], [o.claim.n for o in outcomes]
+            )
+            matches = [_Match(o, row) for o, row in zip(outcomes, rows, strict=True)]
+            await _change_work(connection, matches)
+            await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
+            await _write_events(connection, outcomes, now_s=now_s)
+            await _suppress(connection, [m.outcome.claim for m in matches if m.outcome.decision.suppresses])
+            await decide_ends(connection, ids)
+
+        await retried(self._pool, unit)
+
+
+async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
+    ended = [m.outcome for m in matches if m.ends]
+    again = [m.outcome for m in matches if m.mine and not m.ends]
+    following = [m for m in matches if m.mine and m.ends and m.outcome.decision.falls_back and m.outcome.claim.chain]
+    if ended:
+        await connection.execute(_END, [o.claim.notification_id for o in ended], [o.claim.n for o in ended])
+    if again:
+        await connection.execute(
+            _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
+            [o.decision.due_at for o in again], [o.decision.failures for o in again],
+        )  # fmt: skip
+    if following:
+        await connection.execute(_OPEN, *_columns([_next_row(m) for m in following]))
+
+
+def _next_row(match: _Match) -> tuple[Any, ...]:
+    claim, row = match.outcome.claim, match.row
+    step: PlannedStep = claim.chain[0]
+    return (claim.notification_id, step.n, row["tenant"], row["lane"], step.channel, match.outcome.account_of_next,
+            step.address, row["locale"], chain_json(claim.chain[1:]), row["expires_at"], row["cohort"],
+            row["version"])  # fmt: skip
+
+
+async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
+    """One row a delivery: where two attempts of one delivery end in one flush, the later match stands."""
+    rows = {(m.outcome.claim.notification_id, m.outcome.claim.n): _record_row(m, now_s=now_s) for m in matches}
+    if rows:
+        await connection.execute(_RECORD, *_columns(list(rows.values())))
+
+
+def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
+    o, claim = match.outcome, match.outcome.claim
+    reason = None if match.status in SUCCESS else o.decision.reason
+    attempts = max(claim.attempt if o.result is not None else claim.attempt - 1, match.row["attempts"] or 0)
+    result = o.result
+    return (claim.notification_id, claim.n, claim.tenant, claim.channel, o.provider, claim.account, claim.address,
+            match.status, reason, result.result if result else None, result.code if result else None, attempts,
+            result.provider_id if result else None, _age(o, now_s=now_s))  # fmt: skip
+
+
+async def _write_events(connection: Connection, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+    rows = [
+        (o.claim.notification_id, e.id, o.claim.n, _age(o, now_s=now_s), e.type, o.cohort, o.epoch,
+         msgspec.json.encode(e.detail).decode())
+        for o in outcomes for e in o.events
+    ]  # fmt: skip
+    if rows:
+        await connection.execute(_EVENTS, *_columns(rows))
+
+
+async def _suppress(connection: Connection, claims: Sequence[Claim]) -> None:
+    rows = sorted({(c.tenant, str(c.channel), c.address, "recipient_refused") for c in claims})
+    if rows:
+        await connection.execute(_SUPPRESS, *_columns(rows))
+
+
+def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:
+    return timedelta(seconds=max(0.0, now_s - outcome.happened_at_s))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

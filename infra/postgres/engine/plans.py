@@ -1,0 +1,216 @@
+"""The plan step: load what is unplanned, write what was decided, both fenced by cohort and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.channels import Channel
+from domain.ids import uuid7
+from domain.lanes import LEASE
+from domain.planning import Person, Plan, PlannedStep, Request
+from domain.states import Strategy
+from domain.timeline import EventType
+from infra.postgres.engine.ends import decide_ends
+from infra.postgres.engine.locks import Connection, lock_notifications, retried
+
+_ENTER = """
+WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false WHERE id = $1 AND epoch = $2 RETURNING 1)
+SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
+    SELECT w.notification_id, w.tenant, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels, n.strategy
+    FROM (SELECT notification_id, tenant, expires_at FROM work
+          WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4) w
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy
+                  FROM notification WHERE id = w.notification_id OFFSET 0) n ON true) p ON true"""
+
+_PERSONS = """
+SELECT u.tenant, u.id, p.state, p.locale, i.channel, i.address
+FROM unnest($1::text[], $2::text[]) u(tenant, id)
+JOIN LATERAL (SELECT state, locale FROM person WHERE tenant = u.tenant AND id = u.id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT channel, address FROM identity WHERE tenant = u.tenant AND person_id = u.id
+                   ORDER BY is_primary DESC, created_at, id OFFSET 0) i ON true"""
+
+_WRITE = """
+WITH live AS MATERIALIZED (
+    SELECT w.ctid AS tid, w.notification_id, w.tenant, w.lane, w.due_at, w.expires_at, w.version
+    FROM unnest($3::uuid[]) x(id)
+    JOIN LATERAL (SELECT ctid, * FROM work WHERE notification_id = x.id AND n = 0 AND state = 0 AND cohort = $1
+                  OFFSET 0) w ON true
+    WHERE EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+),
+gone AS (DELETE FROM work WHERE ctid = ANY (ARRAY(SELECT tid FROM live)) RETURNING notification_id),
+steps AS (
+    INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at,
+                      cohort, version)
+    SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain, now(),
+           l.expires_at, $1, l.version
+    FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
+         s(id, n, channel, account, address, locale, chain)
+    JOIN live l ON l.notification_id = s.id
+),
+drops AS (
+    INSERT INTO delivery (notification_id, n, tenant, channel, status, reason)
+    SELECT l.notification_id, d.n, l.tenant, d.channel, d.status, d.reason
+    FROM unnest($11::uuid[], $12::smallint[], $13::text[], $14::text[], $15::text[]) d(id, n, channel, status, reason)
+    JOIN live l ON l.notification_id = d.id
+    ON CONFLICT (notification_id, n) DO NOTHING
+),
+events AS (
+    INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
+    SELECT l.notification_id, e.event, 0, now(), $16, $1, $2, e.detail
+    FROM unnest($3::uuid[], $17::uuid[], $18::json[]) e(id, event, detail)
+    JOIN live l ON l.notification_id = e.id
+)
+SELECT notification_id FROM live"""
+
+_FAULT = """
+UPDATE work SET faults = faults + 1, due_at = now() + interval '5 seconds', cohort = NULL
+WHERE notification_id = $1 AND n = 0 AND state = 0 AND cohort = $2 RETURNING faults"""
+
+
+@dataclass(frozen=True, slots=True)
+class Unplanned:
+    """One notification that waits for its plan."""
+
+    notification_id: UUID
+    tenant: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a workflow finds when it takes a cohort up."""
+
+    now: datetime
+    unplanned: Sequence[Unplanned]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan for one notification, ready to be written."""
+
+    notification_id: UUID
+    plan: Plan
+    accounts: Mapping[Channel, str]
+
+
+def chain_json(chain: Sequence[PlannedStep]) -> str | None:
+    """The rest of a fallback chain as it is kept in `work.chain`."""
+    if not chain:
+        return None
+    return msgspec.json.encode([[step.n, step.channel, step.address] for step in chain]).decode()
+
+
+def chain_steps(chain: str | None) -> tuple[PlannedStep, ...]:
+    if not chain:
+        return ()
+    return tuple(PlannedStep(n, Channel(channel), address) for n, channel, address in msgspec.json.decode(chain))
+
+
+class PlanRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def enter(self, cohort: UUID, *, epoch: int, limit: int) -> Entered | None:
+        """Renew the lease and load what is unplanned; None when this epoch has been replaced or the cohort has ended."""
+        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit)
+        if not rows:
+            return None
+        return Entered(rows[0]["now"], [_unplanned(row) for row in rows if row["notification_id"] is not None])
+
+    async def persons(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Person]:
+        """Users by (tenant, id), with the first address on each channel; unknown ones are missing."""
+        if not wanted:
+            return {}
+        rows = await self._pool.fetch(_PERSONS, [t for t, _ in wanted], [i for _, i in wanted])
+        addresses: dict[tuple[str, str], dict[Channel, str]] = {}
+        found: dict[tuple[str, str], Person] = {}
+        for row in rows:
+            key = (row["tenant"], row["id"])
+            own = addresses.setdefault(key, {})
+            if row["channel"] in _CHANNELS:
+                own.setdefault(Channel(row["channel"]), row["address"])
+            found[key] = Person(row["id"], row["state"] == "active", row["locale"], own)
+        return found
+
+    async def write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
+        """Replace each plan row by its steps, in one transaction; returns how many were still this epoch's to plan.
+
+        What was cancelled, moved or planned meanwhile is left alone. Notifications without any step end here.
+        """
+        plans = sorted(plans, key=lambda p: p.notification_id)
+        ids = [p.notification_id for p in plans]
+
+        async def unit(connection: Connection) -> int:
+            await lock_notifications(connection, ids)
+            rows = await connection.fetch(_WRITE, cohort, epoch, ids, *_step_columns(plans), *_drop_columns(plans),
+                                          EventType.PLANNED, *_event_columns(plans))  # fmt: skip
+            stepless = {p.notification_id for p in plans if not p.plan.open}
+            ended = [row["notification_id"] for row in rows if row["notification_id"] in stepless]
+            await decide_ends(connection, ended)
+            return len(rows)
+
+        return await retried(self._pool, unit)
+
+    async def fault(self, notification_id: UUID, *, cohort: UUID) -> int:
+        """Count a failure of ours in planning and put the row off by 5 s; returns how often it has failed."""
+        value: int | None = await self._pool.fetchval(_FAULT, notification_id, cohort)
+        return value or 0
+
+
+_CHANNELS = frozenset(Channel)
+
+
+def _unplanned(row: asyncpg.Record) -> Unplanned:
+    direct = (Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None
+    request = Request(
+        tuple(Channel(c) for c in row["channels"]),
+        Strategy(row["strategy"]),
+        row["expires_at"],
+        user_id=row["user_id"],
+        direct=direct,
+    )
+    return Unplanned(row["notification_id"], row["tenant"], request)
+
+
+def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
+    steps = [(p, s) for p in plans for s in p.plan.open]
+    return (
+        [p.notification_id for p, _ in steps],
+        [s.n for _, s in steps],
+        [s.channel for _, s in steps],
+        [p.accounts[s.channel] for p, s in steps],
+        [s.address for _, s in steps],
+        [p.plan.locale or None for p, _ in steps],
+        [chain_json(p.plan.chain) for p, _ in steps],
+    )
+
+
+def _drop_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
+    drops = [(p.notification_id, d) for p in plans for d in p.plan.drops]
+    return (
+        [i for i, _ in drops],
+        [d.n for _, d in drops],
+        [d.channel for _, d in drops],
+        [d.status for _, d in drops],
+        [d.reason for _, d in drops],
+    )
+
+
+def _event_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
+    return [uuid7() for _ in plans], [msgspec.json.encode(_planned_detail(p.plan)).decode() for p in plans]
+
+
+def _planned_detail(plan: Plan) -> dict[str, Any]:
+    detail: dict[str, Any] = {"channels": [s.channel for s in plan.open]}
+    if plan.chain:
+        detail["chain"] = [s.channel for s in plan.chain]
+    if plan.drops:
+        detail["drops"] = [{"channel": d.channel, "status": d.status, "reason": d.reason} for d in plan.drops]
+    return detail
