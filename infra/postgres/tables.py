@@ -216,6 +216,7 @@ notification = Table(
     _time("accepted_at", nullable=False),
     _time("send_at"),
     _time("expires_at", nullable=False),
+    _time("cancelled_at"),
     _time("finished_at"),
     _time("deleted_at"),
     Column("origin", Uuid),
@@ -254,7 +255,7 @@ work = Table(
     _time("unknown_at"),
     postgresql_with={"fillfactor": 50},
 )
-"""One open step. n = 0 is the plan. `state`: 0 open, 1 handing over, 2 quarantined.
+"""One open step. n = 0 is the plan. `state`: 0 open, 1 handing over.
 `attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
 Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))

@@ -28,8 +28,8 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        n.metadata, n.options, n.accepted_at, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        coalesce(p.state, 'active') <> 'active' AS gone, x.suppressed IS NOT NULL AS suppressed
 FROM u
-JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at, version
-              FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
+JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
+                     version FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""

@@ -22,13 +22,15 @@ _LOST = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.Lock
 
 _LOCK = """
 SELECT n.id FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT id FROM notification WHERE id = x.id FOR UPDATE) n ON true"""
+JOIN LATERAL (SELECT id, cancelled_at FROM notification WHERE id = x.id FOR UPDATE) n ON n.cancelled_at IS NOT NULL"""
 
 
-async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> None:
-    """Lock these rows in the order given, which must be ascending. What follows acts in a second statement, so that it
-    sees what the former holder of the lock has written."""
-    await connection.fetch(_LOCK, ids)
+async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Lock these rows in the order given, which must be ascending; returns those whose cancellation was asked for.
+
+    What follows acts in a second statement, so that it sees what the former holder of the lock has written.
+    """
+    return {row["id"] for row in await connection.fetch(_LOCK, ids)}
 
 
 async def retried(pool: asyncpg.Pool, unit: Callable[[Connection], Awaitable[T]]) -> T:

@@ -8,7 +8,7 @@ not begun. Who may still change what is decided by `domain`, under the notificat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -20,7 +20,7 @@ from domain.attempts import Decision
 from domain.ids import uuid7
 from domain.planning import PlannedStep
 from domain.results import SendResult
-from domain.states import FINAL, SUCCESS, Status, merge
+from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
@@ -57,7 +57,8 @@ _RECORD = """
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, provider, account, address, status, reason, class, code,
                            attempts, provider_id, sent_at, delivered_at, updated_at)
 SELECT id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id,
-       CASE WHEN status IN ('sent', 'delivered') THEN now() - age END, CASE status WHEN 'delivered' THEN now() - age END, now()
+       CASE WHEN status IN ('sent', 'delivered') THEN now() - age END,
+       CASE status WHEN 'delivered' THEN now() - age END, now()
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[])
      o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age)
@@ -115,15 +116,18 @@ class _Match:
 
     @property
     def mine(self) -> bool:
-        return self.row["state"] == 1 and self.row["attempt"] == self.outcome.claim.attempt
+        same: bool = self.row["attempt"] == self.outcome.claim.attempt
+        return same and self.row["state"] == 1
 
     @property
     def ends(self) -> bool:
         """The work row goes: this attempt was the last, or it succeeded before its own resend began."""
         if self.mine:
             return self.outcome.decision.due_at is None
-        reopened = self.row["state"] == 0 and self.row["attempt"] > self.outcome.claim.attempt
-        return reopened and self.outcome.decision.status in SUCCESS
+        if self.row["state"] != 0 or self.outcome.decision.status not in SUCCESS:
+            return False
+        reopened: bool = self.row["attempt"] > self.outcome.claim.attempt
+        return reopened
 
     @property
     def status(self) -> Status | None:
@@ -150,11 +154,14 @@ class OutcomeRepository:
         ids = sorted({o.claim.notification_id for o in outcomes})
 
         async def unit(connection: Connection) -> None:
-            await lock_notifications(connection, ids)
+            cancelled = await lock_notifications(connection, ids)
             rows = await connection.fetch(
                 _MATCH, [o.claim.notification_id for o in outcomes], [o.claim.n for o in outcomes]
             )
-            matches = [_Match(o, row) for o, row in zip(outcomes, rows, strict=True)]
+            matches = [
+                _Match(_stopped(o) if o.claim.notification_id in cancelled else o, row)
+                for o, row in zip(outcomes, rows, strict=True)
+            ]
             await _change_work(connection, matches)
             await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
             await _write_events(connection, outcomes, now_s=now_s)
@@ -162,6 +169,14 @@ class OutcomeRepository:
             await decide_ends(connection, ids)
 
         await retried(self._pool, unit)
+
+
+def _stopped(outcome: StepOutcome) -> StepOutcome:
+    """After a cancellation what was in flight keeps its outcome, but neither a retry nor a fallback follows."""
+    decision = outcome.decision
+    if decision.due_at is not None:
+        decision = Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST, failures=decision.failures)
+    return replace(outcome, decision=replace(decision, falls_back=False))
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:

@@ -69,9 +69,11 @@ events AS (
 )
 SELECT notification_id FROM live"""
 
+_FAULTS = "SELECT faults FROM work WHERE notification_id = $1 AND n = 0 AND cohort = $2"
+
 _FAULT = """
 UPDATE work SET faults = faults + 1, due_at = now() + interval '5 seconds', cohort = NULL
-WHERE notification_id = $1 AND n = 0 AND state = 0 AND cohort = $2 RETURNING faults"""
+WHERE notification_id = $1 AND n = 0 AND state = 0 AND cohort = $2"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +160,14 @@ class PlanRepository:
 
         return await retried(self._pool, unit)
 
-    async def fault(self, notification_id: UUID, *, cohort: UUID) -> int:
-        """Count a failure of ours in planning and put the row off by 5 s; returns how often it has failed."""
-        value: int | None = await self._pool.fetchval(_FAULT, notification_id, cohort)
+    async def faults(self, notification_id: UUID, *, cohort: UUID) -> int:
+        """How often planning this row has failed so far."""
+        value: int | None = await self._pool.fetchval(_FAULTS, notification_id, cohort)
         return value or 0
+
+    async def fault(self, notification_id: UUID, *, cohort: UUID) -> None:
+        """Count a failure of ours in planning and put the row off by 5 s, out of this cohort."""
+        await self._pool.execute(_FAULT, notification_id, cohort)
 
 
 _CHANNELS = frozenset(Channel)

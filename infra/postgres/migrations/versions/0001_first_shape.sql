@@ -121,6 +121,7 @@ CREATE TABLE notification (
     accepted_at TIMESTAMP WITH TIME ZONE NOT NULL,
     send_at TIMESTAMP WITH TIME ZONE,
     expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    cancelled_at TIMESTAMP WITH TIME ZONE,
     finished_at TIMESTAMP WITH TIME ZONE,
     deleted_at TIMESTAMP WITH TIME ZONE,
     origin UUID,

@@ -1,0 +1,61 @@
+"""What a claim says: its template's version or its inline content, rendered for channel and locale."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from channels.base import Content, Message
+from domain.lanes import Lane
+from infra.postgres.engine.claims import Claim
+from infra.rendering.catalog import TemplateCatalog
+
+_OWN_KEYS = frozenset({"title", "text", "html", "url"})
+
+
+class Contents(Protocol):
+    """Where a claim's content comes from. Raises TongdaError `template_broken` when it cannot be rendered."""
+
+    async def content(self, claim: Claim) -> Content: ...
+
+
+class TemplateContents:
+    """Templates by their pinned version; inline content as it was posted (it is text, never a template)."""
+
+    def __init__(self, catalog: TemplateCatalog) -> None:
+        self._catalog = catalog
+
+    async def content(self, claim: Claim) -> Content:
+        if claim.template is None or claim.template_version is None:
+            return inline(claim)
+        template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
+        return template.render(claim.channel, locale=claim.locale, data=claim.data)
+
+
+def inline(claim: Claim) -> Content:
+    posted = claim.content
+    return Content(
+        title=posted.get("title") or "",
+        text=posted.get("text") or "",
+        html=posted.get("html"),
+        url=posted.get("url"),
+        extra={key: value for key, value in posted.items() if key not in _OWN_KEYS},
+    )
+
+
+def message(claim: Claim, content: Content) -> Message:
+    """The claim as the provider port takes it."""
+    return Message(
+        notification_id=claim.notification_id,
+        n=claim.n,
+        attempt=claim.attempt,
+        tenant=claim.tenant,
+        channel=claim.channel,
+        address=claim.address,
+        content=content,
+        accepted_at=claim.accepted_at,
+        expires_at=claim.expires_at,
+        high=claim.lane is Lane.HIGH,
+        category=claim.category,
+        metadata=claim.metadata,
+        data=claim.data,
+    )

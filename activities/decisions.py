@@ -1,0 +1,110 @@
+"""From what happened to a claim to the outcome that is recorded: the domain decides, this names it for the timeline."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from activities.accounts import Accounts
+from domain.attempts import Decision, Step, decide
+from domain.results import ResultClass, SendResult
+from domain.states import Reason, Status
+from domain.timeline import EventType
+from infra.postgres.engine.claims import Claim, Verdict
+from infra.postgres.engine.outcomes import Event, StepOutcome
+
+_VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
+    Verdict.EXPIRED: (Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_HAND_OVER), EventType.EXPIRED),
+    Verdict.GONE: (Decision(Status.SUPPRESSED, Reason.RECIPIENT_GONE), EventType.SUPPRESSED),
+    Verdict.SUPPRESSED: (
+        Decision(Status.SUPPRESSED, Reason.ADDRESS_SUPPRESSED, falls_back=True),
+        EventType.SUPPRESSED,
+    ),
+}
+"""What the recheck at the moment of hand-over leads to."""
+
+BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
+QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
+
+
+class Decider:
+    """Builds outcomes for one cohort and epoch."""
+
+    def __init__(self, accounts: Accounts, *, cohort: UUID | None, epoch: int | None) -> None:
+        self._accounts = accounts
+        self._cohort = cohort
+        self._epoch = epoch
+
+    def answered(self, claim: Claim, result: SendResult, *, started_s: float) -> StepOutcome:
+        """A provider's answer, or its loss."""
+        capabilities = self._accounts.of(claim.channel).provider.capabilities
+        step = Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, capabilities.idempotent)
+        decision = decide(step, result, now=datetime.now(UTC), spread=random.random())
+        ended_s = time.monotonic()
+        events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
+        if result.result is ResultClass.UNKNOWN:
+            then = "hold" if decision.due_at is None else "resend"
+            detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
+            events.append(Event(EventType.UNKNOWN, detail))
+        return self._outcome(claim, decision, events, result=result, at_s=ended_s)
+
+    def stopped(self, claim: Claim) -> StepOutcome:
+        """The recheck found that it must not be sent (any verdict but SEND and STALE)."""
+        decision, event = _VERDICTS[claim.verdict]
+        detail = {"channel": claim.channel, "reason": decision.reason, "stage": "hand_over"}
+        return self._outcome(claim, decision, [Event(event, detail)])
+
+    def broken(self, claim: Claim, code: str) -> StepOutcome:
+        """The template cannot be rendered with this data; trying again cannot help."""
+        detail = {"channel": claim.channel, "reason": Reason.TEMPLATE_BROKEN, "code": code}
+        return self._outcome(claim, BROKEN_TEMPLATE, [Event(EventType.SUPPRESSED, detail)])
+
+    def quarantined(self, claim: Claim, code: str) -> StepOutcome:
+        """It failed inside this service once too often."""
+        return self._outcome(claim, QUARANTINED, [Event(EventType.QUARANTINED, {"code": code})])
+
+    def _attempt(self, claim: Claim, result: SendResult, decision: Decision, *, took_s: float, provider: str) -> Event:
+        detail: dict[str, Any] = {
+            "attempt": claim.attempt,
+            "channel": claim.channel,
+            "provider": provider,
+            "account": claim.account,
+            "class": result.result,
+            "code": result.code,
+            "took_ms": round(took_s * 1000, 1),
+            "status": decision.status,
+        }
+        if result.provider_id:
+            detail["provider_id"] = result.provider_id
+        if decision.due_at is not None:
+            detail["retry_at"] = decision.due_at.isoformat()
+        return Event(EventType.ATTEMPT, detail)
+
+    def _outcome(
+        self,
+        claim: Claim,
+        decision: Decision,
+        events: list[Event],
+        *,
+        result: SendResult | None = None,
+        at_s: float | None = None,
+    ) -> StepOutcome:
+        account_of_next = None
+        if decision.falls_back and claim.chain:
+            following = claim.chain[0].channel
+            account_of_next = self._accounts.name_of(following)
+            events = [*events, Event(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
+        return StepOutcome(
+            claim=claim,
+            decision=decision,
+            result=result,
+            provider=self._accounts.of(claim.channel).provider.capabilities.provider,
+            events=tuple(events),
+            happened_at_s=time.monotonic() if at_s is None else at_s,
+            cohort=self._cohort,
+            epoch=self._epoch,
+            account_of_next=account_of_next,
+        )

@@ -1,0 +1,144 @@
+"""The activity behind `DeliveryWorkflow`: plan, hand over, record, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from uuid import UUID
+
+from temporalio import activity
+
+from activities.accounts import Accounts
+from activities.contents import Contents
+from activities.hand_over import HandOver
+from activities.planning import Planner
+from domain.channels import Channel
+from domain.lanes import DRIVE_WINDOW, POLICIES, Lane
+from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.plans import PlanRepository
+from workflows.delivery import ACTIVITY, Drive, Driven
+
+HEARTBEAT_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRepositories:
+    cohorts: CohortRepository
+    plans: PlanRepository
+    claims: ClaimRepository
+    outcomes: OutcomeRepository
+
+
+class DeliveryActivities:
+    """Wired once for each worker process."""
+
+    def __init__(
+        self,
+        repositories: EngineRepositories,
+        *,
+        accounts: Accounts,
+        contents: Contents,
+        stopping: Callable[[], bool],
+        left: Callable[[Lane], None],
+    ) -> None:
+        self._repositories = repositories
+        self._accounts = accounts
+        self._contents = contents
+        self._planner = Planner(repositories.plans, accounts)
+        self._stopping = stopping
+        self._left = left
+
+    @activity.defn(name=ACTIVITY)
+    async def deliver(self, drive: Drive) -> Driven:
+        """Safe to repeat: every statement is fenced by (cohort, epoch), every row by its claim.
+
+        Plans what is unplanned, hands over what is due on the given channel or on all, and leaves: what waits, and for how
+        long. Makes no new claim after `DRIVE_WINDOW` or once the worker is stopping.
+        """
+        lane = Lane(drive.lane)
+        until_s, cancelled = time.monotonic() + DRIVE_WINDOW.total_seconds(), asyncio.Event()
+
+        def enough() -> bool:
+            return self._stopping() or cancelled.is_set() or time.monotonic() >= until_s
+
+        async with _heartbeats():
+            driving = asyncio.create_task(self._drive(drive, cohort=UUID(drive.cohort), lane=lane, enough=enough))
+            try:
+                driven = await asyncio.shield(driving)
+            except asyncio.CancelledError:
+                cancelled.set()  # what is in our hands is brought to its end: a claim cut off would become an unknown
+                await driving
+                raise
+        if not driven.waits_s:
+            self._left(lane)
+        return driven
+
+    async def _drive(self, drive: Drive, *, cohort: UUID, lane: Lane, enough: Callable[[], bool]) -> Driven:
+        repositories, policy = self._repositories, POLICIES[lane]
+        entered = await repositories.plans.enter(cohort, epoch=drive.epoch, limit=policy.cohort_size)
+        if entered is None:
+            return Driven()
+        await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now)
+        hand_over = HandOver(
+            repositories.claims,
+            repositories.outcomes,
+            self._accounts,
+            self._contents,
+            cohort=cohort,
+            epoch=drive.epoch,
+            stopping=enough,
+        )
+        try:
+            await hand_over.recover()
+            waits = await self._rounds(drive, cohort=cohort, lane=lane, hand_over=hand_over, enough=enough)
+        finally:
+            await hand_over.close()
+        return Driven(hand_over.handed_over, waits)
+
+    async def _rounds(
+        self, drive: Drive, *, cohort: UUID, lane: Lane, hand_over: HandOver, enough: Callable[[], bool]
+    ) -> dict[str, float]:
+        """Hand over until nothing of ours is due: an outcome may open the next place of a chain at once."""
+        repositories, horizon = self._repositories, POLICIES[lane].hold_horizon
+        while True:
+            await _all(*[hand_over.channel(c) for c in await self._due_channels(drive, cohort=cohort)])
+            await hand_over.settle()
+            waits = await repositories.cohorts.leave(cohort, epoch=drive.epoch, horizon=horizon)
+            ours = [c for c, wait_s in waits.items() if wait_s <= 0 and drive.channel in (None, UNPLANNED, c)]
+            if not ours or UNPLANNED in ours or enough():
+                return waits
+
+    async def _due_channels(self, drive: Drive, *, cohort: UUID) -> list[Channel]:
+        if drive.channel:
+            return [Channel(drive.channel)]
+        return await self._repositories.claims.channels(cohort)
+
+
+async def _all(*loops: Coroutine[None, None, None]) -> None:
+    """Run to the end whatever happens to one of them: none is cancelled between its claim and its send."""
+    for error in await asyncio.gather(*loops, return_exceptions=True):
+        if error is not None:
+            raise error
+
+
+@contextlib.asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """A sign of life every few seconds, so that a killed worker is noticed soon."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(HEARTBEAT_EVERY_S)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

@@ -1,0 +1,134 @@
+"""Grouping: due work becomes a cohort in one statement, and a workflow is started for it. Never inside a request."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.cohorts import workflow_id
+from domain.lanes import Lane
+from infra.postgres.engine.cohorts import CohortRepository, CohortRow
+from infra.postgres.errors import AWAY
+from workflows.delivery import EXECUTION_LIMIT, Cohort, DeliveryWorkflow
+
+log = structlog.get_logger()
+
+LANE = SearchAttributeKey.for_keyword("TongdaLane")
+KIND = SearchAttributeKey.for_keyword("TongdaKind")
+TENANT = SearchAttributeKey.for_keyword("TongdaTenant")
+
+START_LIMIT = timedelta(seconds=10)
+START_AGAIN = timedelta(seconds=2)
+"""A cohort whose start failed is looked at again by the sweep this soon."""
+
+
+class Driver(Protocol):
+    """Temporal, as far as grouping and sweep need it."""
+
+    async def start(self, cohort: CohortRow) -> bool:
+        """Start the workflow of this cohort and epoch; False when Temporal cannot be reached. Started before = True."""
+        ...
+
+    async def runs(self, cohort: CohortRow) -> bool | None:
+        """Whether it runs; None when Temporal cannot be reached."""
+        ...
+
+
+class TemporalDriver:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def start(self, cohort: CohortRow) -> bool:
+        try:
+            await self._client.start_workflow(
+                DeliveryWorkflow.run,
+                Cohort(str(cohort.id), cohort.epoch, int(cohort.lane)),
+                id=workflow_id(cohort.id, cohort.epoch),
+                task_queue=cohort.lane.label,
+                execution_timeout=EXECUTION_LIMIT,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                search_attributes=_search_attributes(cohort),
+                priority=Priority(priority_key=int(cohort.lane) + 1, fairness_key=cohort.tenant),
+                rpc_timeout=START_LIMIT,
+            )
+        except WorkflowAlreadyStartedError:
+            return True
+        except RPCError as error:
+            log.warning("cohort.start_failed", cohort=str(cohort.id), epoch=cohort.epoch, code=error.status.name)
+            return False
+        return True
+
+    async def runs(self, cohort: CohortRow) -> bool | None:
+        handle = self._client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
+        try:
+            description = await handle.describe(rpc_timeout=START_LIMIT)
+        except RPCError as error:
+            return False if error.status is RPCStatusCode.NOT_FOUND else None
+        return description.status is WorkflowExecutionStatus.RUNNING
+
+
+def _search_attributes(cohort: CohortRow) -> TypedSearchAttributes:
+    pairs = [SearchAttributePair(LANE, cohort.lane.label), SearchAttributePair(KIND, "delivery")]
+    if cohort.tenant is not None:
+        pairs.append(SearchAttributePair(TENANT, cohort.tenant))
+    return TypedSearchAttributes(pairs)
+
+
+class Starter:
+    """One loop a lane: groups and starts as long as something is due, then sleeps until it is poked.
+
+    There is no timer: what becomes due while the last group is being started forms the next one.
+    """
+
+    def __init__(self, cohorts: CohortRepository, driver: Driver) -> None:
+        self._cohorts = cohorts
+        self._driver = driver
+        self._pokes = {lane: asyncio.Event() for lane in Lane}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def poke(self, lane: Lane) -> None:
+        """Something became due in this lane, or a cohort of it has ended."""
+        self._pokes[lane].set()
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._loop(lane), name=f"starter-{lane.label}") for lane in Lane]
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def group_all(self, lane: Lane) -> int:
+        """Group and start until nothing is due or the lane is full; returns how many cohorts were made."""
+        made = 0
+        while (cohort := await self._cohorts.group(lane)) is not None:
+            made += 1
+            if not await self._driver.start(cohort):
+                await self._cohorts.renew(cohort.id, epoch=cohort.epoch, lease=START_AGAIN)
+                return made
+        return made
+
+    async def _loop(self, lane: Lane) -> None:
+        poked = self._pokes[lane]
+        while True:
+            await poked.wait()
+            poked.clear()
+            try:
+                await self.group_all(lane)
+            except AWAY as error:
+                log.warning("starter.database_away", lane=lane.label, code=type(error).__name__)
+                await asyncio.sleep(1.0)
+                poked.set()

@@ -1,0 +1,188 @@
+"""The hand-over: one loop for each provider account, as wide as the account's free slots.
+
+Slots are taken first, then that many rows are claimed, and the loop goes on as slots free: a barrier after each window
+would let one slow message stall a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from activities.accounts import Account, Accounts
+from activities.contents import Contents, message
+from activities.decisions import Decider
+from activities.outcomes import OutcomeWriter
+from channels.base import Message
+from domain.channels import Channel
+from domain.errors import Failed, TongdaError
+from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
+from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claims import Claim, ClaimRepository, Returned, Verdict
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.errors import AWAY
+
+log = structlog.get_logger()
+
+MOST_CALLS_A_CLAIM = 64
+"""A claim takes no more than this many calls' worth of rows, so that overlapping cohorts share an account."""
+FAULT_WAIT = timedelta(seconds=5)
+AWAY_WAIT = timedelta(seconds=1)
+_TRANSIENT: tuple[type[Exception], ...] = (*AWAY, Failed)
+
+
+class HandOver:
+    """Hands over one cohort's due rows. Made anew for each activity; accounts and slots are the process's."""
+
+    def __init__(
+        self,
+        claims: ClaimRepository,
+        outcomes: OutcomeRepository,
+        accounts: Accounts,
+        contents: Contents,
+        *,
+        cohort: UUID,
+        epoch: int,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._claims = claims
+        self._accounts = accounts
+        self._contents = contents
+        self._cohort = cohort
+        self._epoch = epoch
+        self._stopping = stopping
+        self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
+        self._in_flight = 0
+        self._calls: set[asyncio.Task[None]] = set()
+        self._back: list[Returned] = []
+        self._writer = OutcomeWriter(outcomes, in_flight=lambda: self._in_flight)
+
+    @property
+    def handed_over(self) -> int:
+        return self._writer.written
+
+    async def channel(self, channel: Channel) -> None:
+        """Claim and send on one channel until nothing is due, or until `stopping`; returns with calls still in flight."""
+        account = self._accounts.of(channel)
+        capabilities = account.provider.capabilities
+        timeout = timedelta(seconds=capabilities.call_timeout_s)
+        while not self._stopping():
+            calls = await account.slots.take(MOST_CALLS_A_CLAIM)
+            claimed_s = time.monotonic()
+            rows: list[Claim] = []
+            try:
+                if self._stopping():
+                    return
+                rows = await self._claims.claim(
+                    self._cohort,
+                    epoch=self._epoch,
+                    channel=channel,
+                    limit=calls * capabilities.max_batch,
+                    call_timeout=timeout,
+                )
+            finally:
+                batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
+                account.slots.give(calls - len(batches))
+            if not rows:
+                return
+            self._in_flight += len(rows)
+            for batch in batches:
+                self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+
+    async def settle(self) -> None:
+        """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
+        while self._calls:
+            await asyncio.wait(self._calls)
+        back, self._back = self._back, []
+        await self._claims.give_back(back)
+        await self._writer.settle()
+
+    async def close(self) -> None:
+        """Settle, and stop the writer."""
+        try:
+            await self.settle()
+        finally:
+            await self._writer.close()
+
+    async def recover(self) -> None:
+        """Record as unknown what an earlier attempt handed over without bringing home an outcome."""
+        for claim in await self._claims.lost(self._cohort, limit=500):
+            lost = SendResult(ResultClass.UNKNOWN, code="no_outcome")
+            self._writer.put(self._decider.answered(claim, lost, started_s=time.monotonic()))
+
+    def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
+        task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _send(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
+        """One call: render what may be sent, hand it over, note what came of each."""
+        try:
+            ready = [pair for claim in batch if (pair := await self._ready(claim)) is not None]
+            if ready and time.monotonic() >= start_by_s:
+                self._give_back([Returned(c.notification_id, c.n, c.attempt) for c, _ in ready])
+            elif ready:
+                started_s = time.monotonic()
+                results = await _call(account, [m for _, m in ready])
+                for (claim, _), result in zip(ready, results, strict=True):
+                    self._in_flight -= 1
+                    self._writer.put(self._decider.answered(claim, result, started_s=started_s))
+        finally:
+            account.slots.give()
+            self._writer.nudge()
+
+    async def _ready(self, claim: Claim) -> tuple[Claim, Message] | None:
+        """The message to send; None when the claim has come to its end, or goes back, without being sent."""
+        if claim.verdict is Verdict.STALE:
+            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
+            return None
+        if claim.verdict is not Verdict.SEND:
+            self._in_flight -= 1
+            self._writer.put(self._decider.stopped(claim))
+            return None
+        try:
+            return claim, message(claim, await self._contents.content(claim))
+        except _TRANSIENT:
+            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
+        except TongdaError as error:
+            self._in_flight -= 1
+            self._writer.put(self._decider.broken(claim, error.code))
+        except Exception as error:
+            self._fault(claim, error)
+        return None
+
+    def _fault(self, claim: Claim, error: Exception) -> None:
+        """A defect of ours before the first byte: put it off, and give it up the third time. Others go on."""
+        code = type(error).__name__
+        log.error("hand_over.fault", notification_id=str(claim.notification_id), n=claim.n, code=code)
+        if claim.faults + 1 >= MOST_INTERNAL_FAILURES:
+            self._in_flight -= 1
+            self._writer.put(self._decider.quarantined(claim, code))
+        else:
+            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, faults=1, wait=FAULT_WAIT)])
+
+    def _give_back(self, claims: Sequence[Returned]) -> None:
+        self._in_flight -= len(claims)
+        self._back.extend(claims)
+
+
+async def _call(account: Account, messages: Sequence[Message]) -> Sequence[SendResult]:
+    """The provider's answers. An adapter that raises, answers too late or too little has left the outcome open."""
+    limit_s = account.provider.capabilities.call_timeout_s
+    try:
+        async with asyncio.timeout(limit_s):
+            results = await account.provider.send(messages)
+        if len(results) == len(messages):
+            return results
+        code = "wrong_count"
+    except TimeoutError:
+        code = "call_timeout"
+    except Exception as error:
+        log.error("provider.defect", provider=account.provider.capabilities.provider, code=type(error).__name__)
+        code = "adapter_error"
+    return [SendResult(ResultClass.UNKNOWN, code=code)] * len(messages)

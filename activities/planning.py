@@ -1,0 +1,69 @@
+"""The plan step of a cohort: load, decide (`domain.planning`), write. One bad row fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from activities.accounts import Accounts
+from domain.lanes import MOST_INTERNAL_FAILURES
+from domain.planning import Drop, Person, Plan, plan
+from domain.states import Reason, Status
+from infra.postgres.engine.plans import Planned, PlanRepository, Unplanned
+from infra.postgres.errors import POISON
+
+log = structlog.get_logger()
+
+
+class Planner:
+    def __init__(self, repository: PlanRepository, accounts: Accounts) -> None:
+        self._repository = repository
+        self._accounts = accounts
+
+    async def plan(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
+        """Plan these notifications; returns how many were still ours to plan."""
+        wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request.user_id is not None}
+        persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
+        plans: list[Planned] = []
+        for item in unplanned:
+            try:
+                plans.append(self._plan_one(item, persons=persons, now=now))
+            except Exception:
+                await self._quarantine(cohort, epoch=epoch, item=item)
+        return await self._write(cohort, epoch=epoch, plans=plans)
+
+    def _plan_one(self, item: Unplanned, *, persons: Mapping[tuple[str, str], Person], now: datetime) -> Planned:
+        person = persons.get((item.tenant, item.request.user_id)) if item.request.user_id is not None else None
+        decided = plan(item.request, person=person, now=now, served=self._accounts.channels)
+        names = {step.channel: self._accounts.of(step.channel).name for step in decided.open}
+        return Planned(item.notification_id, decided, names)
+
+    async def _write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
+        """Write all; where a row poisons the statement, halve until it stands alone and give that one up."""
+        if not plans:
+            return 0
+        try:
+            return await self._repository.write(cohort, epoch=epoch, plans=plans)
+        except POISON:
+            if len(plans) > 1:
+                middle = len(plans) // 2
+                first = await self._write(cohort, epoch=epoch, plans=plans[:middle])
+                return first + await self._write(cohort, epoch=epoch, plans=plans[middle:])
+            log.exception("plan.poison", notification_id=str(plans[0].notification_id))
+            return await self._fault(cohort, epoch=epoch, notification_id=plans[0].notification_id)
+
+    async def _quarantine(self, cohort: UUID, *, epoch: int, item: Unplanned) -> None:
+        log.exception("plan.failed", notification_id=str(item.notification_id))
+        await self._fault(cohort, epoch=epoch, notification_id=item.notification_id)
+
+    async def _fault(self, cohort: UUID, *, epoch: int, notification_id: UUID) -> int:
+        """Count it; the third time the notification ends as quarantined, which needs no plan of its own."""
+        if await self._repository.faults(notification_id, cohort=cohort) + 1 < MOST_INTERNAL_FAILURES:
+            await self._repository.fault(notification_id, cohort=cohort)
+            return 0
+        drop = Drop(1, next(iter(self._accounts.channels)), Status.FAILED, Reason.QUARANTINED)
+        given_up = Planned(notification_id, Plan((), (), (drop,)), {})
+        return await self._repository.write(cohort, epoch=epoch, plans=[given_up])

@@ -1,0 +1,129 @@
+"""The sweep: whatever was lost on the way is found in PostgreSQL and driven again.
+
+A lost start, a terminated workflow and a deleted Temporal database are the same case: a cohort whose lease has passed and
+whose workflow does not run. It runs as a Temporal Schedule and, so that it needs no Temporal, in each API process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from temporalio import activity
+
+from activities.accounts import Accounts
+from activities.decisions import Decider
+from activities.grouping import Driver
+from domain.lanes import Lane
+from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.cohorts import CohortRepository, CohortRow
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.errors import AWAY
+from infra.postgres.partitions import PartitionRepository
+from workflows.housekeeping import SWEEP, Swept
+
+log = structlog.get_logger()
+
+PAGE = 200
+LOST_GRACE = timedelta(seconds=30)
+"""A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
+PARTITIONS_EVERY_S = 3600.0
+BACKGROUND_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRepositories:
+    cohorts: CohortRepository
+    claims: ClaimRepository
+    outcomes: OutcomeRepository
+    partitions: PartitionRepository
+
+
+class Sweep:
+    """One round of looking for what was left behind. Safe to run in several processes at once."""
+
+    def __init__(
+        self,
+        repositories: SweepRepositories,
+        *,
+        driver: Driver,
+        accounts: Accounts | None,
+        poke: Callable[[Lane], None],
+    ) -> None:
+        self._repositories = repositories
+        self._driver = driver
+        self._accounts = accounts
+        self._poke = poke
+        self._partitions_at_s = float("-inf")
+
+    async def run_once(self) -> Swept:
+        """Poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs unknown."""
+        for lane in await self._repositories.cohorts.due_lanes():
+            self._poke(lane)
+        redriven = await self._redrive_lapsed()
+        orphans = await self._repositories.cohorts.adopt_orphans()
+        unknown = await self._recover_lost()
+        await self._ensure_partitions()
+        return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
+
+    async def _redrive_lapsed(self) -> int:
+        """Running: extend the lease. Unreachable: leave this one and all others alone. Otherwise the next epoch."""
+        redriven = 0
+        for cohort in await self._repositories.cohorts.lapsed(limit=PAGE):
+            runs = await self._driver.runs(cohort)
+            if runs is None:
+                break
+            if runs:
+                await self._repositories.cohorts.renew(cohort.id, epoch=cohort.epoch)
+            elif await self._redrive(cohort):
+                redriven += 1
+        return redriven
+
+    async def _redrive(self, cohort: CohortRow) -> bool:
+        epoch = await self._repositories.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
+        if epoch is None:
+            return False
+        log.info("cohort.redriven", cohort=str(cohort.id), epoch=epoch, lane=cohort.lane.label)
+        return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant))
+
+    async def _recover_lost(self) -> int:
+        """Needs the accounts (may this provider be asked twice?), so only workers do it."""
+        if self._accounts is None:
+            return 0
+        claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
+        if claims:
+            decider = Decider(self._accounts, cohort=None, epoch=None)
+            lost, now_s = SendResult(ResultClass.UNKNOWN, code="no_outcome"), time.monotonic()
+            outcomes = [decider.answered(claim, lost, started_s=now_s) for claim in claims]
+            await self._repositories.outcomes.flush(outcomes, now_s=now_s)
+        return len(claims)
+
+    async def _ensure_partitions(self) -> None:
+        if time.monotonic() - self._partitions_at_s >= PARTITIONS_EVERY_S:
+            await self._repositories.partitions.ensure()
+            self._partitions_at_s = time.monotonic()
+
+    async def run_forever(self) -> None:
+        """The background form, in each API process: about once a second, out of step with the others."""
+        while True:
+            try:
+                await self.run_once()
+            except AWAY as error:
+                log.warning("sweep.away", code=type(error).__name__)
+            await asyncio.sleep(BACKGROUND_EVERY_S * random.uniform(0.5, 1.5))
+
+
+class SweepActivities:
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+
+    @activity.defn(name=SWEEP)
+    async def sweep(self) -> Swept:
+        """Safe to repeat: epochs change by compare-and-set, lost rows by their attempt."""
+        return await self._sweep.run_once()

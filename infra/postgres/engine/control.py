@@ -1,0 +1,123 @@
+"""What people may still do to a notification that was accepted: cancel it, and learn what really happened.
+
+The notification's row is locked first and everything else is a second statement: plan, flush and control otherwise miss
+the rows that the other side is just writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.errors import NotFound
+from domain.ids import uuid7
+from domain.states import SUCCESS, Reason, Status
+from domain.timeline import EventType
+from infra.postgres.engine.ends import decide_ends
+from infra.postgres.engine.locks import Connection, retried
+
+_LOCK = """
+SELECT status, final FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
+
+_STEPS = "SELECT n, channel, state FROM work WHERE notification_id = $1 FOR UPDATE"
+
+_TAKE_BACK = """
+DELETE FROM work WHERE notification_id = $1 AND state = 0 RETURNING n, tenant, channel, account, address, attempt"""
+
+_RECORD = """
+INSERT INTO delivery (notification_id, n, tenant, channel, account, address, status, reason, attempts)
+SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                         $9::smallint[])
+ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()"""
+
+_MARK = "UPDATE notification SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = $1"
+
+_END_UNPLANNED = """
+UPDATE notification SET status = 'cancelled', reason = $2, final = true, finished_at = now() WHERE id = $1 AND NOT final"""
+
+_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
+
+
+class CancelResult(StrEnum):
+    """What a cancellation achieved."""
+
+    CANCELLED = "cancelled"
+    """Nothing was handed over, and nothing will be."""
+    PARTLY_CANCELLED = "partly_cancelled"
+    """Some channels were stopped; others had been handed over or are being handed over at this moment."""
+    ALREADY_HANDED_OFF = "already_handed_off"
+    """Every channel was handed over or is being handed over at this moment."""
+    ALREADY_FINISHED = "already_finished"
+    """It had ended before, undelivered (failed, expired, suppressed, unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAnswer:
+    result: CancelResult
+    status: Status
+    """The notification's state after it."""
+    cancelled: tuple[str, ...] = ()
+    """Channels that were stopped."""
+    in_flight: tuple[str, ...] = ()
+    """Channels being handed over at this moment; neither retry nor fallback will follow."""
+
+
+class ControlRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def cancel(self, tenant: str, *, notification_id: UUID) -> CancelAnswer:
+        """Stop what has not been handed over. Asking again gives the same answer. Raises NotFound."""
+
+        async def unit(connection: Connection) -> CancelAnswer:
+            row = await connection.fetchrow(_LOCK, notification_id, tenant)
+            if row is None:
+                raise NotFound("There is no notification with this id.")
+            if row["final"]:
+                return _ended(Status(row["status"]))
+            return await _cancel_open(connection, notification_id)
+
+        return await retried(self._pool, unit)
+
+
+async def _cancel_open(connection: Connection, notification_id: UUID) -> CancelAnswer:
+    steps = await connection.fetch(_STEPS, notification_id)
+    in_flight = tuple(step["channel"] for step in steps if step["state"] == 1)
+    taken = await connection.fetch(_TAKE_BACK, notification_id)
+    await connection.execute(_MARK, notification_id)
+    await _record(connection, notification_id, [row for row in taken if row["n"] > 0])
+    cancelled = tuple(row["channel"] for row in taken if row["n"] > 0)
+    if any(row["n"] == 0 for row in taken):
+        await connection.execute(_END_UNPLANNED, notification_id, Reason.CANCELLED_BY_REQUEST)
+    else:
+        await decide_ends(connection, [notification_id])
+    status = Status(await connection.fetchval("SELECT status FROM notification WHERE id = $1", notification_id))
+    if in_flight:
+        result = CancelResult.PARTLY_CANCELLED if taken else CancelResult.ALREADY_HANDED_OFF
+        status = Status.PROCESSING
+    else:
+        result = CancelResult.PARTLY_CANCELLED if status in SUCCESS else CancelResult.CANCELLED
+    detail = msgspec.json.encode({"answer": result, "channels": cancelled, "in_flight": in_flight}).decode()
+    await connection.execute(_EVENT, notification_id, uuid7(), EventType.CANCELLED, detail)
+    return CancelAnswer(result, status, cancelled, in_flight)
+
+
+async def _record(connection: Connection, notification_id: UUID, rows: Sequence[asyncpg.Record]) -> None:
+    if rows:
+        await connection.execute(
+            _RECORD, notification_id, [r["n"] for r in rows], [r["tenant"] for r in rows], [r["channel"] for r in rows],
+            [r["account"] for r in rows], [r["address"] for r in rows], [Status.CANCELLED] * len(rows),
+            [Reason.CANCELLED_BY_REQUEST] * len(rows), [r["attempt"] for r in rows],
+        )  # fmt: skip
+
+
+def _ended(status: Status) -> CancelAnswer:
+    if status is Status.CANCELLED:
+        return CancelAnswer(CancelResult.CANCELLED, status)
+    done = status in SUCCESS
+    return CancelAnswer(CancelResult.ALREADY_HANDED_OFF if done else CancelResult.ALREADY_FINISHED, status)
