@@ -1,0 +1,50 @@
+"""In-app messages: stored in the user's inbox, where storing is delivering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from channels.base import Capabilities, InboxItem, InboxPort, Message, TransportError
+from channels.failures import result_of_failure
+from domain.channels import Channel
+from domain.results import ResultClass, SendResult
+
+
+class InboxProvider:
+    """The whole batch in one call of the port; all of it is stored or none. Safe to repeat: the port stores each once."""
+
+    def __init__(self, port: InboxPort) -> None:
+        self._port = port
+        self._capabilities = Capabilities(provider="inapp", channel=Channel.INAPP, max_batch=200, idempotent=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        if not batch:
+            return []
+        try:
+            await self._port.store([inbox_item(message) for message in batch])
+        except TransportError as error:
+            return [result_of_failure(error)] * len(batch)
+        return [SendResult(ResultClass.OK, code="stored", provider_id=m.delivery_id, delivered=True) for m in batch]
+
+    async def close(self) -> None:
+        """The port belongs to whoever made it."""
+
+
+def inbox_item(message: Message) -> InboxItem:
+    """The row of one message; `address` is the user's id."""
+    return InboxItem(
+        notification_id=message.notification_id,
+        n=message.n,
+        tenant=message.tenant,
+        user_id=message.address,
+        title=message.content.title,
+        text=message.content.text,
+        url=message.content.url,
+        category=message.category,
+        data=message.data,
+        expires_at=message.expires_at,
+    )

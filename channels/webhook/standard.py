@@ -1,0 +1,164 @@
+"""Webhooks by the Standard Webhooks specification: a signed POST to an address of the tenant's choice.
+
+Body (JSON, UTF-8, no spaces):
+
+    type        "notification"
+    timestamp   when the notification was accepted, RFC 3339, UTC
+    data
+      notification_id, delivery_id    delivery_id is stable over attempts and equals the header webhook-id
+      title, text                     rendered for this recipient
+      url                             string or null
+      category                        string, "" if none
+      data, metadata                  objects, as the sender of the notification gave them
+
+Headers: webhook-id, webhook-timestamp (seconds, of this attempt), webhook-signature ("v1," and base64 of HMAC-SHA256 over
+`id.timestamp.body`). Receivers verify before they parse, refuse timestamps more than five minutes off, and drop an id they
+have seen; that is why sending again after a lost answer is safe.
+"""
+
+from __future__ import annotations
+
+import hmac
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from channels.base import Capabilities, HttpPort, HttpReply, Message, TransportError
+from channels.failures import result_of_failure
+from domain.channels import Channel
+from domain.results import ResultClass, SendResult
+
+USER_AGENT = "Tongda-Webhooks/1"
+LONGEST_WAIT = timedelta(days=1)
+"""A receiver may ask for a later attempt, not for one that never comes."""
+
+MEANINGS: Mapping[int, ResultClass] = {
+    401: ResultClass.CONFIG,
+    403: ResultClass.CONFIG,
+    408: ResultClass.RETRY,
+    410: ResultClass.RECIPIENT,
+    425: ResultClass.RETRY,
+    429: ResultClass.RATE,
+}
+"""Statuses with a meaning of their own; otherwise 2xx is OK, 5xx RETRY, and the rest PERMANENT (redirects included)."""
+
+_encoder = msgspec.json.Encoder(uuid_format="canonical")
+
+
+class WebhookProvider:
+    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds."""
+
+    def __init__(
+        self,
+        port: HttpPort,
+        *,
+        secret_for: Callable[[str], str],
+        timeout_s: float = 9.0,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._port = port
+        self._secret_for = secret_for
+        self._timeout_s = timeout_s
+        self._now = now
+        self._capabilities = Capabilities(
+            provider="webhook", channel=Channel.WEBHOOK, idempotent=True, call_timeout_s=timeout_s + 1.0
+        )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._capabilities
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        return [await self._send(message) for message in batch]
+
+    async def close(self) -> None:
+        """The port belongs to whoever made it."""
+
+    async def _send(self, message: Message) -> SendResult:
+        now = self._now()
+        try:
+            body = _body(message)
+        except (UnicodeEncodeError, TypeError, OverflowError):
+            # lone surrogates, or values that JSON does not have
+            return SendResult(ResultClass.PERMANENT, code="not_json")
+        try:
+            key = signing_key(self._secret_for(message.tenant))
+        except (LookupError, ValueError):
+            return SendResult(ResultClass.CONFIG, code="webhook_secret")
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": USER_AGENT,
+            "webhook-id": message.delivery_id,
+            "webhook-timestamp": str(int(now)),
+            "webhook-signature": sign(key, delivery_id=message.delivery_id, timestamp=int(now), body=body),
+        }
+        try:
+            reply = await self._port.request("POST", message.address, headers=headers, body=body, timeout_s=self._timeout_s)
+        except TransportError as error:
+            return result_of_failure(error, provider_id=message.delivery_id)
+        return result_of(reply, delivery_id=message.delivery_id, now=now)
+
+
+def _body(message: Message) -> bytes:
+    return _encoder.encode({
+        "type": "notification",
+        "timestamp": message.accepted_at.astimezone(UTC),
+        "data": {
+            "notification_id": message.notification_id,
+            "delivery_id": message.delivery_id,
+            "title": message.content.title,
+            "text": message.content.text,
+            "url": message.content.url,
+            "category": message.category,
+            "data": dict(message.data),
+            "metadata": dict(message.metadata),
+        },
+    })  # fmt: skip
+
+
+def signing_key(secret: str) -> bytes:
+    """The key in "whsec_<base64>". Raises ValueError if it is not of that form or is shorter than 16 bytes."""
+    prefix, _, encoded = secret.partition("_")
+    key = b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    if prefix != "whsec" or len(key) < 16:
+        raise ValueError("not a signing secret")
+    return key
+
+
+def sign(key: bytes, *, delivery_id: str, timestamp: int, body: bytes) -> str:
+    """The value of webhook-signature: "v1," and base64 of HMAC-SHA256 over `delivery_id.timestamp.body`."""
+    digest = hmac.digest(key, b"%s.%d.%s" % (delivery_id.encode(), timestamp, body), "sha256")
+    return f"v1,{b64encode(digest).decode('ascii')}"
+
+
+def result_of(reply: HttpReply, *, delivery_id: str, now: float) -> SendResult:
+    """The meaning of a receiver's answer. Only the status counts: a webhook's body is nobody's protocol."""
+    code = f"http_{reply.status}"
+    if 200 <= reply.status < 300:
+        return SendResult(ResultClass.OK, code=code, provider_id=delivery_id, delivered=True)
+    meaning = MEANINGS.get(reply.status, ResultClass.RETRY if reply.status >= 500 else ResultClass.PERMANENT)
+    wait = None
+    if reply.status in (429, 503):
+        wait = retry_after(reply.headers.get("retry-after", ""), now=now)
+        if wait is not None:
+            meaning = ResultClass.RATE
+    return SendResult(meaning, code=code, retry_after=wait)
+
+
+def retry_after(value: str, *, now: float) -> timedelta | None:
+    """Retry-After as seconds or as an HTTP date, between zero and a day; None if it is neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        # longer than a day in any case, and int() of a huge text is slow
+        return LONGEST_WAIT if len(value) > 6 else min(timedelta(seconds=int(value)), LONGEST_WAIT)
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if date.tzinfo is None:
+        date = date.replace(tzinfo=UTC)
+    return min(max(date - datetime.fromtimestamp(now, UTC), timedelta(0)), LONGEST_WAIT)
