@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from channels.base import Content, Message
 from domain.lanes import Lane
@@ -28,11 +30,16 @@ class TemplateContents:
         if claim.template is None or claim.template_version is None:
             return inline(claim)
         template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
-        return template.render(claim.channel, locale=claim.locale, data=claim.data)
+        return template.render(claim.channel, locale=claim.locale, data=decoded(claim.data))
+
+
+def decoded(text: str | None) -> dict[str, Any]:
+    """A stored JSON object; absent = empty."""
+    return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
 
 
 def inline(claim: Claim) -> Content:
-    posted = claim.content
+    posted = decoded(claim.content)
     return Content(
         title=posted.get("title") or "",
         text=posted.get("text") or "",
@@ -56,6 +63,6 @@ def message(claim: Claim, content: Content) -> Message:
         expires_at=claim.expires_at,
         high=claim.lane is Lane.HIGH,
         category=claim.category,
-        metadata=claim.metadata,
-        data=claim.data,
+        metadata=decoded(claim.metadata),
+        data=decoded(claim.data),
     )

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -102,9 +101,10 @@ class Claim:
     user_id: str | None
     template: str | None
     template_version: int | None
-    content: dict[str, Any]
-    data: dict[str, Any]
-    metadata: dict[str, Any]
+    content: str | None
+    """As stored, JSON; `data` and `metadata` too. Decoded one by one when rendered, so that a bad one fails alone."""
+    data: str | None
+    metadata: str | None
     resend_unknown: bool
     verdict: Verdict
 
@@ -164,13 +164,9 @@ def _verdict(row: asyncpg.Record) -> Verdict:
     return Verdict.SUPPRESSED if row["suppressed"] else Verdict.SEND
 
 
-def _json(text: str | None) -> dict[str, Any]:
-    return msgspec.json.decode(text) if text else {}
-
-
 def _claim(row: asyncpg.Record) -> Claim:
     lane = Lane(row["lane"])
-    on_unknown = _json(row["options"]).get("on_unknown")
+    on_unknown = msgspec.json.decode(row["options"]).get("on_unknown") if row["options"] else None
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],
@@ -191,9 +187,9 @@ def _claim(row: asyncpg.Record) -> Claim:
         user_id=row["user_id"],
         template=row["template"],
         template_version=row["template_version"],
-        content=_json(row["content"]),
-        data=_json(row["data"]),
-        metadata=_json(row["metadata"]),
+        content=row["content"],
+        data=row["data"],
+        metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row),
     )
