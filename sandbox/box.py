@@ -1,0 +1,54 @@
+"""A sandbox that runs: both servers and the record they share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.http import application
+from sandbox.record import Record
+from sandbox.settings import Settings
+from sandbox.smtp import SmtpServer
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where everything is, and what was seen."""
+
+    host: str
+    smtp_port: int
+    http_port: int
+    record: Record
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{self.host}:{self.http_port}"
+
+
+@asynccontextmanager
+async def serve(settings: Settings) -> AsyncIterator[Box]:
+    """Listen until the block ends, then stop at once. Raises OSError when a port is taken."""
+    record = Record(keep=settings.keep, keep_bytes=settings.keep_bytes)
+    async with AsyncExitStack() as stack:
+        smtp = SmtpServer(settings, record=record)
+        stack.push_async_callback(smtp.close)
+        await smtp.start()
+        app = application(settings, record=record, smtp_listens=lambda: smtp.listening)
+        # No access log: paths hold hook names. No grace at the end: a stand-in owes its clients nothing.
+        # Handlers are cancelled when their client goes, so that `slow` knows that nobody waits for it.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.http_port).start()
+        yield Box(host=settings.host, smtp_port=smtp.port, http_port=int(runner.addresses[0][1]), record=record)
+
+
+@asynccontextmanager
+async def running(**settings: Any) -> AsyncIterator[Box]:
+    """A sandbox for tests, on free ports unless told; keywords are the fields of `Settings`."""
+    async with serve(Settings(**settings)) as box:
+        yield box
