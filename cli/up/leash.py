@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -18,6 +19,7 @@ _LEFT_ALONE = 3  # exit code: the parent was gone before we were tied to it
 def main(arguments: list[str]) -> None:
     parent, signal_number, uid, gid = (int(a) for a in arguments[:4])
     program = arguments[4:]
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)

@@ -1,0 +1,7 @@
+# Sourced by the scripts beside it: enters the checkout, and finds a Python that can make the environment.
+here=$PWD
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+for python in python3 python3.14 python3.13 python3.12 python3.11 ""; do
+  [ -n "$python" ] || { echo "Python 3.11 or newer is needed: install the packages python3 and python3-venv." >&2; exit 1; }
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break
+done
