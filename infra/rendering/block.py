@@ -1,0 +1,102 @@
+"""One text of a template ("/contents/zh-CN/email/html"), compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from jinja2 import Template, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError
+
+from infra.rendering import language
+from infra.rendering.environment import HTML, TEXT
+from infra.rendering.errors import TemplateBroken
+from infra.rendering.limits import MAX_SOURCE_CHARS, RENDER_CPU_S, Budget, LimitPassed, short_enough
+
+_BREAKS = re.compile(r"\s*[\x00-\x1f\x7f\x85\u2028\u2029]+\s*")
+
+
+def one_line(text: str) -> str:
+    """Line breaks and other control characters, with the blanks around them, as one space each."""
+    return _BREAKS.sub(" ", text).strip()
+
+
+class Block:
+    """A compiled text. `variables` are the names it takes from the data, `certain` those it always needs."""
+
+    __slots__ = ("_constant", "_file", "_loops", "_template", "certain", "pointer", "variables")
+
+    def __init__(self, source: str, *, pointer: str, html: bool = False) -> None:
+        """Raises TemplateBroken (syntax, not_allowed, too_long) with the pointer and line."""
+        self.pointer = pointer
+        self.variables: frozenset[str] = frozenset()
+        self.certain: frozenset[str] = frozenset()
+        self._template: Template | None = None
+        self._constant = source
+        self._loops = False
+        if len(source) > MAX_SOURCE_CHARS:
+            raise TemplateBroken.block(pointer, "too_long", f"a block has at most {MAX_SOURCE_CHARS} characters")
+        if "{" in source:
+            self._compile(source, html=html)
+
+    def _compile(self, source: str, *, html: bool) -> None:
+        environment = HTML if html else TEXT
+        self._file = f"<{self.pointer}>"
+        try:
+            tree = environment.parse(source)
+            language.check(tree)
+            self._loops = language.bound(tree)
+            self.variables = language.variables(tree)
+            self.certain = language.certain(tree)
+            code = environment.compile(tree, None, self._file)
+        except TemplateSyntaxError as error:
+            raise TemplateBroken.block(self.pointer, "syntax", error.message or "syntax error", line=error.lineno) from None
+        except language.NotAllowed as error:
+            raise TemplateBroken.block(self.pointer, "not_allowed", str(error), line=error.line) from None
+        except (RecursionError, SyntaxError, MemoryError):
+            raise TemplateBroken.block(self.pointer, "too_deep", "it is nested too deeply") from None
+        self._template = Template.from_code(environment, code, environment.make_globals(None))
+
+    def render(self, values: Mapping[str, Any], *, cpu_s: float = RENDER_CPU_S) -> str:
+        """The text with these values, without NUL characters (nothing can store them). Raises TemplateBroken."""
+        template = self._template
+        if template is None:
+            return self._constant
+        if self._loops:
+            values = {**values, language.BUDGET: Budget(cpu_s=cpu_s)}
+        pieces: list[str] = []
+        length = 0
+        try:
+            for piece in template.root_render_func(template.new_context(dict(values))):
+                length += len(piece)
+                short_enough(length)
+                pieces.append(piece)
+        except Exception as error:
+            raise self._broken(error, template) from None
+        rendered = "".join(pieces)
+        return rendered.replace("\x00", "") if "\x00" in rendered else rendered
+
+    def _broken(self, error: Exception, template: Template) -> TemplateBroken:
+        """Without the cause's own message: it may quote data."""
+        line = _line(error.__traceback__, file=self._file, template=template)
+        if isinstance(error, UndefinedError):
+            return TemplateBroken.block(self.pointer, "undefined", "a value that it uses is not in the data", line=line)
+        if isinstance(error, SecurityError):
+            return TemplateBroken.block(self.pointer, "not_allowed", "this is not available in templates", line=line)
+        if isinstance(error, LimitPassed):
+            return TemplateBroken.block(self.pointer, "limit", str(error), line=line)
+        if isinstance(error, RecursionError):
+            return TemplateBroken.block(self.pointer, "limit", "the data is nested too deeply", line=line)
+        kind = "a value has the wrong type" if isinstance(error, TypeError) else f"it fails ({type(error).__name__})"
+        return TemplateBroken.block(self.pointer, "failed", kind, line=line)
+
+
+def _line(trace: TracebackType | None, *, file: str, template: Template) -> int | None:
+    line = None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = template.get_corresponding_lineno(trace.tb_lineno)
+        trace = trace.tb_next
+    return line
