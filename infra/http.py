@@ -211,12 +211,12 @@ async def _read(response: aiohttp.ClientResponse, *, deadline: float) -> bytes:
     """The body, at most 64 KiB, as far as it came until `deadline` (loop time)."""
     content = response.content
     chunks: list[bytes] = []
-    room = MAX_BODY_BYTES
     try:
-        async with asyncio.timeout_at(deadline):
-            while room > 0 and (chunk := await content.read(room)):
-                chunks.append(chunk)
-                room -= len(chunk)
+        if content.is_eof():  # most answers come in one piece: no timer for them
+            await _collect(content, chunks)
+        else:
+            async with asyncio.timeout_at(deadline):
+                await _collect(content, chunks)
     except (aiohttp.ClientError, OSError):
         pass
     finally:
@@ -225,6 +225,13 @@ async def _read(response: aiohttp.ClientResponse, *, deadline: float) -> bytes:
         else:
             response.close()
     return b"".join(chunks)
+
+
+async def _collect(content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
+    room = MAX_BODY_BYTES
+    while room > 0 and (chunk := await content.read(room)):
+        chunks.append(chunk)
+        room -= len(chunk)
 
 
 def _lower(headers: Mapping[str, str]) -> Mapping[str, str]:

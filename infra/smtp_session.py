@@ -217,10 +217,10 @@ def _unless_ok(reply: SmtpReply) -> SmtpReply | None:
 
 
 def _reply_end(buffer: bytearray) -> int:
-    """Where the first whole reply ends, 0 if more must come. Only a line "250-" says that another line follows."""
+    """Where the first whole reply ends, 0 if more must come. Only "250-" says that another line follows."""
     start = 0
     while (newline := buffer.find(b"\n", start)) >= 0:
-        if buffer[start + 3 : start + 4] != b"-":
+        if buffer[start + 3 : start + 4] != b"-" or not buffer[start : start + 3].isdigit():
             return newline + 1
         start = newline + 1
     return 0

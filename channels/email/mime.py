@@ -18,7 +18,7 @@ from channels.email.address import Sender, Unsendable, has_control
 _NEWLINE = re.compile(r"\r\n|\r|\n")
 _PLAIN_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ]*[A-Za-z0-9])?")
-_WORD_BYTES = 45  # RFC 2047: an encoded word has at most 75 characters; 45 bytes are 60 of base64 and 12 of frame
+_WORD_BYTES = 39  # 52 of base64, 12 of frame, 9 of "Subject: ": below the 76 of RFC 2047 for a line with encoded words
 _BASE64_LINE_BYTES = 57  # 76 characters
 _MAX_PLAIN = 66  # "Subject: " and this stay within 76
 

@@ -45,7 +45,7 @@ class SmtpProvider:
         return [await self._send(message) for message in batch]
 
     async def close(self) -> None:
-        """The port belongs to whoever made it."""
+        await self._port.close()  # a pool is one server and one login, so it belongs to the account
 
     async def _send(self, message: Message) -> SendResult:
         message_id = f"{message.delivery_id}@{self._sender.domain}"

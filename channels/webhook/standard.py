@@ -79,9 +79,9 @@ class WebhookProvider:
         """The port belongs to whoever made it."""
 
     async def _send(self, message: Message) -> SendResult:
-        now = self._now()
+        now, delivery_id = self._now(), message.delivery_id
         try:
-            body = _body(message)
+            body = _body(message, delivery_id=delivery_id)
         except (UnicodeEncodeError, TypeError, OverflowError):
             # lone surrogates, or values that JSON does not have
             return SendResult(ResultClass.PERMANENT, code="not_json")
@@ -92,24 +92,24 @@ class WebhookProvider:
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": USER_AGENT,
-            "webhook-id": message.delivery_id,
+            "webhook-id": delivery_id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": sign(key, delivery_id=message.delivery_id, timestamp=int(now), body=body),
+            "webhook-signature": sign(key, delivery_id=delivery_id, timestamp=int(now), body=body),
         }
         try:
             reply = await self._port.request("POST", message.address, headers=headers, body=body, timeout_s=self._timeout_s)
         except TransportError as error:
-            return result_of_failure(error, provider_id=message.delivery_id)
-        return result_of(reply, delivery_id=message.delivery_id, now=now)
+            return result_of_failure(error, provider_id=delivery_id)
+        return result_of(reply, delivery_id=delivery_id, now=now)
 
 
-def _body(message: Message) -> bytes:
+def _body(message: Message, *, delivery_id: str) -> bytes:
     return _encoder.encode({
         "type": "notification",
         "timestamp": message.accepted_at.astimezone(UTC),
         "data": {
             "notification_id": message.notification_id,
-            "delivery_id": message.delivery_id,
+            "delivery_id": delivery_id,
             "title": message.content.title,
             "text": message.content.text,
             "url": message.content.url,

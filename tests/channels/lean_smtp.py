@@ -55,12 +55,14 @@ class Conversation(asyncio.Protocol):
         self.buffer = b""
         self.in_body = False
         self.silent = False
+        self.out = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
         self.lean.connections += 1
         self.lean.open.append(self)
         self.say("greeting")
+        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         with suppress(ValueError):
@@ -73,17 +75,29 @@ class Conversation(asyncio.Protocol):
         elif answer == RESET:
             self.transport.abort()
         elif answer == CLOSE:
+            self.flush()
             self.transport.close()
         else:
             text, _, then = answer.partition("!")
             if stage == "ehlo":
                 text += "\r\n250-SIZE 1000000\r\n" + ("250-PIPELINING\r\n" if self.lean.pipelining else "") + "250 HELP"
-            self.transport.write(text.encode() + b"\r\n")
+            self.out += text.encode() + b"\r\n"
             self.in_body = stage == "data" and text.startswith("354")
             if then:
+                self.flush()
                 self.transport.close()
 
+    def flush(self) -> None:
+        """Answers to what came in one segment go out in one, as RFC 2920 asks of servers."""
+        if self.out and not self.transport.is_closing():
+            self.transport.write(self.out)
+        self.out = b""
+
     def data_received(self, data: bytes) -> None:
+        self.read(data)
+        self.flush()
+
+    def read(self, data: bytes) -> None:
         self.buffer += data
         while not self.silent and not self.transport.is_closing():
             if self.in_body:
