@@ -18,7 +18,7 @@ from domain.lanes import POLICIES, Lane
 
 ACTIVITY = "deliver"
 
-DRIVE_LIMIT = timedelta(seconds=45)
+DRIVE_LIMIT = timedelta(seconds=75)
 """Above the drive window, the last call's time-out and the last flush together."""
 HEARTBEAT_LIMIT = timedelta(seconds=8)
 """A killed worker is noticed after this long."""

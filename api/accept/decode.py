@@ -1,0 +1,81 @@
+"""Bytes to a request, and msgspec's complaints to JSON pointers."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+import msgspec
+
+from api.accept.request import BatchRequest, NotificationRequest
+from domain.errors import FieldError, Invalid, Malformed
+
+T = TypeVar("T")
+
+_one = msgspec.json.Decoder(NotificationRequest)
+_batch = msgspec.json.Decoder(BatchRequest)
+
+_AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"field `([^`]*)`")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+
+_CODES: tuple[tuple[str, str], ...] = (
+    ("unknown field", "unknown_field"),
+    ("missing required field", "required"),
+    ("Invalid enum value", "not_allowed"),
+    ("length", "length"),
+    ("out of range", "range"),
+    ("Expected", "type"),
+    ("Invalid", "format"),
+)
+
+
+def notification(raw: bytes | msgspec.Raw) -> NotificationRequest:
+    """One notification. Raises Malformed or Invalid."""
+    return _decode(_one, raw)
+
+
+def batch(raw: bytes) -> list[msgspec.Raw]:
+    """The items of a batch, undecoded. Raises Malformed or Invalid."""
+    return _decode(_batch, raw).notifications
+
+
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise Invalid([field_error(str(error))]) from None
+    except RecursionError:
+        raise Malformed("The body is nested too deeply.", code="too_deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed(f"The body is not JSON that can be read: {_safe(str(error))}") from None
+
+
+def field_error(message: str) -> FieldError:
+    """Turn msgspec's "Expected `str`, got `int` - at `$.to.user`" as pointer, code and sentence."""
+    match = _AT.match(message)
+    text, path = (match["text"], match["path"] or "$") if match else (message, "$")
+    pointer = "".join(f"/{_escaped(name or index)}" for name, index in _STEP.findall(path) if name or index)
+    named = _FIELD.search(text)
+    if named is not None and "field" in text:
+        pointer += f"/{_escaped(named[1])}"
+    code = next((code for word, code in _CODES if word in text), "invalid")
+    return FieldError(pointer, code, _sentence(code, text))
+
+
+def _sentence(code: str, text: str) -> str:
+    if code == "unknown_field":
+        return "There is no such field."
+    if code == "required":
+        return "This field is required."
+    # msgspec quotes the value itself only for enums; a value may be personal data and does not belong in an answer's log
+    return re.sub(r"^Invalid enum value .*$", "This value is not one of those allowed.", _safe(text), flags=re.DOTALL)
+
+
+def _safe(text: str) -> str:
+    return text.replace("`", "")[:200]
+
+
+def _escaped(name: str) -> str:
+    """RFC 6901."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,63 @@
+"""The request's schema, as msgspec decodes it. Nothing here touches a database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from domain.channels import Channel
+from domain.states import Strategy
+
+Text = Annotated[str, Meta(max_length=100_000)]
+Line = Annotated[str, Meta(min_length=1, max_length=255)]
+Aware = Annotated[datetime, Meta(tz=True)]
+Span = timedelta | Annotated[int, Meta(ge=1)]
+
+
+class To(Struct, forbid_unknown_fields=True):
+    """Exactly one of user, email, phone, or channel with address."""
+
+    user: Line | UnsetType = UNSET
+    email: Annotated[str, Meta(min_length=3, max_length=320)] | UnsetType = UNSET
+    phone: Annotated[str, Meta(min_length=3, max_length=32)] | UnsetType = UNSET
+    channel: Channel | UnsetType = UNSET
+    address: Annotated[str, Meta(min_length=1, max_length=2048)] | UnsetType = UNSET
+    app: Line | UnsetType = UNSET
+
+
+class InlineContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Text as it is; never a template."""
+
+    title: Annotated[str, Meta(max_length=998)] | UnsetType = UNSET
+    text: Text | UnsetType = UNSET
+    html: Annotated[str, Meta(max_length=500_000)] | UnsetType = UNSET
+    url: Annotated[str, Meta(max_length=2048)] | UnsetType = UNSET
+
+
+class NotificationRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/notifications`, and one item of a batch."""
+
+    to: To
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    strategy: Strategy = Strategy.ALL
+    template: Line | UnsetType = UNSET
+    content: InlineContent | UnsetType = UNSET
+    data: dict[str, Any] | UnsetType = UNSET
+    priority: Literal["high", "medium", "low"] = "medium"
+    category: Annotated[str, Meta(max_length=128)] = ""
+    send_at: Aware | UnsetType = UNSET
+    expires_in: Span | UnsetType = UNSET
+    expires_at: Aware | UnsetType = UNSET
+    on_unknown: Literal["hold", "resend"] | UnsetType = UNSET
+    fallback_on: Literal["not_delivered", "not_read"] | UnsetType = UNSET
+    fallback_after: Span | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
+
+
+class BatchRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/notifications/batch`; items are decoded one by one, so that a bad one fails alone."""
+
+    notifications: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=1000)]

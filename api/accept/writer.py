@@ -1,0 +1,194 @@
+"""Group commit: all requests that arrived while the last COMMIT was in flight go into one statement.
+
+No timer: a lone request is written at once, and under load groups grow by themselves. A request is answered only after
+the COMMIT that holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import structlog
+
+from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
+from infra.postgres.accepting import AcceptRepository, Kept, Key, Row
+from infra.postgres.errors import AWAY, POISON
+
+log = structlog.get_logger()
+
+MOST_ROWS = 256
+MOST_WAITING = 20_000
+"""Requests that may wait for their COMMIT in one process; more are refused at once."""
+AGAIN_FOR_S = 3.0
+"""How long a group is tried again while the database is away: it may have been committed, and only asking again tells."""
+AGAIN_AFTER_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one request."""
+
+    id: UUID
+    replay: bytes | None = None
+    """The first answer, where this request repeats an earlier one."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One request on its way to the COMMIT."""
+
+    row: Row
+    key: Key | None
+    done: asyncio.Future[Stored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def id(self) -> UUID:
+        return self.row[0]
+
+    def succeed(self, replay: bytes | None = None) -> None:
+        if not self.done.done():
+            self.done.set_result(Stored(self.id, replay))
+
+    def fail(self, error: TongdaError) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+
+
+class CommitWriter:
+    """A queue and the tasks that commit from it, each over a connection of its own."""
+
+    def __init__(
+        self, repository: AcceptRepository, *, writers: int, committed: Callable[[Iterable[Row]], None], name: str
+    ) -> None:
+        self._repository = repository
+        self._committed = committed
+        self._waiting: deque[Pending] = deque()
+        self._wake = asyncio.Event()
+        self._open = True
+        self._tasks = [asyncio.create_task(self._write(), name=f"commit-{name}-{i}") for i in range(writers)]
+
+    async def put(self, row: Row, *, key: Key | None) -> Stored:
+        """Wait for the COMMIT. Raises Overloaded, Unavailable, Conflict (the key was used for another body)."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise Overloaded
+        if not self._open:
+            raise Unavailable("The service is stopping; send this again.")
+        pending = Pending(row, key)
+        self._waiting.append(pending)
+        self._wake.set()
+        return await pending.done
+
+    async def stop(self) -> None:
+        """Commit what was taken, then end."""
+        self._open = False
+        self._wake.set()
+        await asyncio.gather(*self._tasks)
+
+    async def _write(self) -> None:
+        while True:
+            while not self._waiting:
+                if not self._open:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+            count = min(MOST_ROWS, len(self._waiting))
+            await self._commit([self._waiting.popleft() for _ in range(count)])
+
+    async def _commit(self, group: Sequence[Pending]) -> None:
+        """Whatever happens, every request of the group gets its answer."""
+        first, repeated = _first_of_each_key(group)
+        try:
+            new = await self._store(first)
+        except POISON as error:
+            await self._alone(first, error)
+        except Exception as error:
+            log.warning("accept.failed", code=type(error).__name__, requests=len(group))
+            _fail(first, Unavailable("The database did not take it in time; send this again with its Idempotency-Key."))
+        else:
+            self._committed(p.row for p in first if p.id in new)
+            for pending in first:
+                if pending.id in new or pending.key is None:
+                    pending.succeed()
+                else:
+                    repeated.append(pending)
+        await self._resolve(repeated)
+
+    async def _store(self, group: Sequence[Pending]) -> set[UUID]:
+        """Repeated while the database is away: ids and keys make the same statement again harmless."""
+        rows = [p.row for p in group]
+        keys = [(p.id, p.key) for p in group if p.key is not None]
+        until_s = time.monotonic() + AGAIN_FOR_S
+        while True:
+            try:
+                return await self._repository.store(rows, keys=keys)
+            except POISON:
+                raise
+            except AWAY:
+                if time.monotonic() >= until_s:
+                    raise
+                await asyncio.sleep(AGAIN_AFTER_S)
+
+    async def _alone(self, group: Sequence[Pending], error: Exception) -> None:
+        """A row poisons the statement: halve until it stands alone; the others are not its business."""
+        if len(group) == 1:
+            log.error("accept.poison", notification_id=str(group[0].id), code=type(error).__name__)
+            group[0].fail(Broken("This request cannot be stored; tell the operators its time.", code="not_storable"))
+            return
+        middle = len(group) // 2
+        await self._commit(group[:middle])
+        await self._commit(group[middle:])
+
+    async def _resolve(self, group: Sequence[Pending]) -> None:
+        """Requests whose key was there before them: the same request again, a lost COMMIT of our own, or a conflict."""
+        keyed = [(p, p.key) for p in group if p.key is not None]
+        if not keyed:
+            return
+        try:
+            kept = await self._repository.kept([key for _, key in keyed])
+        except Exception as error:
+            log.warning("accept.kept_failed", code=type(error).__name__)
+            _fail([p for p, _ in keyed], Unavailable("The database did not answer; send this again."))
+            return
+        for (pending, key), found in zip(keyed, kept, strict=True):
+            answer = judge(key, found)
+            if isinstance(answer, TongdaError):
+                pending.fail(answer)
+            else:
+                pending.succeed(None if found is not None and found.notification_id == pending.id else answer)
+
+
+def judge(key: Key, found: Kept | None) -> bytes | TongdaError:
+    """The first answer, or why this request cannot have it."""
+    if found is None:
+        return Unavailable("The first request with this Idempotency-Key was not stored; send this again.")
+    if found.body_hash != key.body_hash:
+        message = "This Idempotency-Key was used for another request body; use a new key for a new request."
+        return Conflict(message, code="idempotency_conflict")
+    return found.answer
+
+
+def _first_of_each_key(group: Sequence[Pending]) -> tuple[list[Pending], list[Pending]]:
+    """Two requests with one key in one commit: the second waits for the first one's answer."""
+    seen: set[tuple[str, str, str, str]] = set()
+    first: list[Pending] = []
+    repeated: list[Pending] = []
+    for pending in group:
+        key = pending.key
+        if key is not None:
+            scope = (key.tenant, key.app, key.route, key.key)
+            if scope in seen:
+                repeated.append(pending)
+                continue
+            seen.add(scope)
+        first.append(pending)
+    return first, repeated
+
+
+def _fail(group: Sequence[Pending], error: TongdaError) -> None:
+    for pending in group:
+        pending.fail(error)

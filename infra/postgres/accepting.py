@@ -1,0 +1,142 @@
+"""The one statement that accepts: idempotency keys, notifications and their work, many requests at a time.
+
+Nothing of it is written twice: ids are made before, so that the same rows again (after a COMMIT whose answer was lost)
+change nothing, and a row of `work` is made only together with its notification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import asyncpg
+
+_ACCEPT = """
+WITH keyed AS (
+    INSERT INTO idempotency (tenant, app, route, key, body_hash, notification_id, answer)
+    SELECT tenant, app, route, key, hash, id, answer
+    FROM unnest($20::uuid[], $21::text[], $22::text[], $23::text[], $24::text[], $25::bytea[], $26::bytea[])
+         k(id, tenant, app, route, key, hash, answer)
+    ON CONFLICT DO NOTHING RETURNING notification_id
+),
+taken AS (
+    INSERT INTO notification (id, tenant, app, lane, category, user_id, to_channel, to_address, channels, strategy,
+                              template, template_version, content, data, metadata, options, status, accepted_at, send_at,
+                              expires_at)
+    SELECT id, tenant, app, lane, category, user_id, to_channel, to_address, string_to_array(channels, ','), strategy,
+           template, template_version, content::json, data::json, metadata::json, options::json,
+           CASE WHEN send_at > now() THEN 'scheduled' ELSE 'accepted' END, now(), send_at,
+           coalesce(expires_at, greatest(send_at, now()) + expires_in)
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[],
+                $9::text[], $10::text[], $11::text[], $12::int[], $13::text[], $14::text[], $15::text[], $16::text[],
+                $17::timestamptz[], $18::interval[], $19::timestamptz[])
+         a(id, tenant, app, lane, category, user_id, to_channel, to_address, channels, strategy, template,
+           template_version, content, data, metadata, options, send_at, expires_in, expires_at)
+    {where}
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, tenant, lane, greatest(send_at, accepted_at) AS due_at, expires_at
+),
+made AS (
+    INSERT INTO work (notification_id, n, tenant, lane, due_at, expires_at)
+    SELECT id, 0, tenant, lane, due_at, expires_at FROM taken
+)
+SELECT id FROM taken"""
+
+_WITH_KEYS = _ACCEPT.format(
+    where="WHERE NOT EXISTS (SELECT FROM unnest($20::uuid[]) k(id) WHERE k.id = a.id) OR id IN (SELECT * FROM keyed)"
+)
+_PLAIN = _ACCEPT.format(where="").replace(_ACCEPT[_ACCEPT.index("keyed AS (") : _ACCEPT.index("taken AS (")], "")
+
+_KEPT = """
+SELECT i.body_hash, i.notification_id, i.answer
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) WITH ORDINALITY k(tenant, app, route, key, place)
+LEFT JOIN LATERAL (SELECT * FROM idempotency WHERE tenant = k.tenant AND app = k.app AND route = k.route AND key = k.key
+                   OFFSET 0) i ON true
+ORDER BY k.place"""
+
+_KEEP_BATCH = """
+INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT DO NOTHING RETURNING 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An idempotency key in its scope, with the body's hash and the answer that a repetition gets."""
+
+    tenant: str
+    app: str
+    route: str
+    key: str
+    body_hash: bytes
+    answer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is stored under a key."""
+
+    body_hash: bytes
+    notification_id: UUID | None
+    answer: bytes
+
+
+Row = tuple[
+    UUID, str, str, int, str, str | None, str | None, str | None, str, str, str | None, int | None, str | None,
+    str | None, str | None, str | None, datetime | None, timedelta, datetime | None,
+]  # fmt: skip
+"""id, tenant, app, lane, category, user_id, to_channel, to_address, channels (joined by commas), strategy, template,
+template_version, content, data, metadata, options (JSON), send_at, expires_in, expires_at."""
+
+CHUNK = 200
+"""Rows in one statement of a batch, so that it holds nothing up for long."""
+
+
+class AcceptRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def store(self, rows: Sequence[Row], *, keys: Sequence[tuple[UUID, Key]] = ()) -> set[UUID]:
+        """Store all in one statement; returns the ids that are new. One whose key is taken, or that is stored already, is
+        not among them: ask `kept`."""
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        if not keys:
+            found = await self._pool.fetch(_PLAIN, *columns)
+        else:
+            found = await self._pool.fetch(_WITH_KEYS, *columns, *_key_columns(keys))
+        return {row["id"] for row in found}
+
+    async def store_batch(self, rows: Sequence[Row], *, key: Key | None) -> bool:
+        """Store a whole batch in one transaction; False when its key is taken, and then nothing is stored."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if key is not None:
+                row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
+                if await connection.fetchval(_KEEP_BATCH, *row) is None:
+                    return False
+            for start in range(0, len(rows), CHUNK):
+                columns = [list(column) for column in zip(*rows[start : start + CHUNK], strict=True)]
+                await connection.fetch(_PLAIN, *columns)
+            return True
+
+    async def kept(self, keys: Sequence[Key]) -> list[Kept | None]:
+        """What is stored under each of these keys, in order."""
+        rows = await self._pool.fetch(
+            _KEPT, [k.tenant for k in keys], [k.app for k in keys], [k.route for k in keys], [k.key for k in keys]
+        )
+        return [
+            Kept(row["body_hash"], row["notification_id"], row["answer"]) if row["body_hash"] is not None else None
+            for row in rows
+        ]
+
+
+def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:
+    return (
+        [i for i, _ in keys],
+        [k.tenant for _, k in keys],
+        [k.app for _, k in keys],
+        [k.route for _, k in keys],
+        [k.key for _, k in keys],
+        [k.body_hash for _, k in keys],
+        [k.answer for _, k in keys],
+    )

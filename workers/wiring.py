@@ -1,0 +1,100 @@
+"""Everything a worker process is made of, wired by hand and closed in the opposite order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from temporalio.client import Client
+
+from activities.accounts import Account, Accounts, Slots
+from activities.contents import TemplateContents
+from activities.delivery import DeliveryActivities, EngineRepositories
+from activities.grouping import Starter, TemporalDriver
+from activities.sweep import Sweep, SweepActivities, SweepRepositories
+from channels.base import Provider
+from channels.registry import Wiring, build, factories
+from infra.http import HttpClient
+from infra.postgres.database import Database
+from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.cohorts import CohortRepository
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.inbox import Inbox
+from infra.postgres.partitions import PartitionRepository
+from infra.rendering.catalog import TemplateCatalog
+from infra.secrets import webhook_secret
+from infra.settings import Settings
+from infra.smtp import SmtpPool
+
+INAPP_CALLS = 4
+"""In-app messages go to our own database, many in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wired:
+    """What the worker process runs."""
+
+    database: Database
+    client: Client
+    delivery: DeliveryActivities
+    sweep: SweepActivities
+    starter: Starter
+
+
+@contextlib.asynccontextmanager
+async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bool]) -> AsyncIterator[Wired]:
+    """Open what the process needs; on the way out nothing is in flight any more and everything is closed."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = await Database.open(settings, name="tongda-worker")
+        stack.push_async_callback(database.close)
+        accounts = await _accounts(settings, database, stack)
+        pool = database.pool
+        cohorts, claims, outcomes = CohortRepository(pool), ClaimRepository(pool), OutcomeRepository(pool)
+        driver = TemporalDriver(client)
+        starter = Starter(cohorts, driver)
+        starter.start()
+        stack.push_async_callback(starter.stop)
+        delivery = DeliveryActivities(
+            EngineRepositories(cohorts, PlanRepository(pool), claims, outcomes),
+            accounts=accounts,
+            contents=TemplateContents(TemplateCatalog(database)),
+            stopping=stopping,
+            left=starter.poke,
+        )
+        sweep = Sweep(
+            SweepRepositories(cohorts, claims, outcomes, PartitionRepository(pool)),
+            driver=driver,
+            accounts=accounts,
+            poke=starter.poke,
+        )
+        yield Wired(database, client, delivery, SweepActivities(sweep), starter)
+
+
+async def _accounts(settings: Settings, database: Database, stack: contextlib.AsyncExitStack) -> Accounts:
+    """One account a channel, from the settings."""
+    http, smtp = HttpClient.from_settings(settings), SmtpPool.from_settings(settings)
+    stack.push_async_callback(http.close)
+    stack.push_async_callback(smtp.close)
+    secret_key = settings.secret_key.get_secret_value()
+    wiring = Wiring(
+        http=http,
+        smtp=smtp,
+        inbox=Inbox(database),
+        sender=settings.smtp_from,
+        secret_for=lambda tenant: webhook_secret(secret_key, tenant),
+    )
+    known = factories()
+
+    def account(provider: str, *, calls: int) -> Account:
+        made: Provider = build(provider, wiring, among=known)
+        return Account(f"{provider}-default", made, Slots(calls))
+
+    return Accounts(
+        [
+            account("smtp", calls=settings.smtp_connections),
+            account("webhook", calls=settings.webhook_concurrency),
+            account("inapp", calls=INAPP_CALLS),
+        ]
+    )
