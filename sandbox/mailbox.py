@@ -73,8 +73,7 @@ class Mailbox:
         if behaviour is not None and behaviour.stage is Stage.RCPT:
             self._note(_asked(behaviour, Seen(channel="email", recipient=address, taken=False, verdict=Verdict.REFUSED)))
             if behaviour.how is How.RESET:
-                server.reset_connection()
-                raise asyncio.CancelledError  # ends aiosmtpd's conversation without a reply
+                await server.reset_connection()
             return Answer(behaviour.smtp)
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 Recipient ok"
@@ -130,8 +129,7 @@ class Mailbox:
         if behaviour.how is How.HANG:
             await asyncio.sleep(self._settings.hang_s)
         if behaviour.how in (How.HANG, How.DROP):
-            server.close_silently()
-            raise asyncio.CancelledError  # ends aiosmtpd's conversation without a reply
+            await server.close_silently()
         return answer
 
     def _answer(self, seen: list[Seen], reply: str) -> Answer:

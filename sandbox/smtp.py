@@ -10,7 +10,7 @@ import socket
 import ssl
 import struct
 import warnings
-from typing import Any
+from typing import Any, NoReturn, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
@@ -100,27 +100,35 @@ class Connection(SMTP):
     # Methods, not properties: aiosmtpd evaluates every attribute while it is being constructed.
     def wire(self) -> asyncio.Transport | None:
         """The TCP transport, below TLS where there is TLS."""
-        transport = self._original_transport or self.transport
-        return transport if isinstance(transport, asyncio.Transport) else None
+        # A cast, because uvloop's transports are no subclass of asyncio's.
+        return cast("asyncio.Transport | None", self._original_transport or self.transport)
 
     def conversation(self) -> asyncio.Task[None]:
         """The task that talks to the client."""
         assert self._handler_coroutine is not None
         return self._handler_coroutine
 
-    def reset_connection(self) -> None:
-        """Send a TCP RST: what a crashed peer or a stateful firewall does."""
-        transport = self.wire()
-        if transport is None:
-            return
-        connection: socket.socket = transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()
+    async def reset_connection(self) -> NoReturn:
+        """Send a TCP RST: what a crashed peer or a stateful firewall does. Ends the conversation."""
+        wire = self.wire()
+        if wire is not None:
+            connection: socket.socket = wire.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wire.abort()
+        await self._end()
 
-    def close_silently(self) -> None:
-        """Close without a word."""
+    async def close_silently(self) -> NoReturn:
+        """Close without a word. Ends the conversation."""
         if self.transport is not None:
             self.transport.close()
+        await self._end()
+
+    async def _end(self) -> NoReturn:
+        """Wait for `connection_lost`, which cancels this very task. Raising here would let aiosmtpd close the transport
+        first, and uvloop then says FIN instead of RST.
+        """
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError("nobody resolves that future")
 
 
 class SmtpServer:
