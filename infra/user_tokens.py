@@ -1,0 +1,63 @@
+"""Tokens that let a person's own browser or app read their inbox: signed, short-lived, naming tenant and user."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from domain.errors import Unauthenticated, Unavailable
+from infra.secrets import derive
+
+PREFIX = "tu_"
+_LONGEST = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class UserToken:
+    """Whom a valid token names."""
+
+    tenant: str
+    user_id: str
+
+
+class UserTokens:
+    """Issues and reads tokens. Nothing is stored: a token is good until it expires."""
+
+    def __init__(self, secret_key: str) -> None:
+        """Without a `secret_key` nothing can be issued or read: what derives from "" is known to all."""
+        self._key = derive(secret_key, "user-token") if secret_key else None
+
+    def issue(self, tenant: str, user_id: str, *, expires_at: datetime) -> str:
+        """Raises Unavailable without a secret key."""
+        claims = {"t": tenant, "u": user_id, "e": int(expires_at.timestamp())}
+        payload = _encoded(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
+        return f"{PREFIX}{payload}.{_encoded(self._mac(payload))}"
+
+    def read(self, token: str, *, now: datetime | None = None) -> UserToken:
+        """Raises Unauthenticated for anything that was not issued here or has expired."""
+        payload, _, mac = token.removeprefix(PREFIX).partition(".")
+        if not token.startswith(PREFIX) or len(token) > _LONGEST or not mac.isascii():
+            raise Unauthenticated("This is not a user token.")
+        if not hmac.compare_digest(_encoded(self._mac(payload)), mac):
+            raise Unauthenticated("This is not a valid user token.")
+        try:
+            claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        except (ValueError, binascii.Error):
+            raise Unauthenticated("This is not a valid user token.") from None
+        if (now or datetime.now(UTC)).timestamp() >= claims["e"]:
+            raise Unauthenticated("This user token has expired.", code="token_expired")
+        return UserToken(claims["t"], claims["u"])
+
+    def _mac(self, payload: str) -> bytes:
+        if self._key is None:
+            raise Unavailable("User tokens need TONGDA_SECRET_KEY to be set.")
+        return hmac.new(self._key, payload.encode(), hashlib.sha256).digest()
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
