@@ -85,7 +85,12 @@ class Child:
 
     @property
     def running(self) -> bool:
-        return self._running.returncode is None
+        return self.returncode is None
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs; negative for a signal."""
+        return self._running.returncode
 
     async def wait(self) -> int:
         """Until it ends; its exit code, negative for a signal."""
@@ -124,7 +129,7 @@ class Child:
 
     def ending(self) -> str:
         """How it ended, for people: "ended with exit code 1", "was killed by SIGKILL"."""
-        code = self._running.returncode
+        code = self.returncode
         if code is None:
             return "is running"
         if code < 0:

@@ -14,6 +14,10 @@ from cli.up.ports import is_free, listens
 from cli.up.times import POLL_S, REQUEST_S, START_ATTEMPTS, START_PAUSE_S
 
 
+_PORT_TAKEN = 98
+"""Exit code of our own processes that cannot have their port (EADDRINUSE on Linux)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One try: the command, the ports it is to listen on, and how to see that it is ready."""
@@ -61,6 +65,8 @@ async def _until_ready(child: Child, this: Launch) -> None:
 
 def _found_in_use(child: Child, this: Launch) -> bool:
     # "address already in use"; PostgreSQL's "pre-existing shared memory block is still in use" after a kill.
+    if child.returncode == _PORT_TAKEN:
+        return True
     return any("in use" in line for line in child.tail()) or not all(is_free(port) for port in this.ports)
 
 

@@ -41,6 +41,10 @@ DYNAMIC_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
 """Name to JSON value. Operators of their own Temporal want the same."""
 
 
+class TemporalNotReady(Exception):
+    """An operator's own Temporal cannot be reached or refuses; the text says what an administrator has to do."""
+
+
 async def start(
     database: Path,
     *,

@@ -35,3 +35,7 @@ DEMO_POLL_S: Final = 0.05
 BLINK_S: Final = 0.2
 LOG_LINES: Final = 15
 """Last lines of a dead child's log that are shown."""
+STILL_S: Final = 10.0
+"""A log is told so often that something still goes on."""
+NOTICE_S: Final = 1.0
+"""A child's death is noticed within this time of what it breaks."""

@@ -1,0 +1,194 @@
+"""One notification over three channels, sent and checked over the public HTTP API only, as any application would."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+
+from cli.up.times import DEMO_POLL_S, DEMO_S, REQUEST_S
+
+USER: Final = "u-demo"
+EMAIL: Final = "fang@example.com"
+TEMPLATE: Final = "welcome"
+_WELCOME: Final[dict[str, Any]] = {
+    "name": TEMPLATE,
+    "category": "account",
+    "variables": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+    "contents": {
+        "zh-CN": {
+            "default": {"title": "欢迎,{{ name }}", "text": "{{ name }},您好!通达已经可以为您送达消息了。"},
+            "email": {"html": "<h1>欢迎,{{ name }}</h1><p>通达已经可以为您送达消息了。</p>"},
+        },
+        "en": {
+            "default": {"title": "Welcome, {{ name }}", "text": "Hello {{ name }}, Tongda is ready to deliver."},
+            "email": {"html": "<h1>Welcome, {{ name }}</h1><p>Tongda is ready to deliver.</p>"},
+        },
+    },
+    "example_data": {"name": "王芳"},
+}
+
+
+class DemoFailed(Exception):
+    """The API refused something; the text says what."""
+
+
+@dataclass(slots=True)
+class Shown:
+    """What the demo saw. Times are milliseconds since the POST was sent."""
+
+    notification_id: str = ""
+    accepted_ms: float = 0.0
+    arrived_ms: dict[str, float] = field(default_factory=dict)
+    """Channel to time, for those that were seen to arrive."""
+    missing: list[str] = field(default_factory=list)
+    """What should be there and is not, in words."""
+    status: str = ""
+    workflow_url: str = ""
+
+    def note(self, state: dict[str, Any], *, timeline: dict[str, Any], expected: list[str]) -> None:
+        """Take in what the API says of the notification now."""
+        self.status = str(state.get("status", ""))
+        workflows = [w for w in state.get("workflows", []) if w.get("id")]
+        self.workflow_url = str(workflows[0].get("url") or "") if workflows else ""
+        self.missing = [f"{channel}: nothing arrived" for channel in expected if channel not in self.arrived_ms]
+        if not state.get("final"):
+            self.missing.append(f"the notification is still {self.status}")
+        said = json.dumps(timeline)
+        if not any(str(workflow["id"]) in said for workflow in workflows):
+            self.missing.append("the timeline names no workflow")
+
+
+class Demo:
+    def __init__(self, *, api_url: str, sandbox_url: str, key: str, own_mail: bool) -> None:
+        self._sandbox_url = sandbox_url
+        self._own_mail = own_mail
+        self._heard: list[tuple[float, str]] = []
+        self._api = httpx.AsyncClient(
+            base_url=api_url, headers={"Authorization": f"Bearer {key}"}, timeout=REQUEST_S, trust_env=False
+        )
+
+    async def run(self) -> Shown:
+        """Send it and wait, at most DEMO_S, until everything is there. Raises DemoFailed."""
+        async with self._api:
+            await self._make_user()
+            await self._make_template()
+            return await self._send_and_watch()
+
+    async def _make_user(self) -> None:
+        profile = {
+            "id": USER,
+            "name": "王芳",
+            "locale": "zh-CN",
+            "identities": [
+                {"channel": "email", "address": EMAIL},
+                {"channel": "webhook", "address": f"{self._sandbox_url}/hook/demo"},
+            ],
+        }
+        changes = {name: value for name, value in profile.items() if name != "id"}
+        if not await self._exists(f"/v1/users/{USER}"):
+            await self._call("POST", "/v1/users", profile)
+        else:
+            # The sandbox's port may have changed since the last start.
+            await self._call("PATCH", f"/v1/users/{USER}", changes)
+
+    async def _make_template(self) -> None:
+        if not await self._exists(f"/v1/templates/{TEMPLATE}"):
+            await self._call("POST", "/v1/templates", _WELCOME)
+            await self._call("POST", f"/v1/templates/{TEMPLATE}/publish")
+
+    async def _send_and_watch(self) -> Shown:
+        token = await self._call("POST", f"/v1/users/{USER}/tokens")
+        ticket = await self._call("POST", "/v1/inbox/tickets", authorization=f"Bearer {token['token']}")
+        query = {"ticket": str(ticket["ticket"])}
+        async with self._api.stream("GET", "/v1/inbox/stream", params=query, timeout=DEMO_S) as stream:
+            if stream.status_code != httpx.codes.OK:
+                raise DemoFailed(f"the live inbox answers {stream.status_code}")
+            live = asyncio.create_task(self._listen(stream))
+            try:
+                began = time.time()
+                shown = await self._send()
+                await self._until_all_there(shown, began=began)
+            finally:
+                live.cancel()
+                await asyncio.wait({live})
+        return shown
+
+    async def _send(self) -> Shown:
+        wanted = {
+            "to": {"user": USER},
+            "channels": ["email", "webhook", "inapp"],
+            "template": TEMPLATE,
+            "data": {"name": "王芳"},
+            "priority": "high",
+        }
+        began = time.time()
+        accepted = await self._call("POST", "/v1/notifications", wanted)
+        return Shown(notification_id=str(accepted["id"]), accepted_ms=_milliseconds(time.time() - began))
+
+    async def _listen(self, stream: httpx.Response) -> None:
+        """Notes what comes live, and when: a message can come before the answer to its POST, which names it."""
+        async for line in stream.aiter_lines():
+            if line.startswith("data:"):
+                self._heard.append((time.time(), line))
+
+    async def _until_all_there(self, shown: Shown, *, began: float) -> None:
+        path = f"/v1/notifications/{shown.notification_id}"
+        deadline = time.monotonic() + DEMO_S
+        while True:
+            for arrived, line in self._heard:
+                if shown.notification_id in line:
+                    shown.arrived_ms.setdefault("inapp", _milliseconds(arrived - began))
+            await self._look_into_sandbox(shown, began=began)
+            shown.note(
+                await self._call("GET", path), timeline=await self._call("GET", f"{path}/timeline"), expected=self._expected
+            )
+            if not shown.missing or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(DEMO_POLL_S)
+
+    async def _look_into_sandbox(self, shown: Shown, *, began: float) -> None:
+        answer = await self._api.get(f"{self._sandbox_url}/messages", params={"delivery": shown.notification_id})
+        for item in answer.raise_for_status().json()["items"]:
+            if item["taken"]:
+                arrived = datetime.fromisoformat(item["received_at"]).timestamp()
+                shown.arrived_ms.setdefault(item["channel"], _milliseconds(arrived - began))
+
+    @property
+    def _expected(self) -> list[str]:
+        return ["webhook", "inapp"] if self._own_mail else ["email", "webhook", "inapp"]
+
+    async def _exists(self, path: str) -> bool:
+        answer = await self._api.get(path)
+        return answer.status_code == httpx.codes.OK
+
+    async def _call(
+        self, method: str, path: str, body: object | None = None, *, authorization: str | None = None
+    ) -> dict[str, Any]:
+        headers = {"Authorization": authorization} if authorization else None
+        try:
+            answer = await self._api.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise DemoFailed(f"{method} {path}: {error or type(error).__name__}") from None
+        if answer.is_error:
+            raise DemoFailed(f"{method} {path} answers {answer.status_code}: {answer.text[:500]}")
+        found = answer.json() if answer.content else {}
+        return found if isinstance(found, dict) else {}
+
+
+async def key_works(api_url: str, key: str) -> bool:
+    """True if the API takes this key."""
+    if not key:
+        return False
+    async with httpx.AsyncClient(base_url=api_url, timeout=REQUEST_S, trust_env=False) as api:
+        answer = await api.get("/v1/notifications?limit=1", headers={"Authorization": f"Bearer {key}"})
+    return answer.status_code not in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+
+
+def _milliseconds(seconds: float) -> float:
+    return seconds * 1000
