@@ -15,6 +15,7 @@ on the wire cannot be seen from here, and whether the server had read the reques
 from __future__ import annotations
 
 import asyncio
+import re
 import select
 import socket
 import ssl
@@ -40,6 +41,8 @@ MAX_BODY_BYTES = 64 * 1024
 KEEPALIVE_S = 3.0
 """Node.js closes idle connections after 5 s, gunicorn after 2; shorter than most, long enough for a busy lane."""
 DNS_TTL_S = 10
+_BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
+_WIRE_URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 
 
 @dataclass(slots=True)
@@ -94,9 +97,15 @@ class HttpClient:
         return HttpReply(response.status, _lower(response.headers), await _read(response, deadline=deadline))
 
     def _target(self, url: str) -> URL:
-        """Parsed once: the guard and aiohttp see the same host, so no second parser can be talked into another."""
+        """Parsed once: the guard and aiohttp see the same host, so no second parser can be talked into another.
+
+        A URL that is already in its wire form stays as it is to the byte, because some vendors sign it; any other is
+        quoted. Spaces and control characters are refused: parsers drop them (RFC 3986 has none), each in its own way.
+        """
+        if _BLANK.search(url):
+            raise TargetRefused("target_url")
         try:
-            target = URL(url)
+            target = URL(url, encoded=_WIRE_URL.fullmatch(url) is not None)
             self._guard.check_url(target)
         except ValueError:
             raise TargetRefused("target_url") from None

@@ -43,6 +43,7 @@ def envelope(*, sender: str, recipient: str, message: bytes) -> Envelope:
     for address in (sender, recipient):
         if not address.isascii() or any(c <= " " or c in "<>\x7f" for c in address):
             raise ValueError("not an address that can be written into a command")
+    size = len(message)
     if b"\n." in message or message.startswith(b"."):
         message = (b"\r\n" + message).replace(b"\n.", b"\n..")[2:]
     end = b".\r\n" if message.endswith(b"\r\n") else b"\r\n.\r\n"
@@ -50,7 +51,7 @@ def envelope(*, sender: str, recipient: str, message: bytes) -> Envelope:
         mail=b"MAIL FROM:<%s>" % sender.encode(),
         rcpt=b"RCPT TO:<%s>\r\n" % recipient.encode(),
         body=message + end,
-        size=len(message),
+        size=size,
     )
 
 
@@ -133,8 +134,7 @@ class SmtpSession(asyncio.Protocol):
         return await self._body(message)
 
     async def _body(self, message: Envelope) -> SmtpReply:
-        if not self.usable:
-            raise Disconnected
+        self._check_turn()
         message.written = True
         self._transport.write(message.body)
         try:
@@ -149,9 +149,15 @@ class SmtpSession(asyncio.Protocol):
         return answer
 
     def _write(self, commands: bytes) -> None:
+        self._check_turn()
+        self._transport.write(commands)
+
+    def _check_turn(self) -> None:
+        """It is ours to speak. A reply that nobody asked for would be taken for the answer to what is written next."""
         if not self.usable:
             raise Disconnected
-        self._transport.write(commands)
+        if self._replies or self._buffer:
+            raise NotSent("smtp_bad_reply")
 
     async def _reply(self, stage: str) -> SmtpReply:
         """The server's next reply. Raises Disconnected, or NotSent for what is no SMTP reply."""

@@ -60,6 +60,7 @@ REFUSED_PORTS = frozenset({
 })  # fmt: skip
 """Services that speak something else and may obey what is inside an HTTP request (mail, Redis, memcached, databases)."""
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]*))*", re.IGNORECASE)
 
 
@@ -75,6 +76,8 @@ class SsrfGuard:
         host = url.raw_host
         if url.scheme not in ("https", "http") or not host or url.raw_user is not None or url.raw_password is not None:
             raise TargetRefused("target_url")
+        if ":" not in host and _HOST_NAME.fullmatch(host) is None:
+            raise TargetRefused("target_address" if "%" in host else "target_url")
         if url.port is None or url.port in REFUSED_PORTS:
             raise TargetRefused("target_port")
         if not self._literal_ok(host):
