@@ -12,6 +12,7 @@ from aiohttp import web
 from sandbox.http import application
 from sandbox.record import Record
 from sandbox.settings import Settings
+from sandbox.sink import SinkServer, Tally
 from sandbox.smtp import SmtpServer
 
 
@@ -23,6 +24,7 @@ class Box:
     smtp_port: int
     http_port: int
     record: Record
+    sink_port: int | None = None
 
     @property
     def http_url(self) -> str:
@@ -37,14 +39,26 @@ async def serve(settings: Settings) -> AsyncIterator[Box]:
         smtp = SmtpServer(settings, record=record)
         stack.push_async_callback(smtp.close)
         await smtp.start()
-        app = application(settings, record=record, smtp_listens=lambda: smtp.listening)
+        tally = Tally()
+        app = application(settings, record=record, tally=tally, smtp_listens=lambda: smtp.listening)
         # No access log: paths hold hook names. No grace at the end: a stand-in owes its clients nothing.
         # Handlers are cancelled when their client goes, so that `slow` knows that nobody waits for it.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         stack.push_async_callback(runner.cleanup)
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.http_port).start()
-        yield Box(host=settings.host, smtp_port=smtp.port, http_port=int(runner.addresses[0][1]), record=record)
+        sink_port = None
+        if settings.sink_port is not None:
+            sink = SinkServer(tally)
+            stack.push_async_callback(sink.close)
+            sink_port = await sink.start(host=settings.host, port=settings.sink_port)
+        yield Box(
+            host=settings.host,
+            smtp_port=smtp.port,
+            http_port=int(runner.addresses[0][1]),
+            record=record,
+            sink_port=sink_port,
+        )
 
 
 @asynccontextmanager

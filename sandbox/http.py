@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from sandbox import contents
+from sandbox import contents, sink
 from sandbox.hook import MAX_BODY_BYTES, Hook
 from sandbox.record import Item, Record
 from sandbox.settings import Settings
@@ -62,7 +62,9 @@ def found(record: Record, request: web.Request) -> tuple[list[Item], int]:
     )
 
 
-def application(settings: Settings, *, record: Record, smtp_listens: Callable[[], bool]) -> web.Application:
+def application(
+    settings: Settings, *, record: Record, tally: sink.Tally, smtp_listens: Callable[[], bool]
+) -> web.Application:
     """The aiohttp application."""
 
     async def healthz(_request: web.Request) -> web.Response:
@@ -72,6 +74,7 @@ def application(settings: Settings, *, record: Record, smtp_listens: Callable[[]
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.add_routes([web.get("/healthz", healthz), web.post("/hook/{name}", Hook(settings, record=record).receive)])
     app.add_routes(RecordRoutes(record).routes())
+    app.add_routes(sink.routes(tally))
     return app
 
 
