@@ -13,7 +13,6 @@ from cli.up.child import Child, ChildFailed, Command
 from cli.up.ports import is_free, listens
 from cli.up.times import POLL_S, REQUEST_S, START_ATTEMPTS, START_PAUSE_S
 
-
 _PORT_TAKEN = 98
 """Exit code of our own processes that cannot have their port (EADDRINUSE on Linux)."""
 

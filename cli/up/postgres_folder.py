@@ -121,13 +121,17 @@ def _reachable_install(base: Path, *, user: PlainUser) -> Path:
     if not copy.exists():
         for old in base.glob("install*"):
             shutil.rmtree(old)
-        shutil.copytree(installed, unfinished, symlinks=True)
+        package = installed.parent
+        # The package and, beside it, the shared libraries that its programs find by a relative path.
+        for part in package.parent.glob(f"{package.name}*"):
+            if part.suffix != ".dist-info":
+                shutil.copytree(part, unfinished / part.name, symlinks=True)
         for path in [unfinished, *unfinished.rglob("*")]:
             if not path.is_symlink():
                 executable = path.is_dir() or path.stat().st_mode & 0o100
                 path.chmod(0o755 if executable else 0o644)
         unfinished.rename(copy)
-    return copy
+    return copy / installed.parent.name / installed.name
 
 
 def _installed() -> Path:
