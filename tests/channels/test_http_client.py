@@ -292,7 +292,7 @@ async def test_tls_is_verified(certificate: Certificate) -> None:
                     assert (await post(http, target)).status == 200
                 else:
                     with pytest.raises(NotSent, match=failure):
-                        await post(http, target)
+                        await post(http, target, timeout_s=1)
                 await http.close()
             assert plain.requests == []
         assert (len(lean.requests), OK[:12]) == (2, "HTTP/1.1 200")
