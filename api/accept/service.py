@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,7 +47,17 @@ class Accepted:
     """The answer to one request."""
 
     id: UUID
+    lane: Lane
     body: bytes
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BatchAnswer:
+    """The answer to a batch; `lanes` counts what was stored."""
+
+    body: bytes
+    lanes: dict[Lane, int]
     replay: bool = False
 
 
@@ -85,16 +96,16 @@ class AcceptService:
         writer = self._urgent if row[3] == Lane.HIGH else self._normal
         if key is None:
             await writer.put(row, key=None)
-            return Accepted(row[0], body)
+            return Accepted(row[0], Lane(row[3]), body)
         stored = await writer.put(row, key=_key(sender, ROUTE_ONE, key=key, raw=raw, answer=body))
         if stored.replay is None:
-            return Accepted(row[0], body)
-        return Accepted(UUID(msgspec.json.decode(stored.replay)["id"]), stored.replay, replay=True)
+            return Accepted(row[0], Lane(row[3]), body)
+        return Accepted(UUID(msgspec.json.decode(stored.replay)["id"]), Lane(row[3]), stored.replay, replay=True)
 
     async def accept_batch(
         self, raw: bytes, *, sender: Sender, key: str | None, problem: Callable[[TongdaError], dict[str, Any]]
-    ) -> tuple[bytes, bool]:
-        """Up to 1,000 notifications in one transaction; a bad one fails alone. Returns (body, replay)."""
+    ) -> BatchAnswer:
+        """Up to 1,000 notifications in one transaction; a bad one fails alone."""
         prepared = await self._prepare_batch(decode.batch(raw), sender=sender)
         rows = [item for item in prepared if not isinstance(item, TongdaError)]
         items = [
@@ -104,17 +115,18 @@ class AcceptService:
         answer = {"items": items, "accepted": len(rows), "rejected": len(prepared) - len(rows)}
         body = msgspec.json.encode(answer)
         kept = _key(sender, ROUTE_BATCH, key=key, raw=raw, answer=body) if key is not None else None
+        lanes = Counter(Lane(row[3]) for row in rows)
         if not rows and kept is None:
-            return body, False
+            return BatchAnswer(body, lanes)
         if await self._store_batch(rows, key=kept):
             self._committed(rows)
-            return body, False
+            return BatchAnswer(body, lanes)
         assert kept is not None
         [found] = await self._repository.kept([kept])
         first = judge(kept, found)
         if isinstance(first, TongdaError):
             raise first
-        return first, True
+        return BatchAnswer(first, {}, replay=True)
 
     async def _store_batch(self, rows: Sequence[Row], *, key: Key | None) -> bool:
         if self._batches_waiting >= MOST_BATCHES_WAITING:

@@ -1,0 +1,137 @@
+"""`POST /v1/notifications` and `/batch` as raw ASGI, in front of FastAPI: nothing between the socket and the decoder.
+
+Everything else goes through to the application behind. Every answer is JSON or problem+json; nothing raised escapes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.accept.service import Accepted, AcceptService, Sender, key_errors
+from api.body import check_json
+from api.body_guard import read_body
+from api.keyring import KeyRing
+from api.problems import problem, problem_fields
+from api.security import Permission, check
+from domain.errors import Invalid
+from domain.lanes import Lane
+from infra.telemetry.metrics import ACCEPT_SECONDS, ACCEPTED, REJECTED, REPLAYED
+
+log = structlog.get_logger()
+
+ONE = "/v1/notifications"
+BATCH = "/v1/notifications/batch"
+_JSON = (b"content-type", b"application/json")
+_ACCEPTED = {lane: ACCEPTED.labels(lane.label) for lane in Lane}
+_SECONDS = {lane: ACCEPT_SECONDS.labels(lane.label) for lane in Lane}
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers, body."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptParts:
+    """What the routes need."""
+
+    keys: KeyRing
+    service: AcceptService
+
+
+class ClientGone(Exception):
+    """The client closed the connection before its request was complete: nobody waits for an answer."""
+
+
+class AcceptRoutes:
+    """ASGI application in front of `app`."""
+
+    def __init__(self, app: ASGIApp, *, parts: AcceptParts) -> None:
+        self._app = app
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in {ONE, BATCH}:
+            await self._app(scope, receive, send)
+            return
+        try:
+            answer = await self._answer(scope, receive)
+        except ClientGone:
+            return
+        except Exception as error:
+            answer = _refused(error)
+        status, headers, body = answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        started_s = time.perf_counter()
+        parts = self._parts
+        authorization = key = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"idempotency-key":
+                key = _key(value)
+        principal = parts.keys.remembered(authorization) or await parts.keys.authenticate(authorization)
+        check(principal, Permission.SEND)
+        if scope["query_string"]:
+            raise Invalid.field("?", "unknown_parameter", "There are no query parameters here.")
+        raw = await read_body(scope, receive)
+        if raw is None:
+            raise ClientGone
+        check_json(raw)
+        sender = Sender(principal.tenant, principal.app)
+        if scope["path"] == BATCH:
+            return await _batch(parts.service, raw, sender=sender, key=key)
+        answer = await parts.service.accept(raw, sender=sender, key=key)
+        if not answer.replay:
+            _SECONDS[answer.lane].observe(time.perf_counter() - started_s)
+        return _one(answer)
+
+
+def _one(answer: Accepted) -> Answer:
+    headers = _headers(answer.body, replay=answer.replay)
+    headers.append((b"location", f"{ONE}/{answer.id}".encode()))
+    if answer.replay:
+        REPLAYED.inc()
+        return 200, headers, answer.body
+    _ACCEPTED[answer.lane].inc()
+    return 202, headers, answer.body
+
+
+async def _batch(service: AcceptService, raw: bytes, *, sender: Sender, key: str | None) -> Answer:
+    answer = await service.accept_batch(raw, sender=sender, key=key, problem=problem_fields)
+    if answer.replay:
+        REPLAYED.inc()
+        return 200, _headers(answer.body, replay=True), answer.body
+    for lane, count in answer.lanes.items():
+        _ACCEPTED[lane].inc(count)
+    return 202, _headers(answer.body, replay=False), answer.body
+
+
+def _refused(error: Exception) -> Answer:
+    """The problem, counted by its code; what is a defect of ours is logged."""
+    status, headers, body = problem(error)
+    code = problem_fields(error)["code"]
+    REJECTED.labels(code).inc()
+    if status >= 500:
+        log.error("accept.failed", code=code, exc_info=error)
+    return status, headers, body
+
+
+def _headers(body: bytes, *, replay: bool) -> list[tuple[bytes, bytes]]:
+    headers = [_JSON, (b"content-length", str(len(body)).encode())]
+    if replay:
+        headers.append((b"idempotent-replay", b"true"))
+    return headers
+
+
+def _key(value: bytes) -> str:
+    key = value.decode("latin-1")
+    errors = key_errors(key)
+    if errors:
+        raise Invalid(errors)
+    return key

@@ -1,0 +1,86 @@
+"""The API: raw accept routes in front, FastAPI for everything else.
+
+request -> Front -> AcceptRoutes (POST /v1/notifications, .../batch)
+                 -> Edge (request id, figures, problems) -> BodyGuard -> FastAPI
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import problems
+from api.accept.asgi import AcceptParts, AcceptRoutes
+from api.body_guard import BodyGuard
+from api.container import Container, open_container
+from api.edge import Edge
+from api.query import refuse_unknown_parameters
+from api.routes import health
+from api.routes import problems as problem_routes
+from infra.settings import Settings
+
+VERSION = "0.1.0"
+
+ROUTERS: tuple[APIRouter, ...] = (
+    # api/routes/templates.py and api/routes/inbox.py add their `router` here
+    health.router,
+    problem_routes.router,
+)
+
+
+class Front:
+    """The ASGI app that the server runs. Which app is behind it is set once the container is open."""
+
+    def __init__(self, fastapi: FastAPI) -> None:
+        self.fastapi = fastapi
+        self._app: ASGIApp = fastapi
+
+    def put_before(self, app: ASGIApp) -> None:
+        """Requests go to `app` first, which passes on what is not its own."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+def create_app(settings: Settings, *, container: Container | None = None) -> Front:
+    """The app. Its lifespan opens a container of its own, unless one that is open is given; then none needs to run."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if container is not None:
+            yield
+            return
+        async with open_container(settings) as own:
+            _attach(front, own)
+            yield
+
+    app = FastAPI(
+        title="Tongda",
+        version=VERSION,
+        summary="Enterprise notifications: one API for every channel, every send run by Temporal.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        dependencies=[Depends(refuse_unknown_parameters)],
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
+    )
+    app.add_middleware(BodyGuard)
+    app.add_middleware(Edge)
+    problems.install(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    front = Front(app)
+    if container is not None:
+        _attach(front, container)
+    return front
+
+
+def _attach(front: Front, container: Container) -> None:
+    front.fastapi.state.container = container
+    parts = AcceptParts(container.keys, container.accept)
+    front.put_before(AcceptRoutes(front.fastapi, parts=parts))

@@ -1,0 +1,92 @@
+"""Everything the API process is made of, wired by hand and closed in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from fastapi import Request
+
+from activities.grouping import Starter, TemporalDriver
+from activities.sweep import Sweep, SweepRepositories
+from api.accept.recipients import Recipients
+from api.accept.service import AcceptService
+from api.keyring import KeyRing
+from infra.postgres.accepting import AcceptRepository
+from infra.postgres.api_keys import ApiKeyRepository
+from infra.postgres.database import Database
+from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.cohorts import CohortRepository
+from infra.postgres.engine.control import ControlRepository
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.partitions import PartitionRepository
+from infra.postgres.recipients import RecipientRepository
+from infra.rendering.catalog import TemplateCatalog
+from infra.settings import Settings
+from infra.temporal import connect
+
+
+@dataclass(slots=True)
+class Container:
+    """What routes use. Whoever adds a dependency adds a field here and opens it in `open_container`."""
+
+    settings: Settings
+    database: Database
+    keys: KeyRing
+    control: ControlRepository
+    catalog: TemplateCatalog
+    accept: AcceptService
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as the process is told to stop, before requests are waited for: streams end themselves by it."""
+
+
+@contextlib.asynccontextmanager
+async def open_container(settings: Settings) -> AsyncIterator[Container]:
+    """Open it all. Raises OSError or an asyncpg error when the database cannot be reached."""
+    async with contextlib.AsyncExitStack() as stack:
+        database = await Database.open(settings, name="tongda-api")
+        stack.push_async_callback(database.close)
+        catalog = TemplateCatalog(database)
+        yield Container(
+            settings=settings,
+            database=database,
+            keys=KeyRing(ApiKeyRepository(database)),
+            control=ControlRepository(database.pool),
+            catalog=catalog,
+            accept=await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog)),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _accepting(settings: Settings, *, database: Database, catalog: TemplateCatalog) -> AsyncIterator[AcceptService]:
+    """The accept path with its group start and its sweep. Temporal may be away: it is asked for when it is needed."""
+    pool = database.pool
+    cohorts = CohortRepository(pool)
+    driver = TemporalDriver(await connect(settings, lazy=True))
+    starter = Starter(cohorts, driver)
+    sweep = Sweep(
+        SweepRepositories(cohorts, ClaimRepository(pool), OutcomeRepository(pool), PartitionRepository(pool)),
+        driver=driver,
+        accounts=None,
+        poke=starter.poke,
+    )
+    service = AcceptService(
+        AcceptRepository(pool), recipients=Recipients(RecipientRepository(pool)), catalog=catalog, poke=starter.poke
+    )
+    starter.start()
+    sweeping = asyncio.create_task(sweep.run_forever(), name="sweep")
+    try:
+        yield service
+    finally:
+        await service.stop()
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+        await starter.stop()
+
+
+def container_of(request: Request) -> Container:
+    """FastAPI dependency: the container of this app."""
+    container: Container = request.app.state.container
+    return container
