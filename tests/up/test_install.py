@@ -64,6 +64,12 @@ def test_a_dev_environment_is_never_made_smaller(commands: list[str]) -> None:
     assert commands[2:] == ["Installing dependencies (dev)"]
 
 
+def test_a_dev_environment_made_by_hand_is_kept(commands: list[str]) -> None:
+    (install.VENV / "lib" / "python3.11" / "site-packages" / "pytest").mkdir(parents=True)
+    install.prepare("runtime")
+    assert commands == ["Installing uv", "Installing dependencies (dev)"]
+
+
 def test_an_interrupted_installation_is_done_again(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     install.prepare("runtime")
 
