@@ -4,6 +4,7 @@
     ├── Rejected                    the request cannot be taken as it is
     │   ├── Malformed               not JSON, not UTF-8, too deep
     │   ├── TooLarge                body over the limit
+    │   ├── UnsupportedMedia        the body is something else than JSON in UTF-8
     │   ├── Invalid                 one or more fields break a rule; each named by a JSON pointer
     │   ├── RecipientUnknown        no such user
     │   ├── RecipientGone           the user was erased, merged away or deactivated
@@ -31,7 +32,8 @@ class FieldError:
     """One broken rule."""
 
     pointer: str
-    """JSON pointer (RFC 6901) of the field, "" for the whole body."""
+    """JSON pointer (RFC 6901) of the field, "" for the whole body; `?name` for a query parameter, `/headers/Name` for a
+    header (the API shows these two as `parameter` and `header`)."""
     code: str
     """Stable name of the rule: unknown_field, required, type, format, too_long, not_allowed, ..."""
     message: str
@@ -70,6 +72,12 @@ class TooLarge(Rejected):
     """The body is larger than the limit."""
 
     code = "too_large"
+
+
+class UnsupportedMedia(Rejected):
+    """Send the body as `Content-Type: application/json`, in UTF-8 and not compressed."""
+
+    code = "unsupported_media_type"
 
 
 class Invalid(Rejected):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 POISON: tuple[type[Exception], ...] = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 """One of the rows cannot be written; without it the statement works. Look for these first: what the driver refuses
@@ -19,3 +21,11 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.OperatorInterventionError,
 )
 """The database cannot be reached or is in trouble: no row is to blame, and the same thing again may work."""
+
+
+def is_away(error: BaseException) -> bool:
+    """True for the errors of `AWAY`, SQLAlchemy's wrapping of them too."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        cause = error.orig.__cause__ or error.orig
+        return isinstance(cause, AWAY) and not isinstance(cause, POISON)
+    return isinstance(error, (*AWAY, PoolTimeoutError)) and not isinstance(error, POISON)

@@ -1,0 +1,118 @@
+"""The published list of problem codes: each with its HTTP status, what it means and what to do. Served at /problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One code. `title` is the same for every occurrence, as RFC 9457 asks."""
+
+    status: HTTPStatus
+    title: str
+    meaning: str
+    """What happened, and what the caller can do about it."""
+
+
+_NOTHING_KEPT = "Nothing of the request was kept."
+
+PROBLEM_TYPES: dict[str, ProblemType] = {
+    # The body
+    "malformed": ProblemType(
+        HTTPStatus.BAD_REQUEST,
+        "The body cannot be read",
+        "The body is not JSON. Check it with a JSON parser. " + _NOTHING_KEPT,
+    ),
+    "invalid_utf8": ProblemType(
+        HTTPStatus.BAD_REQUEST, "The body is not UTF-8", "Text is sent as UTF-8, without half surrogate pairs."
+    ),
+    "nul_character": ProblemType(
+        HTTPStatus.BAD_REQUEST, "The body holds a NUL character", "No text may hold U+0000, written out or as an escape."
+    ),
+    "too_deep": ProblemType(
+        HTTPStatus.BAD_REQUEST, "The body is nested too deeply", "Objects and lists are nested at most 32 levels deep."
+    ),
+    "too_large": ProblemType(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", "A body has at most 1 MiB; send several requests."
+    ),
+    "unsupported_media_type": ProblemType(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Not JSON", "Send `Content-Type: application/json`, in UTF-8, not compressed."
+    ),
+    "invalid": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "One or more fields break a rule",
+        "`errors` names each: `pointer` is the JSON pointer of a field of the body, `parameter` a query parameter, "
+        "`header` a header; `code` is the rule, `detail` what it asks for. " + _NOTHING_KEPT,
+    ),
+    # Who asks, and for what
+    "unauthenticated": ProblemType(
+        HTTPStatus.UNAUTHORIZED,
+        "No valid API key",
+        "Send `Authorization: Bearer <api key>`. The key may be missing, mistyped, expired or revoked.",
+    ),
+    "forbidden": ProblemType(
+        HTTPStatus.FORBIDDEN,
+        "The key lacks the role",
+        "Ask an administrator for a key that has one of the roles named in `detail`.",
+    ),
+    "not_found": ProblemType(
+        HTTPStatus.NOT_FOUND, "No such object", "There is no such path, or no object with this id in your tenant."
+    ),
+    "method_not_allowed": ProblemType(
+        HTTPStatus.METHOD_NOT_ALLOWED, "Not this method", "The path exists; the header `Allow` lists its methods."
+    ),
+    "recipient_unknown": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "No such user", "Create the user first, or send to an address. " + _NOTHING_KEPT
+    ),
+    "recipient_gone": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The user can no longer be written to",
+        "The user was erased, merged into another or deactivated. " + _NOTHING_KEPT,
+    ),
+    # The object's state
+    "conflict": ProblemType(
+        HTTPStatus.CONFLICT, "The present state does not allow it", "Read the object, decide again. Nothing was changed."
+    ),
+    "idempotency_conflict": ProblemType(
+        HTTPStatus.CONFLICT,
+        "The Idempotency-Key was used for another body",
+        "The same key belongs to the same body for 30 days. Use a new key for a new request. " + _NOTHING_KEPT,
+    ),
+    "user_exists": ProblemType(
+        HTTPStatus.CONFLICT, "The user exists", "A user with this id exists: change it with PATCH /v1/users/{id}."
+    ),
+    "identity_exists": ProblemType(
+        HTTPStatus.CONFLICT, "The identity exists", "This user has this address on this channel already."
+    ),
+    "app_exists": ProblemType(HTTPStatus.CONFLICT, "The app exists", "An app with this id exists in this tenant."),
+    "key_revoked": ProblemType(
+        HTTPStatus.CONFLICT, "The key is revoked", "A revoked or expired key stays so; create a new one."
+    ),
+    "template_exists": ProblemType(
+        HTTPStatus.CONFLICT, "The template exists", "A template of this name exists: add a version to it."
+    ),
+    # Ours
+    "overloaded": ProblemType(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Over capacity",
+        "More comes in than can be stored at the moment. Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
+    ),
+    "unavailable": ProblemType(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "Something this needs cannot be reached",
+        "Send it again after `Retry-After`, with the same Idempotency-Key: whether this try was kept may not be known.",
+    ),
+    "internal": ProblemType(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "A defect of this service",
+        "The time and the header `X-Request-Id` find it in the operators' logs. Sending it again is safe with an "
+        "Idempotency-Key.",
+    ),
+    "not_storable": ProblemType(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "This request cannot be stored",
+        "The database refuses this request and only this one; tell the operators its time. " + _NOTHING_KEPT,
+    ),
+}

@@ -1,0 +1,43 @@
+"""The door of FastAPI's routes: who asks, and whether the key's roles suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
+
+from api.container import Container, container_of
+from api.keyring import KeyRing, Principal
+from api.roles import PERMISSIONS, Permission, Role, allows, holders, may_grant
+from domain.errors import Forbidden
+
+__all__ = ["PERMISSIONS", "KeyRing", "Permission", "Principal", "Role", "check", "may_grant", "require"]
+
+_documented = HTTPBearer(
+    scheme_name="api_key", description="An API key of your tenant and app: `Bearer tk_...`.", auto_error=False
+)
+"""Only for the OpenAPI document; the key ring reads the header's bytes itself."""
+
+
+def check(principal: Principal, permission: Permission) -> None:
+    """Raises Forbidden. For raw ASGI routes; FastAPI's use `require`."""
+    if not allows(principal.roles, permission):
+        raise Forbidden(f"This needs a key with one of these roles: {', '.join(holders(permission))}.")
+
+
+def require(permission: Permission) -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the principal of a key that has `permission`. Raises Unauthenticated (401), Forbidden (403)."""
+
+    async def principal(
+        request: Request,
+        container: Annotated[Container, Depends(container_of)],
+        _: Annotated[object, Security(_documented)] = None,
+    ) -> Principal:
+        header = request.headers.get("authorization")
+        found = await container.keys.authenticate(None if header is None else header.encode("latin-1"))
+        check(found, permission)
+        return found
+
+    return principal
