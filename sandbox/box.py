@@ -10,10 +10,13 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.http import application
+from sandbox.inbox import InboxPage
+from sandbox.pages import HERE, MessagesPage, Places, Shell
 from sandbox.record import Record
 from sandbox.settings import Settings
 from sandbox.sink import SinkServer, Tally
 from sandbox.smtp import SmtpServer
+from sandbox.tongda import Tongda
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,11 @@ async def serve(settings: Settings) -> AsyncIterator[Box]:
         stack.push_async_callback(smtp.close)
         await smtp.start()
         tally = Tally()
+        tongda = Tongda(url=settings.api_url, key_file=settings.key_file)
+        shell = Shell(settings, tongda=tongda)
         app = application(settings, record=record, tally=tally, smtp_listens=lambda: smtp.listening)
+        app.add_routes([*MessagesPage(record, shell=shell).routes(), *InboxPage(tongda, shell=shell).routes()])
+        app.router.add_static("/static", HERE / "static")
         # No access log: paths hold hook names. No grace at the end: a stand-in owes its clients nothing.
         # Handlers are cancelled when their client goes, so that `slow` knows that nobody waits for it.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
@@ -52,13 +59,15 @@ async def serve(settings: Settings) -> AsyncIterator[Box]:
             sink = SinkServer(tally)
             stack.push_async_callback(sink.close)
             sink_port = await sink.start(host=settings.host, port=settings.sink_port)
-        yield Box(
+        box = Box(
             host=settings.host,
             smtp_port=smtp.port,
             http_port=int(runner.addresses[0][1]),
             record=record,
             sink_port=sink_port,
         )
+        shell.places = Places(smtp=f"{box.host}:{box.smtp_port}", http=box.http_url)
+        yield box
 
 
 @asynccontextmanager
