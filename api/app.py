@@ -18,7 +18,7 @@ from api.body_guard import BodyGuard
 from api.container import Container, open_container
 from api.edge import Edge
 from api.query import refuse_unknown_parameters
-from api.routes import health
+from api.routes import health, notifications
 from api.routes import problems as problem_routes
 from infra.settings import Settings
 
@@ -26,6 +26,7 @@ VERSION = "0.1.0"
 
 ROUTERS: tuple[APIRouter, ...] = (
     # api/routes/templates.py and api/routes/inbox.py add their `router` here
+    notifications.router,
     health.router,
     problem_routes.router,
 )

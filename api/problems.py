@@ -177,6 +177,8 @@ def _http_facts(error: HTTPException) -> tuple[str, HTTPStatus, str]:
 def _field_errors(error: Exception) -> list[dict[str, str]]:
     if isinstance(error, Invalid):
         return [_shown(field) for field in error.errors[:MOST_ERRORS]]
+    if isinstance(error, RecipientUnknown | RecipientGone):
+        return [_shown(FieldError("/to/user", error.code, str(error)))]
     if isinstance(error, Malformed) and error.pointer:
         return [_shown(FieldError(error.pointer, error.code, str(error)))]
     if isinstance(error, RequestValidationError):

@@ -1,0 +1,161 @@
+"""Notifications after accept: read, listed, followed, cancelled. (`POST /v1/notifications` stands in `api.accept`.)"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import partial
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from api import views
+from api.container import Container, container_of
+from api.problems import parameter_error
+from api.security import Permission, Principal, require
+from domain.channels import Channel
+from domain.cohorts import workflow_url
+from domain.errors import NotFound
+from domain.lanes import Lane
+from domain.states import Status
+from infra.postgres.engine.control import CancelResult
+from infra.postgres.notifications_read import Filters, NotificationReader
+
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
+
+Reader = Annotated[Principal, Depends(require(Permission.READ))]
+Controller = Annotated[Principal, Depends(require(Permission.CONTROL))]
+Parts = Annotated[Container, Depends(container_of)]
+
+
+class ListQuery(BaseModel):
+    """Filters of a list; `from` is inclusive, `to` is not."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    status: Literal[tuple(s.value for s in Status if s is not Status.RETRYING)] | None = None  # type: ignore[valid-type]
+    priority: Literal["high", "medium", "low"] | None = None
+    channel: Channel | None = None
+    app: str | None = Field(default=None, max_length=255)
+    user: str | None = Field(default=None, max_length=255)
+    category: str | None = Field(default=None, max_length=128)
+    template: str | None = Field(default=None, max_length=255)
+    since: AwareDatetime | None = Field(default=None, alias="from")
+    until: AwareDatetime | None = Field(default=None, alias="to")
+    limit: int = Field(default=50, ge=1, le=500)
+    cursor: str | None = Field(default=None, max_length=64)
+
+
+class Page(BaseModel):
+    """Newest first. Follow `next_cursor` until it is null; what comes in meanwhile is on an earlier page."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+
+
+class Timeline(BaseModel):
+    """Every event and decision, in order."""
+
+    items: list[dict[str, Any]]
+
+
+class Cancelled(BaseModel):
+    """What the cancellation really achieved."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20a32-744b-7020-809a-bb07e52cad04",
+                    "result": "cancelled",
+                    "status": "cancelled",
+                    "cancelled": ["email"],
+                    "in_flight": [],
+                }
+            ]
+        }
+    )
+
+    id: UUID
+    result: CancelResult
+    status: Status
+    cancelled: list[str] = Field(description="Channels that were stopped.")
+    in_flight: list[str] = Field(description="Channels being handed over at this moment; no retry or fallback follows.")
+
+
+@router.get("")
+async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> Page:
+    """List notifications, newest first."""
+    filters = Filters(
+        lane=int(Lane.of(query.priority)) if query.priority else None,
+        app=query.app,
+        user=query.user,
+        category=query.category,
+        template=query.template,
+        channel=query.channel,
+        status=query.status,
+        since=query.since,
+        until=query.until,
+    )
+    rows = await _reader(parts).page(
+        principal.tenant, filters=filters, before=_position(query.cursor), limit=query.limit + 1
+    )
+    more = len(rows) > query.limit
+    rows = rows[: query.limit]
+    return Page(items=[views.summary(row) for row in rows], next_cursor=_cursor(rows[-1]["id"]) if more else None)
+
+
+@router.get("/{notification_id}")
+async def get_notification(notification_id: UUID, principal: Reader, parts: Parts) -> dict[str, Any]:
+    """State, deliveries, reasons, and the workflows that drove it."""
+    found = await _reader(parts).one(principal.tenant, notification_id=notification_id)
+    if found is None:
+        raise NotFound("There is no notification with this id.")
+    return views.details(found, url=_workflow_url(parts))
+
+
+@router.get("/{notification_id}/timeline")
+async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -> Timeline:
+    """Every event and decision in order."""
+    found = await _reader(parts).events(principal.tenant, notification_id=notification_id)
+    if found is None:
+        raise NotFound("There is no notification with this id.")
+    row, events = found
+    return Timeline(items=views.timeline(row, events, url=_workflow_url(parts)))
+
+
+@router.post("/{notification_id}/cancel")
+async def cancel_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Cancelled:
+    """Stop what has not been handed over, and say what really happened. Asking again gives the same answer."""
+    answer = await parts.control.cancel(principal.tenant, notification_id=notification_id)
+    return Cancelled(
+        id=notification_id,
+        result=answer.result,
+        status=answer.status,
+        cancelled=list(answer.cancelled),
+        in_flight=list(answer.in_flight),
+    )
+
+
+def _reader(parts: Container) -> NotificationReader:
+    return NotificationReader(parts.database.pool)
+
+
+def _workflow_url(parts: Container) -> views.WorkflowUrl:
+    settings = parts.settings
+    return partial(workflow_url, settings.temporal_ui_url, settings.temporal_namespace)
+
+
+def _cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def _position(cursor: str | None) -> UUID | None:
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, binascii.Error):
+        raise parameter_error("cursor", "format", "Give back a next_cursor as it was.") from None
