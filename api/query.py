@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
@@ -27,9 +25,15 @@ async def refuse_unknown_parameters(request: Request) -> None:
         )
 
 
-@lru_cache(maxsize=512)
+_known: dict[int, frozenset[str]] = {}
+"""By the route's identity: routes live as long as the process, and cannot be hashed."""
+
+
 def _parameters(route: APIRoute) -> frozenset[str]:
-    return frozenset(_of(route.dependant))
+    names = _known.get(id(route))
+    if names is None:
+        names = _known[id(route)] = frozenset(_of(route.dependant))
+    return names
 
 
 def _of(dependant: Dependant) -> set[str]:

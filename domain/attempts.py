@@ -14,6 +14,8 @@ JITTER = 0.2
 CONFIG_WAIT = timedelta(seconds=60)
 """An account that an operator has to mend is asked again this often; it costs an attempt."""
 MOST_RATE_WAIT = timedelta(hours=24)
+MOST_UNKNOWN_RESENDS = 2
+"""Where a provider cannot recognise a repetition, each resend of an unknown may show once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
         case ResultClass.PERMANENT:
             return _failed(step, Reason.CONTENT_REFUSED)
         case ResultClass.UNKNOWN:
-            return _unknown(step, now=now)
+            return _unknown(step, now=now, spread=spread)
         case ResultClass.RATE:
             wait = min(result.retry_after or POLICIES[step.lane].retries[0], MOST_RATE_WAIT)
             return _again(step, now + _jittered(wait, spread, only_later=True), failures=step.failures)
@@ -78,11 +80,15 @@ def _again(step: Step, due_at: datetime, *, failures: int) -> Decision:
     return Decision(Status.RETRYING, due_at=due_at, failures=failures)
 
 
-def _unknown(step: Step, *, now: datetime) -> Decision:
-    """Send again where that cannot show twice or is asked for; otherwise stop here and say so, the chain included."""
-    may_resend = step.idempotent or step.resend_unknown
-    if may_resend and step.failures < len(POLICIES[step.lane].retries) and now < step.expires_at:
-        return Decision(Status.RETRYING, due_at=now, failures=step.failures + 1)
+def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
+    """Send again where that cannot show twice, or a few times where it is asked for; otherwise stop here and say so, the
+    chain included."""
+    retries = POLICIES[step.lane].retries
+    most = len(retries) if step.idempotent else min(MOST_UNKNOWN_RESENDS, len(retries)) if step.resend_unknown else 0
+    if step.failures < most:
+        due_at = now + _jittered(retries[step.failures], spread)
+        if due_at < step.expires_at:
+            return Decision(Status.RETRYING, due_at=due_at, failures=step.failures + 1)
     return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
 
 
