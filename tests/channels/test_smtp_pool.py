@@ -163,6 +163,14 @@ async def test_a_connection_closed_while_idle_is_not_taken(lean: Lean, pool: Smt
     assert lean.connections == 2
 
 
+async def test_a_connection_whose_server_spoke_unasked_is_not_taken(lean: Lean, pool: SmtpPool) -> None:
+    await submit(pool)
+    lean.open[0].transport.write(b"421 4.4.2 idle, but the connection stays open\r\n")
+    await asyncio.sleep(0.05)
+    assert (await submit(pool)).code == 250
+    assert lean.connections == 2
+
+
 async def test_a_refused_recipient_leaves_the_connection_usable(lean: Lean, pool: SmtpPool) -> None:
     # a server that answers DATA with 554 when nobody was accepted, as Postfix does
     lean.then("rcpt", "550 5.1.1 no")
