@@ -142,8 +142,8 @@ def _no_constant(name: str) -> Any:
 def _title(body: dict[str, Any]) -> str:
     """What a person would call the message: the first of the usual fields."""
     data = body.get("data")
-    for source in (body, data if isinstance(data, dict) else {}):
-        for name in ("title", "subject", "type"):
+    for name in ("title", "subject", "type"):
+        for source in (body, data if isinstance(data, dict) else {}):
             if isinstance(source.get(name), str):
                 return str(source[name])[:300]
     return ""
