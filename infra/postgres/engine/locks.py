@@ -22,7 +22,9 @@ _LOST = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.Lock
 
 _LOCK = """
 SELECT n.id FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT id, cancelled_at FROM notification WHERE id = x.id FOR UPDATE) n ON n.cancelled_at IS NOT NULL"""
+JOIN LATERAL (SELECT id, cancelled_at FROM notification WHERE id = x.id OFFSET 0 FOR UPDATE) n
+     ON n.cancelled_at IS NOT NULL"""
+"""OFFSET 0 keeps the condition above the lock: the planner otherwise moves it below, and locks cancelled ones only."""
 
 
 async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
