@@ -14,8 +14,8 @@ async def prepare() -> None:
     settings = Settings()
     try:
         client = await connect(settings)
-    except RuntimeError as error:
-        raise TemporalNotReady(f"Temporal at {settings.temporal_address} cannot be reached: {error}") from None
+    except RuntimeError:
+        raise TemporalNotReady(f"Temporal at {settings.temporal_address} cannot be reached") from None
     try:
         await register_search_attributes(client)
     except RPCError as error:

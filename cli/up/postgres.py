@@ -98,6 +98,16 @@ async def start(
     return child, _url(folder, port=launched.ports[0])
 
 
+async def check_own(url: str) -> None:
+    """Raises LookupError, without the URL and its password, if the operator's own PostgreSQL cannot be used."""
+    try:
+        connection = await asyncpg.connect(url, timeout=REQUEST_S)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        said = str(error) or type(error).__name__
+        raise LookupError(f"the PostgreSQL of TONGDA_DATABASE_URL cannot be used: {said}") from None
+    await connection.close(timeout=REQUEST_S)
+
+
 def _server(folder: PostgresFolder, *, port: int, log: Path, settings: Mapping[str, str], instance: str) -> Command:
     given = {
         "listen_addresses": LOOPBACK,

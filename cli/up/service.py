@@ -103,6 +103,8 @@ class Service:
 
     async def _start_postgres(self) -> None:
         if self._environment.given("DATABASE_URL"):
+            async with self._screen.step("connecting to your PostgreSQL", done="your PostgreSQL"):
+                await postgres.check_own(self._environment["DATABASE_URL"])
             return
         async with self._screen.step("starting PostgreSQL", done="PostgreSQL"):
             folder = await asyncio.to_thread(locate, self._home.path)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class Instance:
     home: Path
     arguments: tuple[str, ...] = ("--once",)
     mark: str = field(default_factory=lambda: str(uuid.uuid4()))
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """`TONGDA_*` settings that the operator gives."""
 
     def __post_init__(self) -> None:
         self._screen = self.home.with_name(f"{self.home.name}.screen")
@@ -35,7 +38,7 @@ class Instance:
         with self._screen.open("wb") as screen:
             self.process = subprocess.Popen(
                 [CHECKOUT / "scripts" / "run", *self.arguments],
-                env={**inherited, "TONGDA_HOME": str(self.home), "TONGDA_INSTANCE": self.mark},
+                env={**inherited, "TONGDA_HOME": str(self.home), "TONGDA_INSTANCE": self.mark, **self.settings},
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=subprocess.STDOUT,

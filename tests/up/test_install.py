@@ -85,6 +85,14 @@ def test_an_interrupted_installation_is_done_again(commands: list[str], monkeypa
     assert commands[2:] == ["Installing dependencies (runtime)"]
 
 
+def test_a_python_without_ensurepip_gets_the_package_named(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
+    install.PYTHON.unlink()
+    with pytest.raises(install.Failed, match="python3-venv"):
+        install.prepare("runtime")
+    assert commands == []
+
+
 def test_the_dev_lock_holds_all_of_the_runtime_lock() -> None:
     def pins(name: str) -> set[str]:
         lines = (install.CHECKOUT / "requirements" / f"{name}.lock").read_text().splitlines()
