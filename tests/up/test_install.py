@@ -86,7 +86,7 @@ def test_an_interrupted_installation_is_done_again(commands: list[str], monkeypa
 
 
 def test_a_python_without_ensurepip_gets_the_package_named(commands: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install.importlib.util, "find_spec", lambda name: None if name == "ensurepip" else object())
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ensurepip" else object())
     install.PYTHON.unlink()
     with pytest.raises(install.Failed, match="python3-venv"):
         install.prepare("runtime")
