@@ -1,7 +1,7 @@
 """The API: raw accept routes in front, FastAPI for everything else.
 
 request -> Front -> AcceptRoutes (POST /v1/notifications, .../batch)
-                 -> Edge (request id, figures, problems) -> BodyGuard -> FastAPI
+                 -> InboxCors -> Edge (request id, figures, problems) -> BodyGuard -> FastAPI
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from api.accept.asgi import AcceptParts, AcceptRoutes
 from api.body_guard import BodyGuard
 from api.container import Container, open_container
 from api.edge import Edge
+from api.inbox_cors import InboxCors
 from api.query import refuse_unknown_parameters
-from api.routes import health, notifications
+from api.routes import health, inbox, inbox_stream, notifications, templates
 from api.routes import problems as problem_routes
 from infra.settings import Settings
 
 VERSION = "0.1.0"
 
 ROUTERS: tuple[APIRouter, ...] = (
-    # api/routes/templates.py and api/routes/inbox.py add their `router` here
     notifications.router,
+    templates.router,
+    inbox.users,
+    inbox.own,
+    inbox_stream.router,
     health.router,
     problem_routes.router,
 )
@@ -72,6 +76,7 @@ def create_app(settings: Settings, *, container: Container | None = None) -> Fro
     )
     app.add_middleware(BodyGuard)
     app.add_middleware(Edge)
+    app.add_middleware(InboxCors)
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -13,6 +13,7 @@ from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
 from api.accept.recipients import Recipients
 from api.accept.service import AcceptService
+from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
@@ -38,6 +39,7 @@ class Container:
     control: ControlRepository
     catalog: TemplateCatalog
     accept: AcceptService
+    inbox: InboxParts
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set as soon as the process is told to stop, before requests are waited for: streams end themselves by it."""
 
@@ -49,6 +51,7 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         database = await Database.open(settings, name="tongda-api")
         stack.push_async_callback(database.close)
         catalog = TemplateCatalog(database)
+        stopping = asyncio.Event()
         yield Container(
             settings=settings,
             database=database,
@@ -56,6 +59,8 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
             control=ControlRepository(database.pool),
             catalog=catalog,
             accept=await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog)),
+            inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping)),
+            stopping=stopping,
         )
 
 

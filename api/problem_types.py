@@ -57,6 +57,14 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The key lacks the role",
         "Ask an administrator for a key that has one of the roles named in `detail`.",
     ),
+    "token_expired": ProblemType(
+        HTTPStatus.UNAUTHORIZED, "The user token has expired", "Ask the application's server for a new one."
+    ),
+    "ticket_invalid": ProblemType(
+        HTTPStatus.UNAUTHORIZED,
+        "The ticket is unknown, used or expired",
+        "A ticket opens one stream, within 30 seconds: make a new one with POST /v1/inbox/tickets.",
+    ),
     "not_found": ProblemType(
         HTTPStatus.NOT_FOUND, "No such object", "There is no such path, or no object with this id in your tenant."
     ),
@@ -92,6 +100,20 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "template_exists": ProblemType(
         HTTPStatus.CONFLICT, "The template exists", "A template of this name exists: add a version to it."
+    ),
+    "template_broken": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The template cannot be used",
+        "`errors` names each block by its JSON pointer, such as `/contents/zh-CN/email/html`, with the line. "
+        + _NOTHING_KEPT,
+    ),
+    "not_published": ProblemType(
+        HTTPStatus.CONFLICT,
+        "The template is not published",
+        "Nothing is in force that could be rolled back: publish a version.",
+    ),
+    "nothing_older": ProblemType(
+        HTTPStatus.CONFLICT, "No older version", "No older version can be published: name one, or add a version."
     ),
     # Ours
     "overloaded": ProblemType(

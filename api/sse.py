@@ -27,11 +27,6 @@ def event(*, name: str, data: str, cursor: str | None = None) -> bytes:
     return f"{head}data: {data}\n\n".encode()
 
 
-def position(cursor: str) -> bytes:
-    """Moves the reader's Last-Event-ID without an event."""
-    return f"id: {cursor}\n\n".encode()
-
-
 def heartbeat(cursor: str) -> bytes:
     """A comment, so that proxies keep the connection; and the position."""
     return f": heartbeat\nid: {cursor}\n\n".encode()
@@ -43,7 +38,7 @@ def retry(milliseconds: int) -> bytes:
 
 
 class EventStream(Response):
-    """Sends `chunks` as they come. The generator is closed in any case, so that it can give back what it holds."""
+    """Sends `chunks`, at least one, as they come. The generator is closed in any case, and gives back what it holds."""
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], *, headers: Mapping[str, str] | None = None) -> None:
         self._chunks = chunks
@@ -67,9 +62,12 @@ class EventStream(Response):
                 raise result
 
     async def _send_all(self, send: Send) -> None:
+        started = False
         async with contextlib.aclosing(self._chunks) as chunks:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async for chunk in chunks:
+                if not started:  # only now, so that what fails before the first event is answered with a problem
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                    started = True
                 async with asyncio.timeout(SEND_TIMEOUT_S):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
         async with asyncio.timeout(SEND_TIMEOUT_S):

@@ -1,0 +1,42 @@
+"""What the inbox routes are made of, opened and closed with the container."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from infra.postgres.database import Database
+from infra.postgres.inbox import Inbox
+from infra.postgres.inbox_feed import InboxFeed
+from infra.postgres.inbox_tickets import InboxTickets
+from infra.settings import Settings
+from infra.user_tokens import UserTokens
+
+
+@dataclass(frozen=True, slots=True)
+class InboxParts:
+    store: Inbox
+    feed: InboxFeed
+    tickets: InboxTickets
+    tokens: UserTokens
+
+
+@contextlib.asynccontextmanager
+async def open_inbox(settings: Settings, *, database: Database, stopping: asyncio.Event) -> AsyncIterator[InboxParts]:
+    """Streams end as soon as `stopping` is set: the server waits for open responses before it closes anything."""
+    feed = InboxFeed(database, database_url=settings.database_url.get_secret_value())
+    parts = InboxParts(Inbox(database), feed, InboxTickets(database), UserTokens(settings.secret_key.get_secret_value()))
+
+    async def end_streams() -> None:
+        await stopping.wait()
+        feed.stop()
+
+    watching = asyncio.create_task(end_streams(), name="inbox-stop")
+    try:
+        yield parts
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await feed.close()

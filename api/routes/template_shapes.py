@@ -1,0 +1,166 @@
+"""Templates as the API takes and shows them (API contract: Shapes)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from channels.base import Content
+from infra.postgres.templates import StoredTemplate, StoredVersion, VersionContent
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", examples=["order-shipped"])]
+VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
+
+EXAMPLE: dict[str, Any] = {
+    "name": "order-shipped",
+    "category": "orders",
+    "variables": {"type": "object", "required": ["order"], "properties": {"order": {"type": "string"}}},
+    "contents": {
+        "zh-CN": {
+            "default": {"title": "订单 {{ order }} 已发货", "text": "{{ user.name }},您的订单 {{ order }} 已发货。"},
+            "email": {"html": "<p>您的订单 <b>{{ order }}</b> 已发货。</p>"},
+        },
+        "en": {"default": {"title": "Order {{ order }} shipped", "text": "Your order {{ order }} is on its way."}},
+    },
+    "example_data": {"order": "A-77"},
+}
+_VERSION_EXAMPLE = {key: EXAMPLE[key] for key in ("variables", "contents", "example_data")}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewVersion(_Strict):
+    """A draft. What is left out of `variables` and `example_data` is taken over from the latest version."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_VERSION_EXAMPLE]})
+
+    variables: dict[str, Any] | None = Field(default=None, description="JSON Schema of `data`; empty allows everything.")
+    contents: dict[str, Any] = Field(
+        description="Locale -> `default` or channel -> `title`, `text`, `html`, `url` (Jinja2), and the channel's own "
+        "fields. A channel's fields stand before those of `default`, field by field; values are escaped in `html`."
+    )
+    example_data: dict[str, Any] | None = Field(default=None, description="Data that every block renders with at publish.")
+
+
+class NewTemplate(NewVersion):
+    """A template with its first draft."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [EXAMPLE]})
+
+    name: Name
+    category: str = Field(default="", max_length=128)
+
+
+class WhichVersion(_Strict):
+    """Names a version; without it, `publish` takes the latest, `rollback` the next older one that can be published."""
+
+    version: VersionNumber | None = None
+
+
+class PreviewRequest(_Strict):
+    """Left out: the latest version, its example data, every locale, every channel that has a block."""
+
+    version: VersionNumber | None = None
+    data: dict[str, Any] | None = None
+    locale: str | None = Field(default=None, max_length=35)
+    channel: str | None = Field(default=None, max_length=32)
+    user: dict[str, Any] | None = Field(default=None, description="What `user` is in the template: `name`, `locale`.")
+
+
+class TemplateSummary(BaseModel):
+    """A template in a list."""
+
+    name: str
+    category: str
+    latest_version: int
+    published_version: int | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, stored: StoredTemplate) -> TemplateSummary:
+        return cls(**{name: getattr(stored, name) for name in cls.model_fields})
+
+
+class TemplateDetail(TemplateSummary):
+    """A template with the version in force, or its latest draft where none is."""
+
+    version: int
+    variables: dict[str, Any]
+    contents: dict[str, Any]
+    example_data: dict[str, Any]
+
+    @classmethod
+    def joined(cls, stored: StoredTemplate, version: StoredVersion) -> TemplateDetail:
+        return cls(**TemplateSummary.of(stored).model_dump(), version=version.version, **content_fields(version.content))
+
+
+class VersionDetail(BaseModel):
+    """One version. `status`: the one in force is `published`."""
+
+    version: int
+    status: Literal["published", "draft"]
+    created_at: datetime
+    variables: dict[str, Any]
+    contents: dict[str, Any]
+    example_data: dict[str, Any]
+
+    @classmethod
+    def of(cls, stored: StoredVersion, *, published: int | None) -> VersionDetail:
+        status: Literal["published", "draft"] = "published" if stored.version == published else "draft"
+        return cls(version=stored.version, status=status, created_at=stored.created_at, **content_fields(stored.content))
+
+
+class TemplatePage(BaseModel):
+    items: list[TemplateSummary]
+    next_cursor: str | None
+
+
+class VersionPage(BaseModel):
+    items: list[VersionDetail]
+    next_cursor: str | None
+
+
+class PreviewError(BaseModel):
+    pointer: str
+    code: str
+    detail: str
+
+
+class Preview(BaseModel):
+    """One rendering, or why there is none."""
+
+    locale: str
+    channel: str
+    title: str | None = None
+    text: str | None = None
+    html: str | None = None
+    url: str | None = None
+    extra: dict[str, Any] = {}
+    errors: list[PreviewError] = []
+
+    @classmethod
+    def of(cls, content: Content, *, locale: str, channel: str) -> Preview:
+        return cls(
+            locale=locale, channel=channel, title=content.title, text=content.text, html=content.html, url=content.url,
+            extra=dict(content.extra),
+        )  # fmt: skip
+
+
+class Previews(BaseModel):
+    version: int
+    items: list[Preview]
+
+
+def content_fields(content: VersionContent) -> dict[str, Any]:
+    fields: dict[str, Mapping[str, Any]] = {
+        "variables": content.variables,
+        "contents": content.contents,
+        "example_data": content.example_data,
+    }
+    return {name: dict(value) for name, value in fields.items()}

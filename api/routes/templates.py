@@ -1,0 +1,158 @@
+"""/v1/templates: drafts, versions, publish and rollback, preview."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response, status
+
+from api.container import Container, container_of
+from api.cursors import decoded, encoded, malformed
+from api.routes.template_shapes import (
+    NewTemplate,
+    NewVersion,
+    Preview,
+    PreviewError,
+    PreviewRequest,
+    Previews,
+    TemplateDetail,
+    TemplatePage,
+    TemplateSummary,
+    VersionDetail,
+    VersionPage,
+    WhichVersion,
+)
+from api.security import Permission, Principal, require
+from infra.postgres.templates import VersionContent
+from infra.rendering.drafts import Shown, TemplateDrafts
+
+router = APIRouter(prefix="/v1/templates", tags=["templates"])
+
+Reader = Annotated[Principal, Depends(require(Permission.READ))]
+Editor = Annotated[Principal, Depends(require(Permission.MANAGE_TEMPLATES))]
+TemplateName = Annotated[str, Path(min_length=1, max_length=128)]
+Limit = Annotated[int, Query(ge=1, le=500)]
+Cursor = Annotated[str | None, Query(max_length=500)]
+
+
+def drafts_of(container: Annotated[Container, Depends(container_of)]) -> TemplateDrafts:
+    return TemplateDrafts(container.database, catalog=container.catalog)
+
+
+Drafts = Annotated[TemplateDrafts, Depends(drafts_of)]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, summary="Create a template with its first draft")
+async def create_template(body: NewTemplate, who: Editor, drafts: Drafts, response: Response) -> TemplateDetail:
+    content = VersionContent(body.variables or {}, body.contents, body.example_data or {})
+    version = await drafts.create(who.tenant, body.name, category=body.category, content=content, by=who.key_id)
+    response.headers["Location"] = f"/v1/templates/{body.name}"
+    return TemplateDetail.joined(await drafts.repository.get(who.tenant, body.name), version)
+
+
+@router.get("", summary="List templates")
+async def list_templates(
+    who: Reader,
+    drafts: Drafts,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    category: Annotated[str | None, Query(max_length=128)] = None,
+) -> TemplatePage:
+    found = await drafts.repository.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1, category=category)
+    page = found[:limit]
+    more = encoded(page[-1].name) if len(found) > limit else None
+    return TemplatePage(items=[TemplateSummary.of(stored) for stored in page], next_cursor=more)
+
+
+@router.get("/{name}", summary="Read a template")
+async def read_template(name: TemplateName, who: Reader, drafts: Drafts) -> TemplateDetail:
+    stored = await drafts.repository.get(who.tenant, name)
+    version = await drafts.repository.version(who.tenant, name, stored.published_version or stored.latest_version)
+    return TemplateDetail.joined(stored, version)
+
+
+@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, summary="Archive a template")
+async def archive_template(name: TemplateName, who: Editor, drafts: Drafts) -> None:
+    """What was accepted with it is still sent. A new template of the same name continues its version numbers."""
+    await drafts.archive(who.tenant, name)
+
+
+@router.post("/{name}/versions", status_code=status.HTTP_201_CREATED, summary="Add a draft")
+async def add_version(
+    name: TemplateName, body: NewVersion, who: Editor, drafts: Drafts, response: Response
+) -> VersionDetail:
+    stored = await drafts.add_version(
+        who.tenant, name, contents=body.contents, variables=body.variables, example_data=body.example_data, by=who.key_id
+    )
+    response.headers["Location"] = f"/v1/templates/{name}/versions/{stored.version}"
+    return VersionDetail.of(stored, published=None)
+
+
+@router.get("/{name}/versions", summary="List versions, newest first")
+async def list_versions(
+    name: TemplateName, who: Reader, drafts: Drafts, limit: Limit = 50, cursor: Cursor = None
+) -> VersionPage:
+    stored = await drafts.repository.get(who.tenant, name)
+    found = await drafts.repository.versions(who.tenant, name, below=_number(cursor), limit=limit + 1)
+    page = [VersionDetail.of(version, published=stored.published_version) for version in found[:limit]]
+    more = encoded(str(page[-1].version)) if len(found) > limit else None
+    return VersionPage(items=page, next_cursor=more)
+
+
+@router.get("/{name}/versions/{version}", summary="Read a version")
+async def read_version(
+    name: TemplateName, version: Annotated[int, Path(ge=1, le=2**31 - 1)], who: Reader, drafts: Drafts
+) -> VersionDetail:
+    stored = await drafts.repository.get(who.tenant, name)
+    found = await drafts.repository.version(who.tenant, name, version)
+    return VersionDetail.of(found, published=stored.published_version)
+
+
+@router.post("/{name}/publish", summary="Put a version in force")
+async def publish_template(
+    name: TemplateName, who: Editor, drafts: Drafts, body: WhichVersion | None = None
+) -> TemplateDetail:
+    """Renders every block in every locale with the example data first; 422 `template_broken` names what does not pass."""
+    stored = await drafts.publish(who.tenant, name, version=body.version if body else None)
+    return TemplateDetail.joined(stored, await drafts.repository.version(who.tenant, name, stored.published_version or 0))
+
+
+@router.post("/{name}/rollback", summary="Put an older version in force")
+async def rollback_template(
+    name: TemplateName, who: Editor, drafts: Drafts, body: WhichVersion | None = None
+) -> TemplateDetail:
+    stored = await drafts.rollback(who.tenant, name, version=body.version if body else None)
+    return TemplateDetail.joined(stored, await drafts.repository.version(who.tenant, name, stored.published_version or 0))
+
+
+@router.post("/{name}/preview", summary="Render without sending")
+async def preview_template(name: TemplateName, who: Reader, drafts: Drafts, body: PreviewRequest | None = None) -> Previews:
+    """Every locale and channel that has a block, or the ones asked for. What cannot be rendered carries `errors`."""
+    asked = body or PreviewRequest()
+    version, items = await drafts.preview(
+        who.tenant,
+        name,
+        version=asked.version,
+        data=asked.data,
+        locale=asked.locale,
+        channel=asked.channel,
+        user=asked.user,
+    )
+    return Previews(version=version, items=[_preview(item) for item in items])
+
+
+def _preview(shown: Shown) -> Preview:
+    if shown.content is not None:
+        return Preview.of(shown.content, locale=shown.locale, channel=shown.channel)
+    errors = [PreviewError(pointer=e.pointer, code=e.code, detail=e.message) for e in shown.errors]
+    return Preview(locale=shown.locale, channel=shown.channel, errors=errors)
+
+
+def _number(cursor: str | None) -> int:
+    """The version that the page lies below."""
+    text = decoded(cursor)
+    if text is None:
+        return 2**31 - 1
+    if not text.isdecimal() or len(text) > 9:
+        raise malformed()
+    return int(text)
