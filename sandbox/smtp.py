@@ -29,6 +29,7 @@ _ENHANCED = {
 """For aiosmtpd's own replies, which mostly lack the code that ENHANCEDSTATUSCODES promises (RFC 3463 classes)."""
 
 _HAS_ENHANCED = re.compile(r"[245]\d\d [245]\.\d+\.\d+ ")
+_PATH = re.compile(r"<(?P<address>\"(?:[^\"\\]|\\.)*\"@[^<>\s]+|[^<>\s\"]*)>(?: +(?P<parameters>.*))?")
 _ANGLED = re.compile(r"<([^<>]*)>")
 
 
@@ -60,6 +61,13 @@ class Connection(SMTP):
         self._named = arg or ""
         await super().smtp_RCPT(arg)
         self._named = ""
+
+    def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
+        """Address and parameters of a MAIL or RCPT; (None, None) when malformed. aiosmtpd's own would mend `a b@c`."""
+        path = _PATH.fullmatch(arg.strip())
+        if path is None:
+            return None, None
+        return path["address"] or "<>", path["parameters"] or ""
 
     async def push(self, status: str | bytes) -> None:
         """Write one reply line; complete aiosmtpd's own, record its refusals, and close after a 421."""
