@@ -1,4 +1,7 @@
 # Sourced by the scripts beside it: enters the checkout, and finds a Python that can make the environment.
+# bash forgets a SIGINT that comes while a command runs, unless a trap is set; exec takes the traps away again.
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 for python in python3 python3.14 python3.13 python3.12 python3.11 ""; do

@@ -91,15 +91,17 @@ class Demo:
             ],
         }
         changes = {name: value for name, value in profile.items() if name != "id"}
-        if not await self._exists(f"/v1/users/{USER}"):
+        if await self._found(f"/v1/users/{USER}") is None:
             await self._call("POST", "/v1/users", profile)
         else:
             # The sandbox's port may have changed since the last start.
             await self._call("PATCH", f"/v1/users/{USER}", changes)
 
     async def _make_template(self) -> None:
-        if not await self._exists(f"/v1/templates/{TEMPLATE}"):
-            await self._call("POST", "/v1/templates", _WELCOME)
+        found = await self._found(f"/v1/templates/{TEMPLATE}")
+        if found is None:
+            found = await self._call("POST", "/v1/templates", _WELCOME)
+        if found.get("published_version") is None:
             await self._call("POST", f"/v1/templates/{TEMPLATE}/publish")
 
     async def _send_and_watch(self) -> Shown:
@@ -163,9 +165,10 @@ class Demo:
     def _expected(self) -> list[str]:
         return ["webhook", "inapp"] if self._own_mail else ["email", "webhook", "inapp"]
 
-    async def _exists(self, path: str) -> bool:
+    async def _found(self, path: str) -> dict[str, Any] | None:
+        """The object, None if there is none."""
         answer = await self._api.get(path)
-        return answer.status_code == httpx.codes.OK
+        return None if answer.status_code == httpx.codes.NOT_FOUND else _object(answer)
 
     async def _call(
         self, method: str, path: str, body: object | None = None, *, authorization: str | None = None
@@ -175,10 +178,15 @@ class Demo:
             answer = await self._api.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise DemoFailed(f"{method} {path}: {error or type(error).__name__}") from None
-        if answer.is_error:
-            raise DemoFailed(f"{method} {path} answers {answer.status_code}: {answer.text[:500]}")
-        found = answer.json() if answer.content else {}
-        return found if isinstance(found, dict) else {}
+        return _object(answer)
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    request = answer.request
+    if answer.is_error:
+        raise DemoFailed(f"{request.method} {request.url.path} answers {answer.status_code}: {answer.text[:500]}")
+    found = answer.json() if answer.content else {}
+    return found if isinstance(found, dict) else {}
 
 
 async def key_works(api_url: str, key: str) -> bool:
