@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.outcomes import Event, StepOutcome
 
 _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
+    Verdict.CANCELLED: (Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST), EventType.SUPPRESSED),
     Verdict.EXPIRED: (Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_HAND_OVER), EventType.EXPIRED),
     Verdict.GONE: (Decision(Status.SUPPRESSED, Reason.RECIPIENT_GONE), EventType.SUPPRESSED),
     Verdict.SUPPRESSED: (
@@ -42,8 +42,8 @@ class Decider:
         """A provider's answer, or its loss."""
         capabilities = self._accounts.of(claim.channel).provider.capabilities
         step = Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, capabilities.idempotent)
-        decision = decide(step, result, now=datetime.now(UTC), spread=random.random())
         ended_s = time.monotonic()
+        decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
         events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
         if result.result is ResultClass.UNKNOWN:
             then = "hold" if decision.due_at is None else "resend"

@@ -1,12 +1,13 @@
 """The claim: who hands over which row, from this moment until `unknown_at`.
 
 A claim repeats `state = 0` in the UPDATE itself and skips locked rows, because two overlapping attempts of one activity
-otherwise both get them; it is fenced by (cohort, epoch); and it rechecks what may have changed since the plan: expiry,
-suppression, the user's state, the version.
+otherwise both get them; it is fenced by (cohort, epoch); and it rechecks what may have changed since the plan: cancellation
+(a row that was in flight then and came back unsent), expiry, suppression, the user's state, the version.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,11 +25,12 @@ from infra.postgres.engine.plans import chain_steps
 _ROW = """
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
        u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
-       n.metadata, n.options, n.accepted_at, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
-       coalesce(p.state, 'active') <> 'active' AS gone, x.suppressed IS NOT NULL AS suppressed
+       n.metadata, n.options, n.accepted_at, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
+       u.expires_at <= now() AS expired, u.version <> n.version AS stale,
+       n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, x.suppressed IS NOT NULL AS suppressed
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
-                     version FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
+                     version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""
@@ -59,7 +61,7 @@ WITH u AS MATERIALIZED (
 )
 
 _GIVE_BACK = """
-UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = faults + b.faults,
+UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
        due_at = greatest(w.due_at, now() + b.wait)
 FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[]) b(id, n, attempt, faults, wait)
 WHERE w.notification_id = b.id AND w.n = b.n AND w.attempt = b.attempt AND w.state = 1
@@ -72,6 +74,7 @@ class Verdict(StrEnum):
     """What the recheck at the moment of hand-over says."""
 
     SEND = "send"
+    CANCELLED = "cancelled"
     EXPIRED = "expired"
     GONE = "gone"
     SUPPRESSED = "suppressed"
@@ -107,6 +110,14 @@ class Claim:
     metadata: str | None
     resend_unknown: bool
     verdict: Verdict
+    claimed_at: datetime
+    """By the database's clock, which computes all due times."""
+    claimed_s: float
+    """time.monotonic() of about the same moment; never later than it."""
+
+    def database_time(self, at_s: float) -> datetime:
+        """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
+        return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +144,14 @@ class ClaimRepository:
     ) -> list[Claim]:
         """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
         `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes."""
-        unknown_after = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
+        unknown_after, now_s = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN, time.monotonic()
         rows = await self._pool.fetch(_CLAIM, cohort, epoch, channel, limit, CLAIM_WINDOW, unknown_after)
-        return [_claim(row) for row in rows]
+        return [_claim(row, now_s=now_s) for row in rows]
 
     async def lost(self, cohort: UUID | None, *, limit: int, grace: timedelta = timedelta(0)) -> list[Claim]:
         """Rows whose answer is lost: `unknown_at` passed without an outcome, `grace` ago. None = of any cohort."""
-        return [_claim(row) for row in await self._pool.fetch(_LOST, cohort, grace, limit)]
+        now_s = time.monotonic()
+        return [_claim(row, now_s=now_s) for row in await self._pool.fetch(_LOST, cohort, grace, limit)]
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
@@ -155,6 +167,8 @@ class ClaimRepository:
 
 
 def _verdict(row: asyncpg.Record) -> Verdict:
+    if row["cancelled"]:
+        return Verdict.CANCELLED
     if row["stale"]:
         return Verdict.STALE
     if row["gone"]:
@@ -164,9 +178,14 @@ def _verdict(row: asyncpg.Record) -> Verdict:
     return Verdict.SUPPRESSED if row["suppressed"] else Verdict.SEND
 
 
-def _claim(row: asyncpg.Record) -> Claim:
+def _on_unknown(options: str | None) -> str | None:
+    found = msgspec.json.decode(options) if options else None
+    return found.get("on_unknown") if isinstance(found, dict) else None
+
+
+def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane = Lane(row["lane"])
-    on_unknown = msgspec.json.decode(row["options"]).get("on_unknown") if row["options"] else None
+    on_unknown = _on_unknown(row["options"])
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],
@@ -192,4 +211,6 @@ def _claim(row: asyncpg.Record) -> Claim:
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row),
+        claimed_at=row["claimed_at"],
+        claimed_s=now_s,
     )

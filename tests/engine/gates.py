@@ -1,0 +1,88 @@
+"""Interleaving on purpose: a pool whose transactions stop at a chosen statement until the test lets them go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import asyncpg
+
+
+@dataclass
+class Gate:
+    """Stops whoever sends a statement that contains `text`, once: before it, or after it has been answered."""
+
+    text: str
+    after: bool = False
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stop(self) -> None:
+        if not self.reached.is_set():
+            self.reached.set()
+            await self.open.wait()
+
+
+class GatedPool:
+    """asyncpg.Pool, as far as the repositories use it, with a gate."""
+
+    def __init__(self, pool: asyncpg.Pool, gate: Gate) -> None:
+        self._pool = pool
+        self._gate = gate
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        async with self._pool.acquire() as connection:
+            yield _GatedConnection(connection, self._gate)
+
+    async def fetch(self, statement: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetch(statement, *arguments)
+
+
+class _GatedConnection:
+    def __init__(self, connection: Any, gate: Gate) -> None:
+        self._connection = connection
+        self._gate = gate
+
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
+    async def fetch(self, statement: str, *arguments: object) -> Any:
+        return await self._passing("fetch", statement, *arguments)
+
+    async def fetchrow(self, statement: str, *arguments: object) -> Any:
+        return await self._passing("fetchrow", statement, *arguments)
+
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
+        return await self._passing("fetchval", statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> Any:
+        return await self._passing("execute", statement, *arguments)
+
+    async def _passing(self, method: str, statement: str, *arguments: object) -> Any:
+        mine = self._gate.text in statement
+        if mine and not self._gate.after:
+            await self._gate.stop()
+        answer = await getattr(self._connection, method)(statement, *arguments)
+        if mine and self._gate.after:
+            await self._gate.stop()
+        return answer
+
+
+def gated(pool: asyncpg.Pool, gate: Gate) -> asyncpg.Pool:
+    return cast("asyncpg.Pool", GatedPool(pool, gate))
+
+
+async def done_or_blocked(pool: asyncpg.Pool, *tasks: asyncio.Task[Any]) -> None:
+    """Until every task has ended or some session of this database waits for a lock: nothing more will happen by itself."""
+    while not all(task.done() for task in tasks):
+        waiting = await pool.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        if waiting:
+            return
+        await asyncio.sleep(0.002)
