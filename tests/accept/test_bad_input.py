@@ -1,0 +1,115 @@
+"""Bad input gets a clear answer that names the field, and nothing of it is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.accept.conftest import Api, body
+
+FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
+    ("unknown field", body(colour="red"), "/colour", "unknown_field"),
+    ("unknown field deep down", body(to={"emial": "a@b.c"}), "/to/emial", "unknown_field"),
+    ("no recipient", body(to={}), "/to", "exactly_one"),
+    ("two recipients", body(to={"email": "a@b.c", "user": "u-1"}), "/to", "exactly_one"),
+    ("no to", body(to=None), "/to", "required"),
+    ("channel without address", body(to={"channel": "email"}), "/to/address", "with_channel"),
+    ("app without channel", body(to={"user": "u-1", "app": "x"}), "/to/app", "with_channel"),
+    ("a phone, and nothing that reaches it", body(to={"phone": "+8613800000000"}), "/to/phone", "not_available"),
+    ("an address that is none", body(to={"email": "fang"}), "/to/email", "format"),
+    ("header injection in an address", body(to={"email": "a@b.c\r\nBcc: x@y.z"}), "/to/email", "format"),
+    ("header injection in a title", body(content={"title": "hi\r\nBcc: x@y.z", "text": "x"}), "/content/title",
+     "control_character"),
+    ("a webhook that is no URL", body(to={"channel": "webhook", "address": "ftp://x"}), "/to/address", "format"),
+    ("a URL with a password", body(to={"channel": "webhook", "address": "https://u:p@x.y"}), "/to/address", "format"),
+    ("in-app to an address", body(to={"channel": "inapp", "address": "u-1"}), "/to/address", "format"),
+    ("template and content", body(template="x"), "/content", "exactly_one"),
+    ("neither template nor content", body(content=None), "/content", "exactly_one"),
+    ("empty content", body(content={}), "/content", "required"),
+    ("data without template", body(data={"a": 1}), "/data", "with_template"),
+    ("an unknown template", body(content=None, template="nope"), "/template", "unknown"),
+    ("an unknown user", body(to={"user": "u-404"}), "/to/user", "recipient_unknown"),
+    ("a user of another tenant", body(to={"user": "u-2"}), "/to/user", "recipient_unknown"),
+    ("a user who is gone", body(to={"user": "u-gone"}), "/to/user", "recipient_gone"),
+    ("an unknown channel", body(to={"user": "u-1"}, channels=["email", "fax"]), "/channels/1", "not_allowed"),
+    ("no channel", body(to={"user": "u-1"}, channels=[]), "/channels", "length"),
+    ("a channel twice", body(to={"user": "u-1"}, channels=["email", "email"]), "/channels", "unique"),
+    ("a channel that the address cannot have", body(channels=["webhook"]), "/channels", "recipient"),
+    ("an unknown priority", body(priority="urgent"), "/priority", "not_allowed"),
+    ("a time without offset", body(send_at="2026-12-01T09:00:00"), "/send_at", "type"),
+    ("a time that is none", body(send_at="tomorrow"), "/send_at", "format"),
+    ("a time too far ahead", body(send_at="2099-01-01T00:00:00Z"), "/send_at", "range"),
+    ("a life of nothing", body(expires_in="PT0S"), "/expires_in", "range"),
+    ("a negative life", body(expires_in=-5), "/expires_in", "type"),
+    ("a duration that is none", body(expires_in="2 hours"), "/expires_in", "format"),
+    ("two ends", body(expires_in="PT1H", expires_at="2099-01-01T00:00:00Z"), "/expires_at", "exactly_one"),
+    ("an end in the past", body(expires_at="2020-01-01T00:00:00Z"), "/expires_at", "range"),
+    ("wrong type", body(category=5), "/category", "type"),
+    ("a number where an object belongs", body(content=None, template="x", data=5), "/data", "type"),
+    ("a preference that does not exist yet", body(strategy="preferred"), "/strategy", "not_available"),
+    ("metadata too large", body(metadata={"x": "y" * 5000}), "/metadata", "too_long"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("posted", "pointer", "code"), [f[1:] for f in FIELDS], ids=[f[0] for f in FIELDS])
+async def test_a_bad_field_is_named(api: Api, posted: dict[str, Any], pointer: str, code: str) -> None:
+    answer = await api.post(posted)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert {"pointer": pointer, "code": code} in [
+        {"pointer": e.get("pointer"), "code": e["code"]} for e in answer.json()["errors"]
+    ]
+    assert await api.count() == 0
+    assert await api.count("work") == 0
+
+
+BODIES: list[tuple[str, bytes, int]] = [
+    ("not JSON", b"{", 400),
+    ("nothing", b"", 400),
+    ("an array", b"[]", 422),
+    ("invalid UTF-8", b'{"to":{"email":"\xff@b.c"}}', 400),
+    ("NUL", b'{"to":{"email":"a@b.c"},"content":{"text":"a\\u0000b"}}', 400),
+    ("a raw NUL", b'{"to":{"email":"a@b.c"},"content":{"text":"a\x00b"}}', 400),
+    ("half a surrogate pair", b'{"to":{"email":"a@b.c"},"content":{"text":"\\ud800"}}', 400),
+    ("too deep", b'{"data":' + b'{"a":' * 100 + b"1" + b"}" * 101, 400),
+    ("far too deep", b"[" * 200_000, 400),
+    ("too large", b'{"content":{"text":"' + b"x" * 1_100_000 + b'"}}', 413),
+    ("NaN", b'{"to":{"email":"a@b.c"},"content":{"text":"x"},"metadata":{"n":NaN}}', 400),
+]
+
+
+@pytest.mark.parametrize(("raw", "status"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES])
+@pytest.mark.parametrize("path", ["/v1/notifications", "/v1/notifications/batch"])
+async def test_a_body_that_cannot_be_read_is_refused(api: Api, raw: bytes, status: int, path: str) -> None:
+    answer = await api.post(raw, path=path)
+    assert 400 <= answer.status_code < 500
+    if path == "/v1/notifications":
+        assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert await api.count() == 0
+
+
+async def test_another_content_type_is_refused(api: Api) -> None:
+    answer = await api.http.post("/v1/notifications", content=b"a=1", headers={"content-type": "text/plain"})
+    assert answer.status_code == 415
+
+
+async def test_no_key_a_wrong_key_and_a_key_without_the_role(api: Api, database: str) -> None:
+    from infra.postgres.bootstrap import bootstrap
+
+    viewer = await bootstrap(database, tenant="acme", app="shop", name="viewer", roles=["viewer"])
+    for header, status in (("", 401), ("Bearer tk_nobody", 401), ("Basic abc", 401), (f"Bearer {viewer}", 403)):
+        answer = await api.http.post("/v1/notifications", json=body(), headers={"Authorization": header})
+        assert answer.status_code == status
+    assert await api.count() == 0
+
+
+async def test_a_bad_idempotency_key_is_named(api: Api) -> None:
+    answer = await api.post(body(), key="x" * 256)
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["header"] == "Idempotency-Key"
+
+
+async def test_a_query_parameter_is_an_error(api: Api) -> None:
+    assert (await api.post(body(), path="/v1/notifications?dry=1")).status_code == 422
