@@ -1,4 +1,5 @@
-"""Query parameters: an unknown one is an error, as an unknown field is; a mistyped filter would match everything."""
+"""Query and path parameters: an unknown query parameter is an error, as an unknown field is; a mistyped filter would match
+everything. None holds a NUL, which no text in the database can."""
 
 from __future__ import annotations
 
@@ -7,11 +8,13 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from domain.errors import FieldError, Invalid
+from domain.errors import FieldError, Invalid, NotFound
 
 
 async def refuse_unknown_parameters(request: Request) -> None:
-    """Dependency of every route. Raises Invalid."""
+    """Dependency of every route. Raises Invalid, NotFound (a path that no object can have)."""
+    if any("\x00" in value for value in request.path_params.values() if isinstance(value, str)):
+        raise NotFound
     if not request.query_params:
         return
     route = request.scope.get("route")
@@ -23,6 +26,9 @@ async def refuse_unknown_parameters(request: Request) -> None:
         raise Invalid(
             [FieldError(f"?{name[:64]}", "unknown_parameter", "There is no such query parameter.") for name in unknown]
         )
+    nul = [name for name, value in request.query_params.multi_items() if "\x00" in value]
+    if nul:
+        raise Invalid([FieldError(f"?{name}", "nul_character", "It holds no NUL character.") for name in nul])
 
 
 _known: dict[int, frozenset[str]] = {}

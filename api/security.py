@@ -13,11 +13,12 @@ from api.keyring import KeyRing, Principal
 from api.roles import PERMISSIONS, Permission, Role, allows, holders, may_grant
 from domain.errors import Forbidden
 
-__all__ = ["PERMISSIONS", "KeyRing", "Permission", "Principal", "Role", "check", "may_grant", "require"]
+__all__ = ["PERMISSIONS", "KeyRing", "Permission", "Principal", "Role", "authenticate", "check", "may_grant", "require"]
 
-_documented = HTTPBearer(
+_bearer = HTTPBearer(
     scheme_name="api_key", description="An API key of your tenant and app: `Bearer tk_...`.", auto_error=False
 )
+Documented = Annotated[object, Security(_bearer)]
 """Only for the OpenAPI document; the key ring reads the header's bytes itself."""
 
 
@@ -33,11 +34,16 @@ def require(permission: Permission) -> Callable[..., Awaitable[Principal]]:
     async def principal(
         request: Request,
         container: Annotated[Container, Depends(container_of)],
-        _: Annotated[object, Security(_documented)] = None,
+        _: Documented = None,
     ) -> Principal:
-        header = request.headers.get("authorization")
-        found = await container.keys.authenticate(None if header is None else header.encode("latin-1"))
-        check(found, permission)
-        return found
+        return await authenticate(request, container, permission)
 
+    return principal
+
+
+async def authenticate(request: Request, container: Container, permission: Permission) -> Principal:
+    """Raises Unauthenticated, Forbidden."""
+    header = request.headers.get("authorization")
+    principal = await container.keys.authenticate(None if header is None else header.encode("latin-1"))
+    check(principal, permission)
     return principal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -73,13 +73,8 @@ class ApiKeyRepository:
         row = await self._pool.fetchrow(_FIND, hash_)
         return None if row is None else FoundKey(row["id"], row["tenant"], row["app"], row["roles"], row["expires_at"])
 
-    async def create(
-        self, tenant: str, new: NewKey, *, by: UUID, connection: AsyncConnection | None = None
-    ) -> tuple[StoredKey, str]:
-        """The stored key and, this once, the key itself. Raises Invalid for an unknown app."""
-        if connection is None:
-            async with self._engine.begin() as own:
-                return await _insert(own, tenant, new, by=by)
+    async def create(self, connection: AsyncConnection, tenant: str, new: NewKey, *, by: UUID) -> tuple[StoredKey, str]:
+        """In the caller's transaction: the stored key and, this once, the key itself. Raises Invalid for an unknown app."""
         return await _insert(connection, tenant, new, by=by)
 
     async def listed(self, tenant: str, *, after: UUID, limit: int, app_id: str | None) -> list[StoredKey]:
@@ -108,18 +103,22 @@ class ApiKeyRepository:
             if (await connection.execute(statement)).rowcount == 0:
                 raise NotFound("There is no such key.")
 
-    async def rotate(self, tenant: str, key_id: UUID, *, by: UUID, old_until: datetime) -> tuple[StoredKey, str]:
-        """A new key like this one; the old one ends at `old_until`, or earlier if it was to. Raises NotFound, Conflict."""
-        async with self._engine.begin() as connection:
-            old = await _get(connection, tenant, key_id, lock=True)
-            now: datetime = (await connection.execute(select(func.now()))).scalar_one()
-            if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-                raise Conflict("This key is revoked or expired; create a new one.", code="key_revoked")
-            ends = old_until if old.expires_at is None else min(old_until, old.expires_at)
-            await connection.execute(
-                update(api_key).where(api_key.c.tenant == tenant, api_key.c.id == key_id).values(expires_at=ends)
-            )
-            return await _insert(connection, tenant, NewKey(old.app, old.name, old.roles, old.expires_at), by=by)
+    async def rotate(
+        self, connection: AsyncConnection, tenant: str, key_id: UUID, *, by: UUID, overlap: timedelta
+    ) -> tuple[StoredKey, str]:
+        """In the caller's transaction: a new key like this one, which ends after `overlap`, or earlier if it was to.
+
+        Raises NotFound, Conflict `key_revoked`.
+        """
+        old = await _get(connection, tenant, key_id, lock=True)
+        now: datetime = (await connection.execute(select(func.now()))).scalar_one()
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
+            raise Conflict("This key is revoked or expired; create a new one.", code="key_revoked")
+        ends = now + overlap if old.expires_at is None else min(now + overlap, old.expires_at)
+        await connection.execute(
+            update(api_key).where(api_key.c.tenant == tenant, api_key.c.id == key_id).values(expires_at=ends)
+        )
+        return await _insert(connection, tenant, NewKey(old.app, old.name, old.roles, old.expires_at), by=by)
 
 
 async def _get(connection: AsyncConnection, tenant: str, key_id: UUID, *, lock: bool = False) -> StoredKey:

@@ -1,0 +1,103 @@
+"""Idempotency-Key for creating requests off the hot path: the same request again gets the first one's answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+import msgspec
+from fastapi import Depends, Header, Request, Response, status
+from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.accept.service import key_errors
+from api.accept.writer import judge
+from api.container import Container, container_of
+from api.security import Documented, Permission, Principal, authenticate
+from domain.errors import Invalid, TongdaError
+from infra.postgres.accepting import Key
+from infra.postgres.idempotency import Scope, claim, keep
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Any 1 to 255 printable characters. The same key and body again gives the first answer, with status "
+        "200 and `Idempotent-Replay: true`; the same key with another body gives 409. Kept 30 days.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What a creating unit made."""
+
+    shown: BaseModel
+    """The answer."""
+    again: BaseModel | None = None
+    """What a repetition gets where it must differ: secrets are answered once and never stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """A creating request, authenticated; `run` makes it happen once."""
+
+    principal: Principal
+    container: Container
+    request: Request
+    key: str | None
+
+    async def run(self, unit: Callable[[AsyncConnection], Awaitable[Created]], *, under: str, by: str = "id") -> Response:
+        """Run `unit` in one transaction with its key. `under` is the path below which the answer's field `by` names it.
+
+        Raises what `unit` raises (and then nothing is kept), Conflict `idempotency_conflict`.
+        """
+        scope = await self._scope()
+        async with self.container.database.engine.begin() as connection:
+            if scope is None:
+                return _answer((await unit(connection)).shown.model_dump_json().encode(), replay=False, under=under, by=by)
+            kept = await claim(connection, scope)
+            if kept is None:
+                made = await unit(connection)
+                await keep(connection, scope, answer=(made.again or made.shown).model_dump_json().encode())
+                return _answer(made.shown.model_dump_json().encode(), replay=False, under=under, by=by)
+        key = Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")
+        first = judge(key, kept)
+        if isinstance(first, TongdaError):
+            raise first
+        return _answer(first, replay=True, under=under, by=by)
+
+    async def _scope(self) -> Scope | None:
+        if self.key is None:
+            return None
+        errors = key_errors(self.key)
+        if errors:
+            raise Invalid(errors)
+        body_hash = hashlib.sha256(await self.request.body()).digest()
+        route = f"{self.request.method} {self.request.url.path}"
+        return Scope(self.principal.tenant, self.principal.app, route, self.key, body_hash)
+
+
+def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
+    """A dependency: a creating request by a key that has `permission`."""
+
+    async def creation(
+        request: Request,
+        container: Annotated[Container, Depends(container_of)],
+        key: IdempotencyKey = None,
+        _: Documented = None,
+    ) -> Creation:
+        return Creation(await authenticate(request, container, permission), container, request, key)
+
+    return creation
+
+
+def _answer(body: bytes, *, replay: bool, under: str, by: str) -> Response:
+    headers = {"Location": f"{under}/{quote(str(msgspec.json.decode(body)[by]), safe='')}"}
+    if replay:
+        headers["Idempotent-Replay"] = "true"
+    code = status.HTTP_200_OK if replay else status.HTTP_201_CREATED
+    return Response(body, status_code=code, headers=headers, media_type="application/json")
