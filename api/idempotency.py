@@ -50,25 +50,29 @@ class Creation:
     request: Request
     key: str | None
 
-    async def run(self, unit: Callable[[AsyncConnection], Awaitable[Created]], *, under: str, by: str = "id") -> Response:
-        """Run `unit` in one transaction with its key. `under` is the path below which the answer's field `by` names it.
+    async def run(
+        self, unit: Callable[[AsyncConnection], Awaitable[Created]], *, under: str, named: str = "id"
+    ) -> Response:
+        """Run `unit` in one transaction with its key. `under` is the path below which the answer's field `named` finds it.
 
         Raises what `unit` raises (and then nothing is kept), Conflict `idempotency_conflict`.
         """
         scope = await self._scope()
         async with self.container.database.engine.begin() as connection:
             if scope is None:
-                return _answer((await unit(connection)).shown.model_dump_json().encode(), replay=False, under=under, by=by)
+                return _answer(
+                    (await unit(connection)).shown.model_dump_json().encode(), replay=False, under=under, named=named
+                )
             kept = await claim(connection, scope)
             if kept is None:
                 made = await unit(connection)
                 await keep(connection, scope, answer=(made.again or made.shown).model_dump_json().encode())
-                return _answer(made.shown.model_dump_json().encode(), replay=False, under=under, by=by)
+                return _answer(made.shown.model_dump_json().encode(), replay=False, under=under, named=named)
         key = Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")
         first = judge(key, kept)
         if isinstance(first, TongdaError):
             raise first
-        return _answer(first, replay=True, under=under, by=by)
+        return _answer(first, replay=True, under=under, named=named)
 
     async def _scope(self) -> Scope | None:
         if self.key is None:
@@ -95,8 +99,8 @@ def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
     return creation
 
 
-def _answer(body: bytes, *, replay: bool, under: str, by: str) -> Response:
-    headers = {"Location": f"{under}/{quote(str(msgspec.json.decode(body)[by]), safe='')}"}
+def _answer(body: bytes, *, replay: bool, under: str, named: str) -> Response:
+    headers = {"Location": f"{under}/{quote(str(msgspec.json.decode(body)[named]), safe='')}"}
     if replay:
         headers["Idempotent-Replay"] = "true"
     code = status.HTTP_200_OK if replay else status.HTTP_201_CREATED
