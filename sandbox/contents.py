@@ -63,12 +63,12 @@ def pretty_json(text: str) -> str:
 
 
 def _body(message: Message, content_type: str) -> str | None:
-    """The first part of that type that is not an attachment."""
+    """The first part of that type that is not an attachment, its lines ended as people's tools do."""
     for part in message.walk():
         if part.get_content_type() == content_type and part.get_content_disposition() != "attachment":
             data = part.get_payload(decode=True)
             if isinstance(data, bytes):
-                return _text(data, charset=part.get_content_charset("utf-8"))
+                return _text(data, charset=part.get_content_charset("utf-8")).replace("\r\n", "\n")
     return None
 
 

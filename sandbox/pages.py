@@ -17,7 +17,7 @@ from sandbox.http import found
 from sandbox.record import Item, Record
 from sandbox.settings import Settings
 from sandbox.tongda import Tongda
-from sandbox.words import LANGUAGES, language_of, words
+from sandbox.words import LANGUAGES, language_of, script_words, words
 
 HERE = Path(__file__).parent
 PAGE_SIZE = 100
@@ -55,6 +55,7 @@ class Shell:
         language = language_of(request)
         text = self._templates.get_template(template).render(
             w=words(language),
+            script_words=script_words(language),
             language=language,
             languages=LANGUAGES,
             places=self.places,

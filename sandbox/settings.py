@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox import signature
+
 
 class BadSetting(Exception):
     """A setting that cannot be used; the message names the variable and says what is wrong."""
@@ -75,6 +77,11 @@ class Settings:
 
     def check(self) -> None:
         """Refuse what could only fail later. Raises BadSetting."""
+        if self.webhook_secret is not None:
+            try:
+                signature.secret_bytes(self.webhook_secret)
+            except ValueError as error:
+                raise BadSetting(f"TONGDA_WEBHOOK_SECRET: {error}") from error
         if self.smtp_username and not self.smtp_password:
             raise BadSetting("TONGDA_SANDBOX_SMTP_USERNAME needs TONGDA_SANDBOX_SMTP_PASSWORD")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -134,6 +134,17 @@ def words(language: str) -> dict[str, str]:
     return {name: both[place] for name, both in _WORDS.items()}
 
 
+_IN_SCRIPTS = (
+    "archive", "clear_sure", "connecting", "failed", "follow", "live", "lost", "mark_read", "new_message", "no_subject",
+    "sending", "trying", "unread",
+)  # fmt: skip
+
+
+def script_words(language: str) -> dict[str, str]:
+    """Those that the scripts use."""
+    return {name: word for name, word in words(language).items() if name in _IN_SCRIPTS or name.startswith("status_")}
+
+
 def language_of(request: web.Request) -> str:
     """`?lang=`, else the cookie that an earlier `?lang=` left, else the best of Accept-Language, else English."""
     for chosen in (request.query.get("lang"), request.cookies.get("lang")):
