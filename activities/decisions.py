@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +51,11 @@ class Decider:
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
             events.append(Event(EventType.UNKNOWN, detail))
         return self._outcome(claim, decision, events, result=result, at_s=ended_s)
+
+    def lost(self, claim: Claim) -> StepOutcome:
+        """Nobody brought home what became of it."""
+        nothing = SendResult(ResultClass.UNKNOWN, code="no_outcome")
+        return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
 
     def stopped(self, claim: Claim) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE)."""

@@ -112,8 +112,7 @@ class HandOver:
     async def recover(self) -> None:
         """Record as unknown what an earlier attempt handed over without bringing home an outcome."""
         for claim in await self._claims.lost(self._cohort, limit=500):
-            lost = SendResult(ResultClass.UNKNOWN, code="no_outcome")
-            self._writer.put(self._decider.answered(claim, lost, started_s=time.monotonic()))
+            self._writer.put(self._decider.lost(claim))
 
     def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))

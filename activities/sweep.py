@@ -20,7 +20,6 @@ from activities.accounts import Accounts
 from activities.decisions import Decider
 from activities.grouping import Driver
 from domain.lanes import Lane
-from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -99,9 +98,7 @@ class Sweep:
         claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
-            lost, now_s = SendResult(ResultClass.UNKNOWN, code="no_outcome"), time.monotonic()
-            outcomes = [decider.answered(claim, lost, started_s=now_s) for claim in claims]
-            await self._repositories.outcomes.flush(outcomes, now_s=now_s)
+            await self._repositories.outcomes.flush([decider.lost(claim) for claim in claims], now_s=time.monotonic())
         return len(claims)
 
     async def _ensure_partitions(self) -> None:

@@ -44,7 +44,7 @@ async def test_a_claim_does_not_wait_for_another(engine: Engine) -> None:
 
 async def test_an_old_epoch_claims_nothing(engine: Engine) -> None:
     """Catches: no epoch in the claim. A workflow that was given up would go on sending beside the one that replaced it."""
-    cohort, ids = await engine.planned(2)
+    cohort, _ = await engine.planned(2)
     new = await engine.redriven(cohort)
     assert await engine.claim(cohort) == []
     assert len(await engine.claim(new)) == 2

@@ -113,7 +113,7 @@ class Claim:
     claimed_at: datetime
     """By the database's clock, which computes all due times."""
     claimed_s: float
-    """time.monotonic() of about the same moment; never later than it."""
+    """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
 
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
@@ -144,14 +144,16 @@ class ClaimRepository:
     ) -> list[Claim]:
         """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
         `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes."""
-        unknown_after, now_s = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN, time.monotonic()
+        unknown_after = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
+        now_s = time.monotonic()
         rows = await self._pool.fetch(_CLAIM, cohort, epoch, channel, limit, CLAIM_WINDOW, unknown_after)
         return [_claim(row, now_s=now_s) for row in rows]
 
     async def lost(self, cohort: UUID | None, *, limit: int, grace: timedelta = timedelta(0)) -> list[Claim]:
         """Rows whose answer is lost: `unknown_at` passed without an outcome, `grace` ago. None = of any cohort."""
         now_s = time.monotonic()
-        return [_claim(row, now_s=now_s) for row in await self._pool.fetch(_LOST, cohort, grace, limit)]
+        rows = await self._pool.fetch(_LOST, cohort, grace, limit)
+        return [_claim(row, now_s=now_s) for row in rows]
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""

@@ -19,7 +19,7 @@ import msgspec
 from domain.attempts import Decision
 from domain.ids import uuid7
 from domain.planning import PlannedStep
-from domain.results import SendResult
+from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim
@@ -105,6 +105,8 @@ class StepOutcome:
     epoch: int | None
     account_of_next: str | None = None
     """The account of the chain's next channel."""
+    assumed: bool = False
+    """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +122,57 @@ class _Match:
         return same and self.row["state"] == 1
 
     @property
+    def stands(self) -> bool:
+        """An assumption gives way to whatever was recorded meanwhile; what happened is always recorded."""
+        return self.mine or not self.outcome.assumed
+
+    @property
+    def arrived(self) -> bool:
+        """An earlier attempt of this step is known to have succeeded: nothing may follow this one."""
+        return self.row["status"] in SUCCESS
+
+    @property
     def ends(self) -> bool:
         """The work row goes: this attempt was the last, or it succeeded before its own resend began."""
         if self.mine:
-            return self.outcome.decision.due_at is None
+            return self.arrived or self.outcome.decision.due_at is None
         if self.row["state"] != 0 or self.outcome.decision.status not in SUCCESS:
             return False
-        reopened: bool = self.row["attempt"] > self.outcome.claim.attempt
+        reopened: bool = self.row["attempt"] >= self.outcome.claim.attempt
         return reopened
+
+    @property
+    def follows(self) -> bool:
+        """The next place of the chain is opened."""
+        return self.mine and not self.arrived and self.outcome.decision.falls_back and bool(self.outcome.claim.chain)
 
     @property
     def status(self) -> Status | None:
         """The delivery's state after this; None changes nothing."""
         news = self.outcome.decision.status
+        if not self.mine and self.row["state"] is not None and news not in SUCCESS:
+            return None  # a later attempt is open and will say how it ends
         if self.row["status"] is None:
             return news if self.mine or news in SUCCESS else None
         known = Status(self.row["status"])
         if self.mine or (known is Status.RETRYING and news in SUCCESS):
             return merge(known, news) if known in SUCCESS else news
-        if known is Status.UNKNOWN and self.row["attempts"] == self.outcome.claim.attempt and self.row["state"] is None:
+        if known is Status.UNKNOWN and self.row["attempts"] == self.outcome.claim.attempt:
             return news if news in FINAL else Status.FAILED
         better = merge(known, news)
         return better if better is not known else None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why, unless it arrived. An answer that asks for a retry after its step was closed comes too late for one."""
+        if self.status in SUCCESS:
+            return None
+        return self.outcome.decision.reason or (Reason.ANSWER_LOST if self.status is Status.FAILED else None)
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What the timeline says: that the chain goes on only where it does."""
+        return [e for e in self.outcome.events if self.follows or e.type is not EventType.FALLBACK]
 
 
 class OutcomeRepository:
@@ -162,9 +193,10 @@ class OutcomeRepository:
                 _Match(_stopped(o) if o.claim.notification_id in cancelled else o, row)
                 for o, row in zip(outcomes, rows, strict=True)
             ]
+            matches = [m for m in matches if m.stands]
             await _change_work(connection, matches)
             await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
-            await _write_events(connection, outcomes, now_s=now_s)
+            await _write_events(connection, matches, now_s=now_s)
             await _suppress(connection, [m.outcome.claim for m in matches if m.outcome.decision.suppresses])
             await decide_ends(connection, ids)
 
@@ -173,16 +205,26 @@ class OutcomeRepository:
 
 def _stopped(outcome: StepOutcome) -> StepOutcome:
     """After a cancellation what was in flight keeps its outcome, but neither a retry nor a fallback follows."""
-    decision = outcome.decision
-    if decision.due_at is not None:
-        decision = Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST, failures=decision.failures)
-    return replace(outcome, decision=replace(decision, falls_back=False))
+    decision = replace(outcome.decision, falls_back=False)
+    if decision.due_at is None:
+        return replace(outcome, decision=decision)
+    lost = outcome.result is not None and outcome.result.result is ResultClass.UNKNOWN
+    status, reason = (
+        (Status.UNKNOWN, Reason.ANSWER_LOST) if lost else (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)
+    )  # fmt: skip
+    events = tuple(replace(event, detail=_without_retry(event.detail, status)) for event in outcome.events)
+    return replace(outcome, decision=Decision(status, reason, failures=decision.failures), events=events)
+
+
+def _without_retry(detail: dict[str, Any], status: Status) -> dict[str, Any]:
+    changed = {key: value for key, value in detail.items() if key != "retry_at"}
+    return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
     ended = [m.outcome for m in matches if m.ends]
     again = [m.outcome for m in matches if m.mine and not m.ends]
-    following = [m for m in matches if m.mine and m.ends and m.outcome.decision.falls_back and m.outcome.claim.chain]
+    following = [m for m in matches if m.follows]
     if ended:
         await connection.execute(_END, [o.claim.notification_id for o in ended], [o.claim.n for o in ended])
     if again:
@@ -211,19 +253,18 @@ async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: f
 
 def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
     o, claim = match.outcome, match.outcome.claim
-    reason = None if match.status in SUCCESS else o.decision.reason
     attempts = max(claim.attempt if o.result is not None else claim.attempt - 1, match.row["attempts"] or 0)
     result = o.result
     return (claim.notification_id, claim.n, claim.tenant, claim.channel, o.provider, claim.account, claim.address,
-            match.status, reason, result.result if result else None, result.code if result else None, attempts,
+            match.status, match.reason, result.result if result else None, result.code if result else None, attempts,
             result.provider_id if result else None, _age(o, now_s=now_s))  # fmt: skip
 
 
-async def _write_events(connection: Connection, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+async def _write_events(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
     rows = [
         (o.claim.notification_id, e.id, o.claim.n, _age(o, now_s=now_s), e.type, o.cohort, o.epoch,
          msgspec.json.encode(e.detail).decode())
-        for o in outcomes for e in o.events
+        for m in matches for o in [m.outcome] for e in m.events
     ]  # fmt: skip
     if rows:
         await connection.execute(_EVENTS, *_columns(rows))
