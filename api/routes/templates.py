@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Response, status
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decoded, encoded, malformed
+from api.idempotency import Created, Creation, creating
 from api.routes.template_shapes import (
     NewTemplate,
     NewVersion,
@@ -30,6 +32,7 @@ router = APIRouter(prefix="/v1/templates", tags=["templates"])
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Editor = Annotated[Principal, Depends(require(Permission.MANAGE_TEMPLATES))]
+Creating = Annotated[Creation, Depends(creating(Permission.MANAGE_TEMPLATES))]
 TemplateName = Annotated[str, Path(min_length=1, max_length=128)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
@@ -42,12 +45,21 @@ def drafts_of(container: Annotated[Container, Depends(container_of)]) -> Templat
 Drafts = Annotated[TemplateDrafts, Depends(drafts_of)]
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, summary="Create a template with its first draft")
-async def create_template(body: NewTemplate, who: Editor, drafts: Drafts, response: Response) -> TemplateDetail:
+@router.post(
+    "", status_code=status.HTTP_201_CREATED, summary="Create a template with its first draft", response_model=TemplateDetail
+)
+async def create_template(body: NewTemplate, creation: Creating, drafts: Drafts) -> Response:
+    who = creation.principal
     content = VersionContent(body.variables or {}, body.contents, body.example_data or {})
-    version = await drafts.create(who.tenant, body.name, category=body.category, content=content, by=who.key_id)
-    response.headers["Location"] = f"/v1/templates/{body.name}"
-    return TemplateDetail.joined(await drafts.repository.get(who.tenant, body.name), version)
+
+    async def unit(connection: AsyncConnection) -> Created:
+        version = await drafts.create(
+            connection, who.tenant, body.name, category=body.category, content=content, by=who.key_id
+        )
+        stored = await drafts.repository.get(who.tenant, body.name, connection=connection)
+        return Created(TemplateDetail.joined(stored, version))
+
+    return await creation.run(unit, under="/v1/templates", named="name")
 
 
 @router.get("", summary="List templates")
@@ -77,15 +89,18 @@ async def archive_template(name: TemplateName, who: Editor, drafts: Drafts) -> N
     await drafts.archive(who.tenant, name)
 
 
-@router.post("/{name}/versions", status_code=status.HTTP_201_CREATED, summary="Add a draft")
-async def add_version(
-    name: TemplateName, body: NewVersion, who: Editor, drafts: Drafts, response: Response
-) -> VersionDetail:
-    stored = await drafts.add_version(
-        who.tenant, name, contents=body.contents, variables=body.variables, example_data=body.example_data, by=who.key_id
-    )
-    response.headers["Location"] = f"/v1/templates/{name}/versions/{stored.version}"
-    return VersionDetail.of(stored, published=None)
+@router.post("/{name}/versions", status_code=status.HTTP_201_CREATED, summary="Add a draft", response_model=VersionDetail)
+async def add_version(name: TemplateName, body: NewVersion, creation: Creating, drafts: Drafts) -> Response:
+    who = creation.principal
+
+    async def unit(connection: AsyncConnection) -> Created:
+        stored = await drafts.add_version(
+            connection, who.tenant, name, contents=body.contents, variables=body.variables,
+            example_data=body.example_data, by=who.key_id,
+        )  # fmt: skip
+        return Created(VersionDetail.of(stored, published=None))
+
+    return await creation.run(unit, under=f"/v1/templates/{name}/versions", named="version")
 
 
 @router.get("/{name}/versions", summary="List versions, newest first")

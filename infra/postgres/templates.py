@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -63,34 +64,69 @@ class TemplateRepository:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
+    def begin(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A transaction for the methods that create, so that callers can put more into it."""
+        return self._engine.begin()
+
     async def create(
-        self, tenant: str, name: str, *, category: str, content: VersionContent, by: UUID | None
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        name: str,
+        *,
+        category: str,
+        content: VersionContent,
+        by: UUID | None,
     ) -> StoredVersion:
         """A new template with its first draft; an archived one of this name begins again, unpublished, with its next
         version. Raises Conflict `template_exists`.
         """
-        async with self._engine.begin() as connection:
-            again = {"archived_at": None, "published_version": None, "category": category, "updated_at": func.now()}
-            row = (
-                await connection.execute(
-                    upsert(template)
-                    .values(tenant=tenant, name=name, category=category, latest_version=0)
-                    .on_conflict_do_update(
-                        index_elements=[template.c.tenant, template.c.name],
-                        set_=again,
-                        where=template.c.archived_at.isnot(None),
-                    )
-                    .returning(template.c.name)
-                )
-            ).first()
-            if row is None:
-                raise Conflict("A template of this name exists: add a version to it.", code="template_exists")
-            return await _add(connection, tenant, name, content=content, by=by)
+        again = {"archived_at": None, "published_version": None, "category": category, "updated_at": func.now()}
+        statement = (
+            upsert(template)
+            .values(tenant=tenant, name=name, category=category, latest_version=0)
+            .on_conflict_do_update(
+                index_elements=[template.c.tenant, template.c.name], set_=again, where=template.c.archived_at.isnot(None)
+            )
+            .returning(template.c.name)
+        )
+        if (await connection.execute(statement)).first() is None:
+            raise Conflict("A template of this name exists: add a version to it.", code="template_exists")
+        return await self.add_version(connection, tenant, name, content=content, by=by)
 
-    async def add_version(self, tenant: str, name: str, *, content: VersionContent, by: UUID | None) -> StoredVersion:
-        """The next draft. Raises NotFound."""
-        async with self._engine.begin() as connection:
-            return await _add(connection, tenant, name, content=content, by=by)
+    async def add_version(
+        self, connection: AsyncConnection, tenant: str, name: str, *, content: VersionContent, by: UUID | None
+    ) -> StoredVersion:
+        """The next draft; two at once get two numbers, because the UPDATE locks the template. Raises NotFound."""
+        row = (
+            await connection.execute(
+                update(template)
+                .where(*_alive(tenant, name))
+                .values(latest_version=template.c.latest_version + 1, updated_at=func.now())
+                .returning(template.c.latest_version, template.c.category, template.c.updated_at)
+            )
+        ).first()
+        if row is None:
+            raise NotFound("There is no such template.")
+        await connection.execute(
+            insert(template_version).values(
+                tenant=tenant, name=name, version=row.latest_version, variables=dict(content.variables),
+                contents=dict(content.contents), example_data=dict(content.example_data), created_by=by,
+            )
+        )  # fmt: skip
+        return StoredVersion(name, row.category, row.latest_version, content, row.updated_at)
+
+    async def latest(self, connection: AsyncConnection, tenant: str, name: str) -> StoredVersion:
+        """The newest version, published or not. Raises NotFound."""
+        query = (
+            select(*_VERSION)
+            .select_from(_JOIN)
+            .where(*_alive(tenant, name), template_version.c.version == template.c.latest_version)
+        )
+        row = (await connection.execute(query)).first()
+        if row is None:
+            raise NotFound("There is no such template.")
+        return _version(row)
 
     async def listed(self, tenant: str, *, after: str, limit: int, category: str | None) -> list[StoredTemplate]:
         """By name, from the first behind `after`."""
@@ -105,11 +141,14 @@ class TemplateRepository:
         async with self._engine.connect() as connection:
             return [_template(row) for row in await connection.execute(query)]
 
-    async def get(self, tenant: str, name: str) -> StoredTemplate:
-        """Raises NotFound."""
+    async def get(self, tenant: str, name: str, *, connection: AsyncConnection | None = None) -> StoredTemplate:
+        """Within a transaction where `connection` is given. Raises NotFound."""
         query = select(*_SUMMARY).where(*_alive(tenant, name))
-        async with self._engine.connect() as connection:
+        if connection is not None:
             row = (await connection.execute(query)).first()
+        else:
+            async with self._engine.connect() as own:
+                row = (await own.execute(query)).first()
         if row is None:
             raise NotFound("There is no such template.")
         return _template(row)
@@ -128,10 +167,18 @@ class TemplateRepository:
 
     async def version(self, tenant: str, name: str, version: int) -> StoredVersion:
         """Any version, of an archived template too. Raises NotFound."""
-        found = await self._one(tenant, name, template_version.c.version == version)
-        if found is None:
+        query = (
+            select(*_VERSION)
+            .select_from(_JOIN)
+            .where(
+                template_version.c.tenant == tenant, template_version.c.name == name, template_version.c.version == version
+            )
+        )
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
             raise NotFound("There is no such version of this template.")
-        return found
+        return _version(row)
 
     async def published_version(self, tenant: str, name: str) -> int | None:
         """The number of the version in force; None where there is no such template, or it was never published."""
@@ -161,40 +208,9 @@ class TemplateRepository:
             if (await connection.execute(statement)).rowcount == 0:
                 raise NotFound("There is no such template.")
 
-    async def _one(self, tenant: str, name: str, *conditions: Any) -> StoredVersion | None:
-        query = select(*_VERSION).select_from(_JOIN).where(
-            template_version.c.tenant == tenant, template_version.c.name == name, *conditions
-        )  # fmt: skip
-        async with self._engine.connect() as connection:
-            row = (await connection.execute(query)).first()
-        return None if row is None else _version(row)
-
 
 def _alive(tenant: str, name: str) -> Sequence[Any]:
     return (template.c.tenant == tenant, template.c.name == name, template.c.archived_at.is_(None))
-
-
-async def _add(
-    connection: AsyncConnection, tenant: str, name: str, *, content: VersionContent, by: UUID | None
-) -> StoredVersion:
-    """The UPDATE locks the template: two drafts at once get two numbers."""
-    row = (
-        await connection.execute(
-            update(template)
-            .where(*_alive(tenant, name))
-            .values(latest_version=template.c.latest_version + 1, updated_at=func.now())
-            .returning(template.c.latest_version, template.c.category, template.c.updated_at)
-        )
-    ).first()
-    if row is None:
-        raise NotFound("There is no such template.")
-    await connection.execute(
-        insert(template_version).values(
-            tenant=tenant, name=name, version=row.latest_version, variables=dict(content.variables),
-            contents=dict(content.contents), example_data=dict(content.example_data), created_by=by,
-        )
-    )  # fmt: skip
-    return StoredVersion(name, row.category, row.latest_version, content, row.updated_at)
 
 
 def _template(row: Any) -> StoredTemplate:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from channels.base import Content
 from domain.errors import Conflict, FieldError, Invalid
 from infra.postgres.database import Database
@@ -40,13 +42,23 @@ class TemplateDrafts:
         self.repository = TemplateRepository(database.engine)
         self._catalog = catalog
 
-    async def create(self, tenant: str, name: str, *, category: str, content: VersionContent, by: UUID) -> StoredVersion:
+    async def create(
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        name: str,
+        *,
+        category: str,
+        content: VersionContent,
+        by: UUID,
+    ) -> StoredVersion:
         """Raises Invalid (shape), TemplateBroken (syntax, schema), Conflict `template_exists`."""
         await asyncio.to_thread(_require_sound_blocking, name, category, content)
-        return await self.repository.create(tenant, name, category=category, content=content, by=by)
+        return await self.repository.create(connection, tenant, name, category=category, content=content, by=by)
 
     async def add_version(
         self,
+        connection: AsyncConnection,
         tenant: str,
         name: str,
         *,
@@ -56,15 +68,14 @@ class TemplateDrafts:
         by: UUID,
     ) -> StoredVersion:
         """None takes over what the latest version has. Raises NotFound, Invalid, TemplateBroken."""
-        stored = await self.repository.get(tenant, name)
-        latest = (await self.repository.version(tenant, name, stored.latest_version)).content
+        latest = await self.repository.latest(connection, tenant, name)
         content = VersionContent(
-            latest.variables if variables is None else variables,
+            latest.content.variables if variables is None else variables,
             contents,
-            latest.example_data if example_data is None else example_data,
+            latest.content.example_data if example_data is None else example_data,
         )
-        await asyncio.to_thread(_require_sound_blocking, name, stored.category, content)
-        return await self.repository.add_version(tenant, name, content=content, by=by)
+        await asyncio.to_thread(_require_sound_blocking, name, latest.category, content)
+        return await self.repository.add_version(connection, tenant, name, content=content, by=by)
 
     async def publish(self, tenant: str, name: str, *, version: int | None) -> StoredTemplate:
         """Put a version in force, the latest without a number. Raises NotFound, TemplateBroken with everything found."""

@@ -36,7 +36,13 @@ def text(value: str) -> VersionContent:
 
 
 async def create(repository: TemplateRepository, name: str, value: str = "one", *, tenant: str = "acme") -> None:
-    await repository.create(tenant, name, category="orders", content=text(value), by=None)
+    async with repository.begin() as connection:
+        await repository.create(connection, tenant, name, category="orders", content=text(value), by=None)
+
+
+async def add(repository: TemplateRepository, name: str, value: str) -> int:
+    async with repository.begin() as connection:
+        return (await repository.add_version(connection, "acme", name, content=text(value), by=None)).version
 
 
 async def shown(templates: TemplateCatalog, name: str) -> str | None:
@@ -59,7 +65,7 @@ async def test_publish_and_rollback_show_at_once_here_and_soon_elsewhere(
     monkeypatch.setattr(catalog, "_now", lambda: clock)
     here, elsewhere = TemplateCatalog(db), TemplateCatalog(db)
     await create(repository, "t")
-    await repository.add_version("acme", "t", content=text("two"), by=None)
+    await add(repository, "t", "two")
     await repository.publish("acme", "t", 1)
     assert [await shown(here, "t"), await shown(elsewhere, "t")] == ["one", "one"]
     await repository.publish("acme", "t", 2)
@@ -102,7 +108,7 @@ async def test_a_publish_during_a_lookup_is_not_overwritten_by_the_older_answer(
     db: Database, repository: TemplateRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await create(repository, "t")
-    await repository.add_version("acme", "t", content=text("two"), by=None)
+    await add(repository, "t", "two")
     await repository.publish("acme", "t", 1)
     templates = TemplateCatalog(db)
     load = catalog.TemplateCatalog.version
@@ -148,12 +154,11 @@ async def test_names_are_taken_until_archived_and_numbers_are_never_used_twice(r
     await create(repository, "t")
     with pytest.raises(Conflict):
         await create(repository, "t")
-    drafts = await asyncio.gather(*(repository.add_version("acme", "t", content=text("x"), by=None) for _ in range(5)))
-    assert sorted(d.version for d in drafts) == [2, 3, 4, 5, 6]
+    assert sorted(await asyncio.gather(*(add(repository, "t", "x") for _ in range(5)))) == [2, 3, 4, 5, 6]
     await repository.publish("acme", "t", 6)
     await repository.archive("acme", "t")
     with pytest.raises(NotFound):
         await repository.get("acme", "t")
-    again = await repository.create("acme", "t", category="other", content=text("new"), by=None)
-    assert again.version == 7
-    assert (await repository.get("acme", "t")).published_version is None
+    await create(repository, "t")
+    again = await repository.get("acme", "t")
+    assert (again.latest_version, again.published_version) == (7, None)
