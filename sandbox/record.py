@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
@@ -64,6 +64,9 @@ class Seen:
     raw: bytes = b""
 
 
+_BRIEF = tuple(one.name for one in fields(Seen) if one.name not in ("headers", "raw"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """One recorded attempt."""
@@ -80,14 +83,12 @@ class Item:
 
     def brief(self) -> dict[str, Any]:
         """The item as `GET /messages` lists it: no body."""
-        brief = asdict(self.seen)
-        del brief["raw"], brief["headers"]
         return {
             "id": self.id,
             "attempt": self.attempt,
             "received_at": self.received_at.isoformat(timespec="milliseconds"),
             "size": self.size,
-            **brief,
+            **{name: getattr(self.seen, name) for name in _BRIEF},
         }
 
 
