@@ -14,6 +14,7 @@ import httpx
 from cli.up.times import DEMO_POLL_S, DEMO_S, REQUEST_S
 
 USER: Final = "u-demo"
+NAME: Final = "王芳"
 EMAIL: Final = "fang@example.com"
 TEMPLATE: Final = "welcome"
 _WELCOME: Final[dict[str, Any]] = {
@@ -30,7 +31,7 @@ _WELCOME: Final[dict[str, Any]] = {
             "email": {"html": "<h1>Welcome, {{ name }}</h1><p>Tongda is ready to deliver.</p>"},
         },
     },
-    "example_data": {"name": "王芳"},
+    "example_data": {"name": NAME},
 }
 
 
@@ -81,21 +82,21 @@ class Demo:
             return await self._send_and_watch()
 
     async def _make_user(self) -> None:
-        profile = {
-            "id": USER,
-            "name": "王芳",
-            "locale": "zh-CN",
-            "identities": [
-                {"channel": "email", "address": EMAIL},
-                {"channel": "webhook", "address": f"{self._sandbox_url}/hook/demo"},
-            ],
-        }
-        changes = {name: value for name, value in profile.items() if name != "id"}
-        if await self._found(f"/v1/users/{USER}") is None:
-            await self._call("POST", "/v1/users", profile)
-        else:
+        hook = {"channel": "webhook", "address": f"{self._sandbox_url}/hook/demo"}
+        wanted = [{"channel": "email", "address": EMAIL}, hook]
+        found = await self._found(f"/v1/users/{USER}")
+        if found is None:
+            await self._call("POST", "/v1/users", {"id": USER, "name": NAME, "locale": "zh-CN", "identities": wanted})
+            return
+        path = f"/v1/users/{USER}/identities"
+        for identity in found["identities"]:
             # The sandbox's port may have changed since the last start.
-            await self._call("PATCH", f"/v1/users/{USER}", changes)
+            if identity["channel"] == "webhook" and identity["address"] != hook["address"]:
+                await self._call("DELETE", f"{path}/{identity['id']}")
+        known = {(identity["channel"], identity["address"]) for identity in found["identities"]}
+        for identity in wanted:
+            if (identity["channel"], identity["address"]) not in known:
+                await self._call("POST", path, identity)
 
     async def _make_template(self) -> None:
         found = await self._found(f"/v1/templates/{TEMPLATE}")
@@ -126,7 +127,7 @@ class Demo:
             "to": {"user": USER},
             "channels": ["email", "webhook", "inapp"],
             "template": TEMPLATE,
-            "data": {"name": "王芳"},
+            "data": {"name": NAME},
             "priority": "high",
         }
         began = time.time()
