@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context
 
 from infra.rendering import language
-from infra.rendering.environment import HTML, TEXT
+from infra.rendering.environment import HTML, TEXT, Scope
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.limits import MAX_SOURCE_CHARS, RENDER_CPU_S, Budget, LimitPassed, short_enough
 
@@ -26,7 +25,7 @@ def one_line(text: str) -> str:
 class Block:
     """A compiled text. `variables` are the names it takes from the data, `certain` those it always needs."""
 
-    __slots__ = ("_constant", "_file", "_loops", "_template", "certain", "pointer", "variables")
+    __slots__ = ("_constant", "_file", "_html", "_loops", "_sets", "_template", "certain", "pointer", "variables")
 
     def __init__(self, source: str, *, pointer: str, html: bool = False) -> None:
         """Raises TemplateBroken (syntax, not_allowed, too_long) with the pointer and line."""
@@ -35,19 +34,22 @@ class Block:
         self.certain: frozenset[str] = frozenset()
         self._template: Template | None = None
         self._constant = source
+        self._html = html
         self._loops = False
+        self._sets = False
         if len(source) > MAX_SOURCE_CHARS:
             raise TemplateBroken.block(pointer, "too_long", f"a block has at most {MAX_SOURCE_CHARS} characters")
         if "{" in source:
-            self._compile(source, html=html)
+            self._compile(source)
 
-    def _compile(self, source: str, *, html: bool) -> None:
-        environment = HTML if html else TEXT
+    def _compile(self, source: str) -> None:
+        environment = HTML if self._html else TEXT
         self._file = f"<{self.pointer}>"
         try:
             tree = environment.parse(source)
             language.check(tree)
             self._loops = language.bound(tree)
+            self._sets = language.sets_names(tree)
             self.variables = language.variables(tree)
             self.certain = language.certain(tree)
             code = environment.compile(tree, None, self._file)
@@ -59,17 +61,15 @@ class Block:
             raise TemplateBroken.block(self.pointer, "too_deep", "it is nested too deeply") from None
         self._template = Template.from_code(environment, code, environment.make_globals(None))
 
-    def render(self, values: Mapping[str, Any], *, cpu_s: float = RENDER_CPU_S) -> str:
-        """The text with these values, without NUL characters (nothing can store them). Raises TemplateBroken."""
+    def render(self, scope: Scope, *, cpu_s: float = RENDER_CPU_S) -> str:
+        """The text with the scope's values, without NUL characters (nothing can store them). Raises TemplateBroken."""
         template = self._template
         if template is None:
             return self._constant
-        if self._loops:
-            values = {**values, language.BUDGET: Budget(cpu_s=cpu_s)}
         pieces: list[str] = []
         length = 0
         try:
-            for piece in template.root_render_func(template.new_context(dict(values))):
+            for piece in template.root_render_func(self._context(scope, cpu_s=cpu_s)):
                 length += len(piece)
                 short_enough(length)
                 pieces.append(piece)
@@ -77,6 +77,11 @@ class Block:
             raise self._broken(error, template) from None
         rendered = "".join(pieces)
         return rendered.replace("\x00", "") if "\x00" in rendered else rendered
+
+    def _context(self, scope: Scope, *, cpu_s: float) -> Context:
+        if self._loops:
+            return scope.own_context(html=self._html, **{language.BUDGET: Budget(cpu_s=cpu_s)})
+        return scope.own_context(html=self._html) if self._sets else scope.context(html=self._html)
 
     def _broken(self, error: Exception, template: Template) -> TemplateBroken:
         """Without the cause's own message: it may quote data."""

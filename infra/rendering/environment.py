@@ -6,6 +6,7 @@ one of a few harmless methods. What the static rules (`infra.rendering.language`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import StrictUndefined
@@ -95,13 +96,43 @@ def _shown(value: Any) -> Any:
     return value if isinstance(value, str) else text(value)
 
 
+_GLOBALS = {"range": _bounded_range}
+
+
 def _environment(*, html: bool) -> _Environment:
     # Jinja2's optimizer would run operators and filters while compiling, outside every budget.
     environment = _Environment(autoescape=html, undefined=StrictUndefined, finalize=_shown, optimized=False, cache_size=0)
-    environment.globals = {"range": _bounded_range}
+    environment.globals = dict(_GLOBALS)
     environment.filters = dict(FILTERS)
     return environment
 
 
 TEXT = _environment(html=False)
 HTML = _environment(html=True)
+
+
+class Scope:
+    """The values of one rendering, as the blocks of one message share them: making Jinja2's context costs more than most
+    blocks do.
+    """
+
+    __slots__ = ("_html", "_text", "_values")
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._text: Context | None = None
+        self._html: Context | None = None
+
+    def context(self, *, html: bool) -> Context:
+        """For blocks that set nothing."""
+        if html:
+            if self._html is None:
+                self._html = self.own_context(html=True)
+            return self._html
+        if self._text is None:
+            self._text = self.own_context(html=False)
+        return self._text
+
+    def own_context(self, *, html: bool, **more: Any) -> Context:
+        """For a block that sets names: another must not see them."""
+        return Context(HTML if html else TEXT, {**_GLOBALS, **self._values, **more}, None, {})

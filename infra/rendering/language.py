@@ -139,6 +139,11 @@ def _bounded(value: object) -> object:
     return value
 
 
+def sets_names(tree: nodes.Template) -> bool:
+    """True if it says `set`, which changes the context that it runs in."""
+    return tree.find(nodes.Assign) is not None
+
+
 def variables(tree: nodes.Template) -> frozenset[str]:
     """The names that a template takes from the data."""
     return frozenset(meta.find_undeclared_variables(tree)) - {"range", BUDGET}

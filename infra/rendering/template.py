@@ -9,6 +9,7 @@ from channels.base import Content
 from domain.errors import FieldError
 from domain.locales import fallback
 from infra.rendering.block import Block, one_line
+from infra.rendering.environment import Scope
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.limits import MAX_TITLE_CHARS, RENDER_CPU_S
 from infra.rendering.shape import DEFAULT, TEXT_KEYS
@@ -92,7 +93,8 @@ class PublishedTemplate:
         """
         chosen, fields = self._route(channel, locale)
         values = data if "user" in data else {**data, "user": user or {"name": "", "locale": chosen}}
-        rendered = {key: _rendered(node, values, key=key, cpu_s=cpu_s) for key, node in fields.items()}
+        scope = Scope(values)
+        rendered = {key: _rendered(node, scope, key=key, cpu_s=cpu_s) for key, node in fields.items()}
         title, text, html, url = (rendered.pop(key, None) for key in TEXT_KEYS)
         return Content(title=(title or "")[:MAX_TITLE_CHARS], text=text or "", html=html or None,
                        url=_safe_url(url, block=fields.get("url")), extra=rendered)  # fmt: skip
@@ -166,14 +168,14 @@ def _node(value: Any, *, here: str, html: bool, errors: list[FieldError]) -> Nod
     return value  # type: ignore[no-any-return]  # JSON: a number, true, false or null
 
 
-def _rendered(node: Node, values: Mapping[str, Any], *, key: str, cpu_s: float) -> Any:
+def _rendered(node: Node, scope: Scope, *, key: str, cpu_s: float) -> Any:
     if isinstance(node, Block):
-        text = node.render(values, cpu_s=cpu_s)
+        text = node.render(scope, cpu_s=cpu_s)
         return one_line(text) if key in _ONE_LINE else text
     if isinstance(node, dict):
-        return {name: _rendered(child, values, key=name, cpu_s=cpu_s) for name, child in node.items()}
+        return {name: _rendered(child, scope, key=name, cpu_s=cpu_s) for name, child in node.items()}
     if isinstance(node, list):
-        return [_rendered(child, values, key="", cpu_s=cpu_s) for child in node]
+        return [_rendered(child, scope, key="", cpu_s=cpu_s) for child in node]
     return node
 
 

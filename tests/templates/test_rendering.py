@@ -183,3 +183,9 @@ def test_an_error_names_block_and_line_and_no_data() -> None:
 def test_a_missing_variable_never_becomes_an_empty_place() -> None:
     with pytest.raises(TemplateBroken, match="not in the data"):
         one("Hello {{ name }}").render("email", locale="", data={})
+
+
+def test_what_one_block_sets_another_does_not_see() -> None:
+    t = template({"en": {"default": {"title": "{% set x = 'secret' %}{{ x }}", "text": "{{ x|default('none') }}"}}})
+    shown = t.render("email", locale="en", data={})
+    assert (shown.title, shown.text) == ("secret", "none")
