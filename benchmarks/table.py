@@ -1,0 +1,129 @@
+"""From the JSON files to one Markdown table, and from there into docs/performance.md between its two markers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.instance import CHECKOUT
+from benchmarks.machine import QUIET_LOAD
+
+DOCUMENT = CHECKOUT / "docs" / "performance.md"
+BEGIN = "<!-- figures: written by scripts/bench -->"
+END = "<!-- end of figures -->"
+NAMES = ("accept", "engine", "latency")
+
+Row = tuple[str, str, str]
+"""What, figure, the aim of the design."""
+
+
+def render(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Markdown for these results, by name of the suite."""
+    parts: list[str] = []
+    for name in NAMES:
+        if name in results:
+            parts += [_heading(name, results[name]), "", *_table(_ROWS[name](results[name]["figures"])), ""]
+    return "\n".join(parts)
+
+
+def refresh(folder: Path, *, document: Path = DOCUMENT) -> None:
+    """Write what `folder` holds between the markers. Raises ValueError if the document has none."""
+    found = {name: folder / f"{name}.json" for name in NAMES}
+    results = {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
+    text = document.read_text(encoding="utf-8")
+    before, after = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    document.write_text(f"{before}\n\n{render(results)}\n{after}", encoding="utf-8")
+
+
+def _heading(name: str, result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    load = machine["load_average_before"]
+    busy = "" if load <= QUIET_LOAD else ", **not a quiet machine**"
+    quick = " (short rounds)" if result["quick"] else ""
+    return (
+        f"**{name}**{quick}: {machine['at'][:10]}, {machine['cores']} x {machine['cpu']}, Python {machine['python']}, "
+        f"PostgreSQL {machine['database']['server_version'].split()[0]}, fsync {machine['database']['fsync']}, "
+        f"load average before {load}{busy}, commit {machine['commit'] or '-'}"
+    )
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    return ["| what | measured | hold / aim |", "| --- | --- | --- |", *(f"| {' | '.join(row)} |" for row in rows)]
+
+
+def _accept_rows(figures: Mapping[str, Any]) -> list[Row]:
+    single, batch, steady = figures["single"], figures["batch"], figures["open_loop"]
+    bare = single["bare"]
+    rows: list[Row] = [
+        ("single accept, durable", _closed(single), ">= 15,000/s"),
+        ("bare FastAPI + pydantic POST, no database", _closed(bare), ""),
+        ("ratio (median of pairs)", f"{single['ratio']}x", "1.5x / 2.2x"),
+        ("CPU of all processes per single accept", f"{single['cpu_us_each']} us", ""),
+    ]
+    templated = figures["template_and_user"]
+    if "skipped" in templated:
+        rows.append(("template + user", f"not measured: {templated['skipped']}", "0.8x / 1.5x"))
+    else:
+        rows.append(("template + user", f"{_closed(templated)}, {templated['ratio']}x", "0.8x / 1.5x"))
+    return [
+        *rows,
+        ("single accept in the low lane while it is delivered", _closed(figures["while_delivering"]), "reported"),
+        ("batches of 1,000", f"{batch['notifications_per_second']:,} notifications/s", ">= 30,000/s / 70,000/s"),
+        (
+            f"open loop at half of the maximum ({steady['offered_per_second']:,}/s)",
+            f"p50 {steady['p50_ms']} ms, p99 {steady['p99_ms']} ms",
+            "p99 10 ms / 3 ms",
+        ),
+    ]
+
+
+def _closed(figures: Mapping[str, Any]) -> str:
+    refused = f", {figures['refused']} refused" if figures["refused"] else ""
+    return f"{figures['per_second']:,}/s, p50 {figures['p50_ms']} ms, p99 {figures['p99_ms']} ms{refused}"
+
+
+def _engine_rows(figures: Mapping[str, Any]) -> list[Row]:
+    def row(title: str, name: str, aim: str = "") -> Row:
+        one = figures[name]
+        proof = "each taken once" if one["complete"] else "**not complete**"
+        return title, f"{one['per_second']:,}/s, {one['cpu_us_each']['all']:,} us CPU each ({proof})", aim
+
+    cohorts = figures["cohorts"]
+    parts = ", ".join(f"{name} {us}" for name, us in cohorts["cpu_us_each"].items() if name != "all")
+    return [
+        row("accepted -> handed over -> recorded, webhooks, low lane", "cohorts", "600 us / 250 us"),
+        ("its CPU in us each by process (sandbox is not in the sum)", parts, ""),
+        ("cohorts", f"{cohorts['cohorts']} of {cohorts['average_cohort']} on average", ""),
+        row("the same over SMTP to the sandbox (the target is the limit)", "smtp"),
+        row("one workflow each, remote activity", "one_workflow_each"),
+        row("one workflow each, local activity + eager start", "one_workflow_each_local_eager"),
+        ("ratio to one workflow each", f"{figures['ratio']}x (CPU {figures['cpu_ratio']}x)", "40x / 80x"),
+        ("ratio to local activity + eager start", f"{figures['ratio_local_eager']}x", "reported"),
+    ]
+
+
+def _latency_rows(figures: Mapping[str, Any]) -> list[Row]:
+    lone, steady = figures["lone"], figures["steady"]
+    cpu = steady["cpu_us_each"]
+    parts = ", ".join(f"{name} {us:,}" for name, us in cpu.items() if name not in ("all", "sandbox"))
+    return [
+        ("lone message: POST to 202", _ms(lone["post_to_accepted"]), ""),
+        ("lone message: 202 to provider", _ms(lone["accepted_to_provider"]), "p99 60 ms / 20 ms"),
+        ("lone message: 202 to recorded and visible", _ms(lone["accepted_to_recorded"]), ""),
+        (f"{steady['offered_per_second']}/s: POST to 202", _ms(steady["post_to_accepted"]), ""),
+        (f"{steady['offered_per_second']}/s: accepted to recorded", _ms(steady["accepted_to_recorded"]), ""),
+        (
+            f"{steady['offered_per_second']}/s: CPU each (cohorts of {steady['average_cohort']})",
+            f"{cpu['all']:,} us ({parts})",
+            "reported",
+        ),
+    ]
+
+
+def _ms(figures: Mapping[str, float]) -> str:
+    return f"p50 {figures['p50_ms']:.1f} ms, p95 {figures['p95_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms"
+
+
+_ROWS = {"accept": _accept_rows, "engine": _engine_rows, "latency": _latency_rows}
