@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import problems
+from api import openapi, problems
 from api.accept.asgi import AcceptParts, AcceptRoutes
 from api.body_guard import BodyGuard
 from api.container import Container, open_container
@@ -84,6 +84,7 @@ def create_app(settings: Settings, *, container: Container | None = None) -> Fro
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    openapi.install(app)
     front = Front(app)
     if container is not None:
         _attach(front, container)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.accept.service import key_errors
 from api.accept.writer import judge
 from api.container import Container, container_of
-from api.security import Documented, Permission, Principal, authenticate
+from api.security import Documented, Permission, Principal, authenticate, documented
 from domain.errors import Invalid, TongdaError
 from infra.postgres.accepting import Key
 from infra.postgres.idempotency import Scope, claim, keep
@@ -96,6 +96,7 @@ def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
     ) -> Creation:
         return Creation(await authenticate(request, container, permission), container, request, key)
 
+    documented[creation] = permission
     return creation
 
 

@@ -146,6 +146,8 @@ def response(error: Exception) -> Response:
 def _facts(error: Exception) -> tuple[str, HTTPStatus, str]:
     """Code, status and sentence."""
     if isinstance(error, RequestValidationError):
+        if _no_such_path(error):
+            return "not_found", HTTPStatus.NOT_FOUND, "There is no such object."
         return "invalid", HTTPStatus.UNPROCESSABLE_ENTITY, "One or more fields break a rule; see errors."
     if isinstance(error, HTTPException):
         return _http_facts(error)
@@ -181,9 +183,14 @@ def _field_errors(error: Exception) -> list[dict[str, str]]:
         return [_shown(FieldError("/to/user", error.code, str(error)))]
     if isinstance(error, Malformed) and error.pointer:
         return [_shown(FieldError(error.pointer, error.code, str(error)))]
-    if isinstance(error, RequestValidationError):
+    if isinstance(error, RequestValidationError) and not _no_such_path(error):
         return [_shown(_field_error(found)) for found in error.errors()[:MOST_ERRORS]]
     return []
+
+
+def _no_such_path(error: RequestValidationError) -> bool:
+    """An id in the path that cannot be one of ours: then there is no such object, whatever else is wrong."""
+    return any(found["loc"][0] == "path" for found in error.errors())
 
 
 def _shown(field: FieldError) -> dict[str, str]:

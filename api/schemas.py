@@ -6,13 +6,11 @@ import json
 import re
 from datetime import datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError
 
 from domain.addresses import has_control
-from domain.errors import NotFound
 from domain.locales import canonical
 from domain.zones import is_time_zone
 
@@ -47,6 +45,11 @@ def _moment(value: Any) -> Any:
     return value
 
 
+def _query_moment(value: Any) -> Any:
+    """A `+` that was not written as %2B arrives as a space, where none can stand."""
+    return _moment(re.sub(r" (\d\d:\d\d)$", r"+\1", value) if isinstance(value, str) else value)
+
+
 def _locale(value: str) -> str:
     tag = canonical(value)
     if tag is None:
@@ -71,15 +74,8 @@ Line = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_line)
 ObjectId = Annotated[str, AfterValidator(_id)]
 """An id that the caller chooses and that stands in paths."""
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+QueryMoment = Annotated[datetime, BeforeValidator(_query_moment)]
 Locale = Annotated[str, AfterValidator(_locale)]
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
 Attributes = Annotated[dict[str, Any], AfterValidator(_attributes)]
 Flag = StrictBool
-
-
-def uuid_of(text: str, *, what: str) -> UUID:
-    """An id out of a path; one that cannot be ours is simply not there. Raises NotFound."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise NotFound(f"There is no such {what}.") from None

@@ -13,13 +13,28 @@ from api.keyring import KeyRing, Principal
 from api.roles import PERMISSIONS, Permission, Role, allows, holders, may_grant
 from domain.errors import Forbidden
 
-__all__ = ["PERMISSIONS", "KeyRing", "Permission", "Principal", "Role", "authenticate", "check", "may_grant", "require"]
+__all__ = [
+    "PERMISSIONS",
+    "KeyRing",
+    "Permission",
+    "Principal",
+    "Role",
+    "authenticate",
+    "check",
+    "documented",
+    "may_grant",
+    "require",
+]
 
 _bearer = HTTPBearer(
     scheme_name="api_key", description="An API key of your tenant and app: `Bearer tk_...`.", auto_error=False
 )
 Documented = Annotated[object, Security(_bearer)]
 """Only for the OpenAPI document; the key ring reads the header's bytes itself."""
+
+
+documented: dict[Callable[..., object], Permission] = {}
+"""What each dependency made here asks for; the reference page says it at each route."""
 
 
 def check(principal: Principal, permission: Permission) -> None:
@@ -38,6 +53,7 @@ def require(permission: Permission) -> Callable[..., Awaitable[Principal]]:
     ) -> Principal:
         return await authenticate(request, container, permission)
 
+    documented[principal] = permission
     return principal
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.container import Container, container_of
 from api.cursors import decoded, encoded
 from api.idempotency import Created, Creation, creating
-from api.schemas import Body, Line, Moment, ObjectId, uuid_of
+from api.schemas import Body, Line, Moment, ObjectId
 from api.security import Permission, Principal, Role, may_grant, require
 from domain.errors import FieldError, Forbidden, Invalid
 from infra.postgres.api_keys import ApiKeyRepository, NewKey, StoredKey
@@ -140,12 +140,14 @@ async def list_keys(
 
 
 @router.get("/{key_id}", summary="Read an API key")
-async def read_key(key_id: str, who: Reader, keys: Keys) -> ApiKey:
-    return ApiKey.of(await keys.get(who.tenant, uuid_of(key_id, what="key")))
+async def read_key(key_id: UUID, who: Reader, keys: Keys) -> ApiKey:
+    return ApiKey.of(await keys.get(who.tenant, key_id))
 
 
 @router.delete("/{key_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Revoke an API key")
-async def revoke_key(key_id: str, who: Manager, keys: Keys, container: Annotated[Container, Depends(container_of)]) -> None:
+async def revoke_key(
+    key_id: UUID, who: Manager, keys: Keys, container: Annotated[Container, Depends(container_of)]
+) -> None:
     """Noticed by every process within 5 seconds. Asking again changes nothing."""
     stored = await _manageable(keys, who, key_id)
     await keys.revoke(who.tenant, stored.id)
@@ -156,7 +158,7 @@ async def revoke_key(key_id: str, who: Manager, keys: Keys, container: Annotated
     "/{key_id}/rotate", status_code=status.HTTP_201_CREATED, response_model=NewApiKey, summary="Replace an API key"
 )
 async def rotate_key(
-    key_id: str,
+    key_id: UUID,
     creation: Annotated[Creation, Depends(creating(Permission.MANAGE_KEYS))],
     keys: Keys,
     body: Rotation | None = None,
@@ -175,9 +177,9 @@ async def rotate_key(
     return answer
 
 
-async def _manageable(keys: ApiKeyRepository, who: Principal, key_id: str) -> StoredKey:
+async def _manageable(keys: ApiKeyRepository, who: Principal, key_id: UUID) -> StoredKey:
     """Who may not make such a key may not replace or revoke it either. Raises NotFound, Forbidden."""
-    stored = await keys.get(who.tenant, uuid_of(key_id, what="key"))
+    stored = await keys.get(who.tenant, key_id)
     known = [Role(role) for role in stored.roles if role in list(Role)]
     if not may_grant(who.roles, known):
         raise Forbidden("This key has roles that yours may not grant.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 from urllib.parse import quote
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +13,6 @@ from api.container import Container, container_of
 from api.idempotency import Created, Creation, creating
 from api.routes.user_shapes import Identities, Identity, IdentityChange, IdentityIn
 from api.routes.users import Manager, Reader
-from api.schemas import uuid_of
 from api.security import Permission
 from domain.errors import Invalid
 from infra.postgres.identities import IdentityRepository
@@ -53,15 +53,13 @@ async def add_identity(
 
 @router.patch("/{identity_id}", summary="Mark an identity as verified or primary")
 async def change_identity(
-    user_id: str, identity_id: str, body: IdentityChange, who: Manager, repository: Repository
+    user_id: str, identity_id: UUID, body: IdentityChange, who: Manager, repository: Repository
 ) -> Identity:
-    stored = await repository.change(
-        who.tenant, user_id, uuid_of(identity_id, what="identity"), verified=body.verified, primary=body.primary
-    )
+    stored = await repository.change(who.tenant, user_id, identity_id, verified=body.verified, primary=body.primary)
     return Identity.of(stored)
 
 
 @router.delete("/{identity_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Remove an identity")
-async def remove_identity(user_id: str, identity_id: str, who: Manager, repository: Repository) -> None:
+async def remove_identity(user_id: str, identity_id: UUID, who: Manager, repository: Repository) -> None:
     """What was planned before keeps the address it was planned with."""
-    await repository.remove(who.tenant, user_id, uuid_of(identity_id, what="identity"))
+    await repository.remove(who.tenant, user_id, identity_id)

@@ -36,6 +36,7 @@ RETRY_MS = 3000
 
 @router.get(
     "/stream",
+    status_code=200,
     summary="My messages, live",
     response_class=EventStream,
     responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events: unread, item, resync"}},

@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from api import views
 from api.container import Container, container_of
 from api.problems import parameter_error
+from api.routes.notification_shapes import Notification, NotificationPage, NotificationStatus, Priority, Timeline
+from api.schemas import QueryMoment
 from api.security import Permission, Principal, require
 from domain.channels import Channel
 from domain.cohorts import workflow_url
@@ -35,30 +38,17 @@ class ListQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    status: Literal[tuple(s.value for s in Status if s is not Status.RETRYING)] | None = None  # type: ignore[valid-type]
-    priority: Literal["high", "medium", "low"] | None = None
+    status: NotificationStatus | None = None
+    priority: Priority | None = None
     channel: Channel | None = None
     app: str | None = Field(default=None, max_length=255)
     user: str | None = Field(default=None, max_length=255)
     category: str | None = Field(default=None, max_length=128)
     template: str | None = Field(default=None, max_length=255)
-    since: AwareDatetime | None = Field(default=None, alias="from")
-    until: AwareDatetime | None = Field(default=None, alias="to")
+    since: QueryMoment | None = Field(default=None, alias="from")
+    until: QueryMoment | None = Field(default=None, alias="to")
     limit: int = Field(default=50, ge=1, le=500)
     cursor: str | None = Field(default=None, max_length=64)
-
-
-class Page(BaseModel):
-    """Newest first. Follow `next_cursor` until it is null; what comes in meanwhile is on an earlier page."""
-
-    items: list[dict[str, Any]]
-    next_cursor: str | None
-
-
-class Timeline(BaseModel):
-    """Every event and decision, in order."""
-
-    items: list[dict[str, Any]]
 
 
 class Cancelled(BaseModel):
@@ -85,8 +75,8 @@ class Cancelled(BaseModel):
     in_flight: list[str] = Field(description="Channels being handed over at this moment; no retry or fallback follows.")
 
 
-@router.get("")
-async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> Page:
+@router.get("", responses={200: {"model": NotificationPage}})
+async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> JSONResponse:
     """List notifications, newest first."""
     filters = Filters(
         lane=int(Lane.of(query.priority)) if query.priority else None,
@@ -104,26 +94,27 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
     )
     more = len(rows) > query.limit
     rows = rows[: query.limit]
-    return Page(items=[views.summary(row) for row in rows], next_cursor=_cursor(rows[-1]["id"]) if more else None)
+    next_cursor = _cursor(rows[-1]["id"]) if more else None
+    return JSONResponse({"items": [views.summary(row) for row in rows], "next_cursor": next_cursor})
 
 
-@router.get("/{notification_id}")
-async def get_notification(notification_id: UUID, principal: Reader, parts: Parts) -> dict[str, Any]:
+@router.get("/{notification_id}", responses={200: {"model": Notification}})
+async def get_notification(notification_id: UUID, principal: Reader, parts: Parts) -> JSONResponse:
     """State, deliveries, reasons, and the workflows that drove it."""
     found = await _reader(parts).one(principal.tenant, notification_id=notification_id)
     if found is None:
         raise NotFound("There is no notification with this id.")
-    return views.details(found, url=_workflow_url(parts))
+    return JSONResponse(views.details(found, url=_workflow_url(parts)))
 
 
-@router.get("/{notification_id}/timeline")
-async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -> Timeline:
+@router.get("/{notification_id}/timeline", responses={200: {"model": Timeline}})
+async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -> JSONResponse:
     """Every event and decision in order."""
     found = await _reader(parts).events(principal.tenant, notification_id=notification_id)
     if found is None:
         raise NotFound("There is no notification with this id.")
     row, events = found
-    return Timeline(items=views.timeline(row, events, url=_workflow_url(parts)))
+    return JSONResponse({"items": views.timeline(row, events, url=_workflow_url(parts))})
 
 
 @router.post("/{notification_id}/cancel")

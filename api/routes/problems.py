@@ -11,7 +11,7 @@ from domain.errors import NotFound
 router = APIRouter(prefix="/problems", tags=["problems"])
 
 
-class Problem(BaseModel):
+class ProblemCode(BaseModel):
     """One code, what it means and what to do about it."""
 
     type: str
@@ -21,24 +21,24 @@ class Problem(BaseModel):
     meaning: str
 
 
-class Problems(BaseModel):
+class ProblemCodes(BaseModel):
     """Every code that an answer may carry."""
 
-    items: list[Problem]
+    items: list[ProblemCode]
 
 
 @router.get("", summary="All problem codes")
-async def list_problems() -> Problems:
-    return Problems(items=[_shown(code, kind) for code, kind in PROBLEM_TYPES.items()])
+async def list_problems() -> ProblemCodes:
+    return ProblemCodes(items=[_shown(code, kind) for code, kind in PROBLEM_TYPES.items()])
 
 
 @router.get("/{code}", summary="One problem code")
-async def read_problem(code: str) -> Problem:
+async def read_problem(code: str) -> ProblemCode:
     kind = PROBLEM_TYPES.get(code)
     if kind is None:
         raise NotFound("There is no such problem code.")
     return _shown(code, kind)
 
 
-def _shown(code: str, kind: ProblemType) -> Problem:
-    return Problem(type=f"/problems/{code}", code=code, status=int(kind.status), title=kind.title, meaning=kind.meaning)
+def _shown(code: str, kind: ProblemType) -> ProblemCode:
+    return ProblemCode(type=f"/problems/{code}", code=code, status=int(kind.status), title=kind.title, meaning=kind.meaning)

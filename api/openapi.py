@@ -1,0 +1,188 @@
+"""The OpenAPI document: what FastAPI knows of its routes, and what it cannot know: the raw accept routes, the problems,
+and the roles that each route asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic.json_schema import models_json_schema
+
+from api.accept.request import BatchRequest, NotificationRequest
+from api.problem_types import PROBLEM_TYPES
+from api.roles import Permission, holders
+from api.routes.notification_shapes import Accepted, BatchAccepted
+from api.security import documented
+
+REF = "#/components/schemas/{name}"
+NOTIFICATION_EXAMPLE: dict[str, Any] = {
+    "to": {"user": "u-1024"},
+    "channels": ["inapp", "email"],
+    "strategy": "fallback",
+    "template": "order-shipped",
+    "data": {"order": "A-77"},
+    "priority": "high",
+    "category": "orders",
+    "expires_in": "PT2H",
+    "metadata": {"trace": "abc"},
+}
+INLINE_EXAMPLE: dict[str, Any] = {
+    "to": {"email": "fang@example.com"},
+    "content": {"title": "Your order has left", "text": "It arrives tomorrow.", "url": "https://shop.example.com/o/A-77"},
+}
+
+_PROBLEM: dict[str, Any] = {
+    "title": "Problem",
+    "description": "Every answer that is not a success (RFC 9457). `code` is stable; `GET /problems` lists them all.",
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail"],
+    "properties": {
+        "type": {"type": "string", "description": "Where the code is explained."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string", "enum": sorted(PROBLEM_TYPES)},
+        "detail": {"type": "string"},
+        "errors": {"type": "array", "items": {"$ref": REF.format(name="FieldProblem")}},
+    },
+    "examples": [
+        {
+            "type": "/problems/invalid", "title": "One or more fields break a rule", "status": 422, "code": "invalid",
+            "detail": "/to/email: The part after @ must be a domain name.",
+            "errors": [{"pointer": "/to/email", "code": "format", "detail": "The part after @ must be a domain name."}],
+        }
+    ],
+}  # fmt: skip
+_FIELD_PROBLEM: dict[str, Any] = {
+    "title": "FieldProblem",
+    "description": "One broken rule; exactly one of pointer, parameter and header says where.",
+    "type": "object",
+    "required": ["code", "detail"],
+    "properties": {
+        "pointer": {"type": "string", "description": "JSON pointer (RFC 6901) into the body."},
+        "parameter": {"type": "string", "description": "Query parameter."},
+        "header": {"type": "string"},
+        "code": {"type": "string", "description": "The rule: required, unknown_field, type, format, too_long, range, ..."},
+        "detail": {"type": "string"},
+    },
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make `app.openapi()`, and so /openapi.json, give this document; it is built once."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    schemas: dict[str, Any] = made["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas |= {"Problem": _PROBLEM, "FieldProblem": _FIELD_PROBLEM, **_accept_schemas()}
+    made["components"]["responses"] = {
+        "Problem": {
+            "description": "A problem; `code` says which.",
+            "content": {"application/problem+json": {"schema": {"$ref": REF.format(name="Problem")}}},
+        }
+    }
+    permissions = dict(_permissions(app))
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, permission=permissions.get((method, path)))
+    first = {path: {"post": _accept(path)} for path in ("/v1/notifications", "/v1/notifications/batch")}
+    for path, operations in first.items():
+        operations.update(made["paths"].pop(path, {}))
+    made["paths"] = {**first, **made["paths"]}
+    return made
+
+
+def _complete(operation: dict[str, Any], *, permission: Permission | None) -> None:
+    """Problems in place of FastAPI's own 422, and the roles."""
+    operation["responses"].pop("422", None)
+    operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
+    if permission is not None:
+        operation["x-roles"] = holders(permission)
+
+
+def _permissions(app: FastAPI) -> Iterator[tuple[tuple[str, str], Permission]]:
+    """(method, path) -> what it asks for."""
+    for route in iter_route_contexts(app.routes):
+        if isinstance(route.original_route, APIRoute):
+            for permission in _asked(route.dependant):
+                yield from (((method.lower(), route.path_format or ""), permission) for method in route.methods or ())
+
+
+def _asked(dependant: Dependant) -> Iterator[Permission]:
+    for inner in dependant.dependencies:
+        call: Callable[..., Any] | None = inner.call
+        if call in documented:
+            yield documented[call]
+        yield from _asked(inner)
+
+
+def _accept_schemas() -> dict[str, Any]:
+    """The request as msgspec decodes it, the answers as they are documented."""
+    _, requests = msgspec.json.schema_components([NotificationRequest, BatchRequest], ref_template=REF)
+    for schema in requests.values():
+        if schema.get("required") == []:
+            del schema["required"]
+    requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]
+    requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]
+    requests["BatchRequest"]["properties"]["notifications"]["items"] = {"$ref": REF.format(name="NotificationRequest")}
+    _, answers = models_json_schema(
+        [(Accepted, "serialization"), (BatchAccepted, "serialization")], ref_template="#/components/schemas/{model}"
+    )
+    defined: Mapping[str, Any] = answers["$defs"]
+    return {**requests, **defined}
+
+
+def _accept(path: str) -> dict[str, Any]:
+    batch = path.endswith("/batch")
+    body, answer = ("BatchRequest", "BatchAccepted") if batch else ("NotificationRequest", "Accepted")
+    header = {"Location": {"schema": {"type": "string"}, "description": "The notification."}}
+    content = {"application/json": {"schema": {"$ref": REF.format(name=answer)}}}
+    return {
+        "tags": ["notifications"],
+        "operationId": "send_batch" if batch else "send_notification",
+        "summary": "Send up to 1,000 notifications" if batch else "Send a notification",
+        "description": _BATCH if batch else _ONE,
+        "security": [{"api_key": []}],
+        "x-roles": holders(Permission.SEND),
+        "parameters": [
+            {
+                "name": "Idempotency-Key", "in": "header", "required": False,
+                "schema": {"type": "string", "maxLength": 255},
+                "description": "The same key and body again gives the first answer, with status 200 and "
+                "`Idempotent-Replay: true`; the same key with another body gives 409. Kept 30 days.",
+            }
+        ],
+        "requestBody": {
+            "required": True, "content": {"application/json": {"schema": {"$ref": REF.format(name=body)}}},
+        },
+        "responses": {
+            "202": {"description": "Stored", "content": content, **({} if batch else {"headers": header})},
+            "200": {"description": "The first answer to this Idempotency-Key", "content": content},
+            "default": {"$ref": "#/components/responses/Problem"},
+        },
+    }  # fmt: skip
+
+
+_ONE = (
+    "Answered after the commit: what got its 202 is sent, or ends in a state that names the reason. "
+    "`to` is exactly one of `user`, `email`, or `channel` with `address`; either `template` or `content` says what. "
+    "Expiry counts from `send_at` where there is one, else from accept; without any, high expires after 5 minutes, "
+    "medium after 24 hours, low after 72 hours."
+)
+_BATCH = (
+    "Each item may differ, and a bad one fails alone: its place in `items` holds the problem. One transaction for the rest."
+)
