@@ -20,7 +20,10 @@ const showState = (name) => {
   state.textContent = words[name];
 };
 
+let unreadCount = 0;
+
 const showUnread = (n) => {
+  unreadCount = n;
   unread.hidden = !n;
   unread.textContent = n > 99 ? "99+" : n;
   unread.title = words.unread;
@@ -67,33 +70,59 @@ const rendered = (item) => {
   return row;
 };
 
-const load = async () => {
-  const reply = await fetch(`/inbox/items?user=${encodeURIComponent(user)}`);
-  const answer = await reply.json();
-  if (!reply.ok) throw new Error(answer.problem);
-  list.replaceChildren(...answer.items.filter((item) => !item.archived_at).map(rendered));
+// Events that come while the list is being read are laid over it afterwards: the list may have been made before them.
+let early = null;
+let reading = Promise.resolve();
+
+const readList = async () => {
+  early = [];
+  try {
+    const reply = await fetch(`/inbox/items?user=${encodeURIComponent(user)}`);
+    const answer = await reply.json();
+    if (!reply.ok) throw new Error(answer.problem);
+    list.replaceChildren(...answer.items.filter((item) => !item.archived_at).map(rendered));
+    showUnread(answer.unread);
+  } finally {
+    const missed = early;
+    early = null;
+    missed.forEach(place);
+    tidy();
+  }
+};
+
+const load = () => (reading = reading.catch(() => {}).then(readList));
+
+const tidy = () => {
   empty.hidden = list.children.length > 0;
-  if (typeof answer.unread === "number") showUnread(answer.unread);
   localTimes(list);
+};
+
+// Puts one item where it belongs and keeps the count right; true when it is new here. An item may come twice.
+const place = (item) => {
+  const known = list.querySelector(`[data-id="${CSS.escape(item.id)}"]`);
+  const counted = known ? known.classList.contains("unread") : false;
+  const counts = !item.read_at && !item.archived_at;
+  showUnread(Math.max(0, unreadCount + (counts ? 1 : 0) - (counted ? 1 : 0)));
+  if (item.archived_at) {
+    if (known) known.remove();
+    return false;
+  }
+  const row = rendered(item);
+  if (known) {
+    known.replaceWith(row);
+    return false;
+  }
+  row.classList.add("new");
+  list.prepend(row);
+  return true;
 };
 
 const arrive = (event) => {
   if (event.lastEventId) lastEventId = event.lastEventId;
   const item = JSON.parse(event.data);
-  const known = list.querySelector(`[data-id="${CSS.escape(item.id)}"]`);
-  if (item.archived_at) {
-    if (known) known.remove();
-  } else {
-    const row = rendered(item);
-    if (known) known.replaceWith(row);
-    else {
-      row.classList.add("new");
-      list.prepend(row);
-      toast(item.title || words.new_message, item.text);
-    }
-  }
-  empty.hidden = list.children.length > 0;
-  localTimes(list);
+  if (early) early.push(item);
+  if (place(item) && !item.read_at) toast(item.title || words.new_message, item.text);
+  tidy();
 };
 
 const later = () => {
@@ -120,6 +149,7 @@ const connect = async () => {
     await load().catch((error) => showProblem(error.message));
   });
   stream.addEventListener("item", arrive);
+  stream.addEventListener("resync", () => load().catch((error) => showProblem(error.message)));
   stream.addEventListener("unread", (event) => showUnread(JSON.parse(event.data).unread));
   stream.addEventListener("error", () => {
     stream.close(); // the browser would come back with the used ticket

@@ -78,7 +78,6 @@ class FakeApi:
         self.items.insert(0, item)
         for stream in self.streams:
             stream.put_nowait(("item", item))
-            stream.put_nowait(("unread", {"unread": self.unread}))
         return str(item["id"])
 
     async def token(self, request: web.Request) -> web.Response:
@@ -101,12 +100,17 @@ class FakeApi:
         await response.prepare(request)
         queue: asyncio.Queue[tuple[str, Any] | None] = asyncio.Queue()
         self.streams.append(queue)
-        await response.write(b": hello\n\n")
+        await response.write(f"event: unread\ndata: {json.dumps({'unread': self.unread})}\n\n".encode())
         with suppress(ConnectionError):
             while (event := await queue.get()) is not None:
                 name, data = event
                 await response.write(f"id: {uuid4().hex}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode())
         return response
+
+    def resync(self) -> None:
+        """Tell open streams that the list has to be read again."""
+        for stream in self.streams:
+            stream.put_nowait(("resync", {}))
 
     def cut_streams(self) -> None:
         """End every open stream: what a restart of the API does to a browser."""
@@ -120,11 +124,17 @@ class FakeApi:
 
     async def mark(self, request: web.Request) -> web.Response:
         self._check(request, KEY)
-        field = {"read": "read_at", "archive": "archived_at"}[request.match_info["mark"]]
-        for item in self.items:
-            if item["id"] == request.match_info["item"]:
-                item[field] = datetime.now(UTC).isoformat()
+        await self.change(request.match_info["item"], request.match_info["mark"])
         return web.json_response({})
+
+    async def change(self, item_id: str, mark: str) -> None:
+        """`read` or `archive`, told to open streams."""
+        field = {"read": "read_at", "archive": "archived_at"}[mark]
+        for item in self.items:
+            if item["id"] == item_id:
+                item[field] = datetime.now(UTC).isoformat()
+                for stream in self.streams:
+                    stream.put_nowait(("item", item))
 
 
 @asynccontextmanager

@@ -148,6 +148,24 @@ async def test_live_inbox(page: Page, api: FakeApi, connected: sandbox.Box) -> N
     await expect(page.locator(".item")).to_have_count(1)
 
 
+async def test_live_inbox_follows_other_devices_and_resync(page: Page, api: FakeApi, connected: sandbox.Box) -> None:
+    await page.goto(f"{connected.http_url}/inbox")
+    await expect(page.locator("#state")).to_have_text("live")
+    item = await api.deliver("one", "read elsewhere")
+    await expect(page.locator("#unread")).to_have_text("1")
+    await api.change(item, "read")
+    await expect(page.locator("#unread")).to_be_hidden()
+    await expect(page.get_by_role("button", name="Mark read")).to_have_count(0)
+    await api.change(item, "archive")
+    await expect(page.locator(".item")).to_have_count(0)
+    api.streams, streams = [], api.streams
+    await api.deliver("two", "left out of the stream")
+    api.streams = streams
+    api.resync()
+    await expect(page.locator(".item")).to_have_count(1)
+    await expect(page.locator("#unread")).to_have_text("1")
+
+
 async def test_live_inbox_comes_back_with_a_new_ticket(page: Page, api: FakeApi, connected: sandbox.Box) -> None:
     await page.goto(f"{connected.http_url}/inbox")
     await expect(page.locator("#state")).to_have_text("live")
