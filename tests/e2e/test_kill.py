@@ -28,18 +28,18 @@ KILL_API_AT = 140
 FINAL_WITHIN_S = 240.0
 
 
-class Client:
+class Sender:
     """A sender that does what senders should: the same Idempotency-Key until it has an answer."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self.api_url = ""
+    def __init__(self) -> None:
         self.ids: dict[int, str] = {}
 
-    def connect(self, facts: dict[str, Any]) -> None:
-        self.api_url = facts["api_url"]
-        key = Path(facts["key_file"]).read_text().strip()
-        self.http = httpx.AsyncClient(base_url=self.api_url, headers={"Authorization": f"Bearer {key}"}, timeout=10)
+    @asynccontextmanager
+    async def connected(self, facts: dict[str, Any]) -> AsyncIterator[None]:
+        key = await asyncio.to_thread(Path(facts["key_file"]).read_text)
+        headers = {"Authorization": f"Bearer {key.strip()}"}
+        async with httpx.AsyncClient(base_url=facts["api_url"], headers=headers, timeout=10) as self.http:
+            yield
 
     async def send(self, number: int, body: dict[str, Any]) -> bool:
         try:
@@ -82,7 +82,7 @@ async def started(home: Path, *, box: Box) -> AsyncIterator[tuple[Instance, dict
         await asyncio.to_thread(instance.wait)
 
 
-async def until_final(client: Client) -> dict[str, dict[str, Any]]:
+async def until_final(client: Sender) -> dict[str, dict[str, Any]]:
     deadline, final = time.monotonic() + FINAL_WITHIN_S, dict[str, dict[str, Any]]()
     while len(final) < len(client.ids) and time.monotonic() < deadline:
         for notification_id in set(client.ids.values()) - final.keys():
@@ -93,7 +93,7 @@ async def until_final(client: Client) -> dict[str, dict[str, Any]]:
     return final
 
 
-async def called_unknown(client: Client, notification_id: str) -> bool:
+async def called_unknown(client: Sender, notification_id: str) -> bool:
     timeline = (await client.http.get(f"/v1/notifications/{notification_id}/timeline")).json()
     return any(event["type"] == "unknown" for event in timeline["items"])
 
@@ -110,11 +110,10 @@ def home() -> Iterator[Path]:
 async def test_killed_worker_and_killed_api_lose_nothing_and_send_nothing_twice_in_silence(home: Path) -> None:
     """Every 202 becomes final; each message arrived once, or its timeline says that it is not known."""
     left = list(range(SENDS))
-    client = Client(home)
+    client = Sender()
     async with sandbox.running() as box:
-        for kill_at, names in ((KILL_WORKERS_AT, ("worker-high", "worker-bulk")), (KILL_API_AT, ("api",))):
-            async with started(home, box=box) as (instance, facts):
-                client.connect(facts)
+        for kill_at, names in ((KILL_WORKERS_AT, ("workers-high", "workers")), (KILL_API_AT, ("api",))):
+            async with started(home, box=box) as (instance, facts), client.connected(facts):
                 rest = left[kill_at - (SENDS - len(left)) :]
                 assert not await client.send_until_it_fails(left[: len(left) - len(rest)], box=box)
                 sending = asyncio.create_task(client.send_until_it_fails(rest, box=box))
@@ -125,14 +124,13 @@ async def test_killed_worker_and_killed_api_lose_nothing_and_send_nothing_twice_
                 assert await asyncio.to_thread(instance.wait) == 1
                 assert names[0] in instance.screen or names[-1] in instance.screen
                 assert not instance.left()
-        async with started(home, box=box) as (_, facts):
-            client.connect(facts)
+        async with started(home, box=box) as (_, facts), client.connected(facts):
             assert not await client.send_until_it_fails(left, box=box)
             final = await until_final(client)
             await check(client, final=final, box=box)
 
 
-async def check(client: Client, *, final: dict[str, dict[str, Any]], box: Box) -> None:
+async def check(client: Sender, *, final: dict[str, dict[str, Any]], box: Box) -> None:
     open_ = [number for number, i in client.ids.items() if i not in final]
     assert not open_, f"never final: {open_}"
     assert len(set(client.ids.values())) == SENDS
