@@ -20,6 +20,7 @@ from activities.accounts import Accounts
 from activities.decisions import Decider
 from activities.grouping import Driver
 from domain.lanes import Lane
+from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -32,7 +33,8 @@ log = structlog.get_logger()
 PAGE = 200
 LOST_GRACE = timedelta(seconds=30)
 """A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
-PARTITIONS_EVERY_S = 3600.0
+TIDY_EVERY_S = 600.0
+KEYS_A_TURN = 5000
 BACKGROUND_EVERY_S = 1.0
 
 
@@ -42,6 +44,7 @@ class SweepRepositories:
     claims: ClaimRepository
     outcomes: OutcomeRepository
     partitions: PartitionRepository
+    accepting: AcceptRepository
 
 
 class Sweep:
@@ -59,16 +62,16 @@ class Sweep:
         self._driver = driver
         self._accounts = accounts
         self._poke = poke
-        self._partitions_at_s = float("-inf")
+        self._tidied_at_s = float("-inf")
 
     async def run_once(self) -> Swept:
-        """Poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs unknown."""
+        """Poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs unknown, tidy up."""
         for lane in await self._repositories.cohorts.due_lanes():
             self._poke(lane)
         redriven = await self._redrive_lapsed()
         orphans = await self._repositories.cohorts.adopt_orphans()
         unknown = await self._recover_lost()
-        await self._ensure_partitions()
+        await self._tidy()
         return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
     async def _redrive_lapsed(self) -> int:
@@ -101,10 +104,14 @@ class Sweep:
             await self._repositories.outcomes.flush([decider.lost(claim) for claim in claims], now_s=time.monotonic())
         return len(claims)
 
-    async def _ensure_partitions(self) -> None:
-        if time.monotonic() - self._partitions_at_s >= PARTITIONS_EVERY_S:
-            await self._repositories.partitions.ensure()
-            self._partitions_at_s = time.monotonic()
+    async def _tidy(self) -> None:
+        """Now and then: partitions ahead, keys that are too old away, a bounded number at a time."""
+        if time.monotonic() - self._tidied_at_s < TIDY_EVERY_S:
+            return
+        await self._repositories.partitions.ensure()
+        while await self._repositories.accepting.forget_keys(limit=KEYS_A_TURN) == KEYS_A_TURN:
+            await asyncio.sleep(1.0)
+        self._tidied_at_s = time.monotonic()
 
     async def run_forever(self) -> None:
         """The background form, in each API process: about once a second, out of step with the others."""

@@ -71,15 +71,14 @@ async def _accepting(settings: Settings, *, database: Database, catalog: Templat
     cohorts = CohortRepository(pool)
     driver = TemporalDriver(await connect(settings, lazy=True))
     starter = Starter(cohorts, driver)
+    accepting = AcceptRepository(pool)
     sweep = Sweep(
-        SweepRepositories(cohorts, ClaimRepository(pool), OutcomeRepository(pool), PartitionRepository(pool)),
+        SweepRepositories(cohorts, ClaimRepository(pool), OutcomeRepository(pool), PartitionRepository(pool), accepting),
         driver=driver,
         accounts=None,
         poke=starter.poke,
     )
-    service = AcceptService(
-        AcceptRepository(pool), recipients=Recipients(RecipientRepository(pool)), catalog=catalog, poke=starter.poke
-    )
+    service = AcceptService(accepting, recipients=Recipients(RecipientRepository(pool)), catalog=catalog, poke=starter.poke)
     starter.start()
     sweeping = asyncio.create_task(sweep.run_forever(), name="sweep")
     try:

@@ -108,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, ValidationError) as error:
         print(f"tongda workers: {error}", file=sys.stderr)
         return 1
+    if not settings.secret_key.get_secret_value():
+        print("tongda workers: set TONGDA_SECRET_KEY (32 characters or more): webhooks are signed with it", file=sys.stderr)
+        return 1
     configure(settings.log_level)
     try:
         uvloop.run(run(settings, roles))

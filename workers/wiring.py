@@ -16,6 +16,7 @@ from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from channels.base import Provider
 from channels.registry import Wiring, build, factories
 from infra.http import HttpClient
+from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -64,7 +65,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             left=starter.poke,
         )
         sweep = Sweep(
-            SweepRepositories(cohorts, claims, outcomes, PartitionRepository(pool)),
+            SweepRepositories(cohorts, claims, outcomes, PartitionRepository(pool), AcceptRepository(pool)),
             driver=driver,
             accounts=accounts,
             poke=starter.poke,

@@ -56,6 +56,10 @@ LEFT JOIN LATERAL (SELECT * FROM idempotency WHERE tenant = k.tenant AND app = k
                    OFFSET 0) i ON true
 ORDER BY k.place"""
 
+_FORGET = """
+DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM idempotency WHERE created_at < now() - $1::interval ORDER BY created_at LIMIT $2))"""
+
 _KEEP_BATCH = """
 INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING 1"""
@@ -89,6 +93,7 @@ Row = tuple[
 """id, tenant, app, lane, category, user_id, to_channel, to_address, channels (joined by commas), strategy, template,
 template_version, content, data, metadata, options (JSON), send_at, expires_in, expires_at."""
 
+KEYS_KEPT = timedelta(days=30)
 CHUNK = 200
 """Rows in one statement of a batch, so that it holds nothing up for long."""
 
@@ -118,6 +123,11 @@ class AcceptRepository:
                 columns = [list(column) for column in zip(*rows[start : start + CHUNK], strict=True)]
                 await connection.fetch(_PLAIN, *columns)
             return True
+
+    async def forget_keys(self, *, limit: int) -> int:
+        """Delete at most `limit` keys older than `KEYS_KEPT`, oldest first; returns how many."""
+        status: str = await self._pool.execute(_FORGET, KEYS_KEPT, limit)
+        return int(status.split()[-1])
 
     async def kept(self, keys: Sequence[Key]) -> list[Kept | None]:
         """What is stored under each of these keys, in order."""
