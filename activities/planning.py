@@ -25,7 +25,7 @@ class Planner:
 
     async def plan(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
         """Plan these notifications; returns how many were still ours to plan."""
-        wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request.user_id is not None}
+        wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request and u.request.user_id is not None}
         persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
         plans: list[Planned] = []
         for item in unplanned:
@@ -36,8 +36,11 @@ class Planner:
         return await self._write(cohort, epoch=epoch, plans=plans)
 
     def _plan_one(self, item: Unplanned, *, persons: Mapping[tuple[str, str], Person], now: datetime) -> Planned:
-        person = persons.get((item.tenant, item.request.user_id)) if item.request.user_id is not None else None
-        decided = plan(item.request, person=person, now=now, served=self._accounts.channels)
+        request = item.request
+        if request is None:
+            raise ValueError("the stored request cannot be read")
+        person = persons.get((item.tenant, request.user_id)) if request.user_id is not None else None
+        decided = plan(request, person=person, now=now, served=self._accounts.channels)
         names = {step.channel: self._accounts.of(step.channel).name for step in decided.open}
         return Planned(item.notification_id, decided, names)
 

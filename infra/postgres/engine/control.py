@@ -22,9 +22,9 @@ from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
 
 _LOCK = """
-SELECT status, final FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
+SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
-_STEPS = "SELECT n, channel, state FROM work WHERE notification_id = $1 FOR UPDATE"
+_STEPS = "SELECT 1 FROM work WHERE notification_id = $1 ORDER BY n FOR UPDATE"
 
 _TAKE_BACK = """
 DELETE FROM work WHERE notification_id = $1 AND state = 0 RETURNING n, tenant, channel, account, address, attempt"""
@@ -39,6 +39,12 @@ _MARK = "UPDATE notification SET cancelled_at = coalesce(cancelled_at, now()) WH
 
 _END_UNPLANNED = """
 UPDATE notification SET status = 'cancelled', reason = $2, final = true, finished_at = now() WHERE id = $1 AND NOT final"""
+
+_STATE = """
+SELECT status, final,
+       ARRAY(SELECT channel FROM delivery WHERE notification_id = $1 AND status = 'cancelled' ORDER BY n) AS cancelled,
+       ARRAY(SELECT channel FROM work WHERE notification_id = $1 AND state = 1 AND n > 0 ORDER BY n) AS in_flight
+FROM notification WHERE id = $1"""
 
 _EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
@@ -72,39 +78,52 @@ class ControlRepository:
         self._pool = pool
 
     async def cancel(self, tenant: str, *, notification_id: UUID) -> CancelAnswer:
-        """Stop what has not been handed over. Asking again gives the same answer. Raises NotFound."""
+        """Stop what has not been handed over. Asking again gives the same answer, except that by then it may be known how
+        that ended which was in flight. Raises NotFound."""
 
         async def unit(connection: Connection) -> CancelAnswer:
             row = await connection.fetchrow(_LOCK, notification_id, tenant)
             if row is None:
                 raise NotFound("There is no notification with this id.")
-            if row["final"]:
-                return _ended(Status(row["status"]))
-            return await _cancel_open(connection, notification_id)
+            stopped = not row["final"] and await _stop(connection, notification_id)
+            state = await connection.fetchrow(_STATE, notification_id)
+            assert state is not None
+            answer = _answer(state)
+            if stopped or (row["cancelled_at"] is None and not row["final"]):
+                detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
+                event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
+                await connection.execute(_EVENT, *event)
+            return answer
 
         return await retried(self._pool, unit)
 
 
-async def _cancel_open(connection: Connection, notification_id: UUID) -> CancelAnswer:
-    steps = await connection.fetch(_STEPS, notification_id)
-    in_flight = tuple(step["channel"] for step in steps if step["state"] == 1)
+async def _stop(connection: Connection, notification_id: UUID) -> bool:
+    """Take back every step that is not being handed over; whether there was one."""
+    await connection.execute(_STEPS, notification_id)
     taken = await connection.fetch(_TAKE_BACK, notification_id)
     await connection.execute(_MARK, notification_id)
     await _record(connection, notification_id, [row for row in taken if row["n"] > 0])
-    cancelled = tuple(row["channel"] for row in taken if row["n"] > 0)
     if any(row["n"] == 0 for row in taken):
         await connection.execute(_END_UNPLANNED, notification_id, Reason.CANCELLED_BY_REQUEST)
     else:
         await decide_ends(connection, [notification_id])
-    status = Status(await connection.fetchval("SELECT status FROM notification WHERE id = $1", notification_id))
+    return bool(taken)
+
+
+def _answer(row: asyncpg.Record) -> CancelAnswer:
+    """The truth as the tables have it, so that it does not matter which call brought it about."""
+    status = Status(row["status"])
+    cancelled, in_flight = tuple(row["cancelled"]), tuple(row["in_flight"])
     if in_flight:
-        result = CancelResult.PARTLY_CANCELLED if taken else CancelResult.ALREADY_HANDED_OFF
-        status = Status.PROCESSING
+        result = CancelResult.PARTLY_CANCELLED if cancelled else CancelResult.ALREADY_HANDED_OFF
+        return CancelAnswer(result, Status.PROCESSING, cancelled, in_flight)
+    if cancelled or status is Status.CANCELLED:
+        arrived = status in SUCCESS or status is Status.UNKNOWN
+        result = CancelResult.PARTLY_CANCELLED if arrived else CancelResult.CANCELLED
     else:
-        result = CancelResult.PARTLY_CANCELLED if status in SUCCESS else CancelResult.CANCELLED
-    detail = msgspec.json.encode({"answer": result, "channels": cancelled, "in_flight": in_flight}).decode()
-    await connection.execute(_EVENT, notification_id, uuid7(), EventType.CANCELLED, detail)
-    return CancelAnswer(result, status, cancelled, in_flight)
+        result = CancelResult.ALREADY_HANDED_OFF if status in SUCCESS else CancelResult.ALREADY_FINISHED
+    return CancelAnswer(result, status, cancelled)
 
 
 async def _record(connection: Connection, notification_id: UUID, rows: Sequence[asyncpg.Record]) -> None:
@@ -114,10 +133,3 @@ async def _record(connection: Connection, notification_id: UUID, rows: Sequence[
             [r["account"] for r in rows], [r["address"] for r in rows], [Status.CANCELLED] * len(rows),
             [Reason.CANCELLED_BY_REQUEST] * len(rows), [r["attempt"] for r in rows],
         )  # fmt: skip
-
-
-def _ended(status: Status) -> CancelAnswer:
-    if status is Status.CANCELLED:
-        return CancelAnswer(CancelResult.CANCELLED, status)
-    done = status in SUCCESS
-    return CancelAnswer(CancelResult.ALREADY_HANDED_OFF if done else CancelResult.ALREADY_FINISHED, status)

@@ -82,7 +82,8 @@ class Unplanned:
 
     notification_id: UUID
     tenant: str
-    request: Request
+    request: Request | None
+    """None: what is stored cannot be read (a channel that this version does not know)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,15 +175,21 @@ _CHANNELS = frozenset(Channel)
 
 
 def _unplanned(row: asyncpg.Record) -> Unplanned:
-    direct = (Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None
-    request = Request(
+    try:
+        request = _request(row)
+    except ValueError:
+        request = None
+    return Unplanned(row["notification_id"], row["tenant"], request)
+
+
+def _request(row: asyncpg.Record) -> Request:
+    return Request(
         tuple(Channel(c) for c in row["channels"]),
         Strategy(row["strategy"]),
         row["expires_at"],
         user_id=row["user_id"],
-        direct=direct,
+        direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
     )
-    return Unplanned(row["notification_id"], row["tenant"], request)
 
 
 def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
