@@ -28,7 +28,8 @@ SELECT n.*, {_SHOWN} AS shown FROM notification n WHERE n.id = $1 AND n.tenant =
 _DELIVERIES = """
 SELECT coalesce(d.n, w.n) AS n, coalesce(d.channel, w.channel) AS channel, d.provider,
        coalesce(d.account, w.account) AS account, coalesce(d.address, w.address) AS address, d.status,
-       d.reason, d.class, d.code, d.attempts, d.provider_id, d.sent_at, d.delivered_at, d.read_at, w.state AS step_state, w.due_at, w.attempt AS step_attempt
+       d.reason, d.class, d.code, d.attempts, d.provider_id, d.sent_at, d.delivered_at, d.read_at,
+       w.state AS step_state, w.due_at, w.attempt AS step_attempt
 FROM (SELECT * FROM delivery WHERE notification_id = $1) d
 FULL JOIN (SELECT * FROM work WHERE notification_id = $1 AND n > 0) w ON w.n = d.n
 ORDER BY 1"""
