@@ -20,6 +20,7 @@ import msgspec
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
+from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 
 _ROW = """
@@ -157,15 +158,9 @@ class ClaimRepository:
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
-        if claims:
-            await self._pool.execute(
-                _GIVE_BACK,
-                [c.notification_id for c in claims],
-                [c.n for c in claims],
-                [c.attempt for c in claims],
-                [c.faults for c in claims],
-                [c.wait for c in claims],
-            )
+        columns = [list(c) for c in zip(*[(c.notification_id, c.n, c.attempt, c.faults, c.wait) for c in claims], strict=True)]
+        if columns:
+            await retried(self._pool, lambda connection: connection.execute(_GIVE_BACK, *columns))
 
 
 def _verdict(row: asyncpg.Record) -> Verdict:

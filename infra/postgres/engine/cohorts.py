@@ -11,6 +11,7 @@ import asyncpg
 
 from domain.ids import uuid7
 from domain.lanes import LEASE, POLICIES, Lane, LanePolicy
+from infra.postgres.engine.locks import Connection, retried
 
 _TENANTS_DUE = """
 WITH RECURSIVE tenants AS (
@@ -157,26 +158,32 @@ class CohortRepository:
         Returns channel -> seconds until its next row is due or its fate is unknown (`UNPLANNED` for rows without a plan);
         empty when the cohort has ended or is fenced.
         """
-        async with self._pool.acquire() as connection:
-            if await connection.execute(_END, cohort, epoch) == "DELETE 1":
+        if await self._pool.execute(_END, cohort, epoch) == "DELETE 1":
+            return {}
+
+        async def unit(connection: Connection) -> dict[str, float]:
+            if await connection.fetchval(_LOCK, cohort, epoch) is None:
                 return {}
-            async with connection.transaction():
-                if await connection.fetchval(_LOCK, cohort, epoch) is None:
-                    return {}
-                await connection.execute(_RELEASE, cohort, horizon)
-                waits = _waits(await connection.fetch(_LEFT, cohort))
-                if not waits:
-                    await connection.execute(_END, cohort, epoch)
-                else:
-                    rest = min(waits.values())
-                    lease = LEASE + timedelta(seconds=max(0.0, rest))
-                    await connection.execute(_HOLD, cohort, epoch, rest > 0, lease)
-                return waits
+            await connection.execute(_RELEASE, cohort, horizon)
+            waits = _waits(await connection.fetch(_LEFT, cohort))
+            if not waits:
+                await connection.execute(_END, cohort, epoch)
+            else:
+                rest = min(waits.values())
+                lease = LEASE + timedelta(seconds=max(0.0, rest))
+                await connection.execute(_HOLD, cohort, epoch, rest > 0, lease)
+            return waits
+
+        return await retried(self._pool, unit)
 
     async def adopt_orphans(self) -> int:
         """Rows whose cohort is gone become due again by themselves; there are none unless somebody deleted by hand."""
-        status: str = await self._pool.execute(_ORPHANS)
-        return int(status.split()[-1])
+
+        async def unit(connection: Connection) -> int:
+            status: str = await connection.execute(_ORPHANS)
+            return int(status.split()[-1])
+
+        return await retried(self._pool, unit)
 
 
 def _waits(rows: list[Any]) -> dict[str, float]:
