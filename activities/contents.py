@@ -30,7 +30,8 @@ class TemplateContents:
         if claim.template is None or claim.template_version is None:
             return inline(claim)
         template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
-        return template.render(claim.channel, locale=claim.locale, data=decoded(claim.data))
+        user = {"name": claim.person_name or "", "locale": claim.locale}
+        return template.render(claim.channel, locale=claim.locale, data=decoded(claim.data), user=user)
 
 
 def decoded(text: str | None) -> dict[str, Any]:

@@ -32,7 +32,7 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
-LEFT JOIN LATERAL (SELECT state FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT state, name FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""
 
@@ -103,6 +103,7 @@ class Claim:
     accepted_at: datetime
     category: str
     user_id: str | None
+    person_name: str | None
     template: str | None
     template_version: int | None
     content: str | None
@@ -201,6 +202,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         accepted_at=row["accepted_at"],
         category=row["category"],
         user_id=row["user_id"],
+        person_name=row["person_name"],
         template=row["template"],
         template_version=row["template_version"],
         content=row["content"],
