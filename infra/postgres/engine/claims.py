@@ -28,7 +28,8 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
        n.metadata, n.options, n.accepted_at, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
        u.expires_at <= now() AS expired, u.version <> n.version AS stale,
-       n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, x.suppressed IS NOT NULL AS suppressed
+       n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
+       x.suppressed IS NOT NULL AS suppressed
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
@@ -159,7 +160,8 @@ class ClaimRepository:
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
-        columns = [list(c) for c in zip(*[(c.notification_id, c.n, c.attempt, c.faults, c.wait) for c in claims], strict=True)]
+        rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait) for c in claims]
+        columns = [list(column) for column in zip(*rows, strict=True)]
         if columns:
             await retried(self._pool, lambda connection: connection.execute(_GIVE_BACK, *columns))
 
