@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import openapi, problems
+from api import openapi, problems, reference
 from api.accept.asgi import AcceptParts, AcceptRoutes
 from api.body_guard import BodyGuard
 from api.container import Container, open_container
@@ -37,6 +37,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     inbox_stream.router,
     health.router,
     problem_routes.router,
+    reference.router,
 )
 
 

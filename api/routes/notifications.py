@@ -75,7 +75,7 @@ class Cancelled(BaseModel):
     in_flight: list[str] = Field(description="Channels being handed over at this moment; no retry or fallback follows.")
 
 
-@router.get("", responses={200: {"model": NotificationPage}})
+@router.get("", summary="List notifications", responses={200: {"model": NotificationPage}})
 async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> JSONResponse:
     """List notifications, newest first."""
     filters = Filters(
@@ -98,7 +98,7 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
     return JSONResponse({"items": [views.summary(row) for row in rows], "next_cursor": next_cursor})
 
 
-@router.get("/{notification_id}", responses={200: {"model": Notification}})
+@router.get("/{notification_id}", summary="Read a notification", responses={200: {"model": Notification}})
 async def get_notification(notification_id: UUID, principal: Reader, parts: Parts) -> JSONResponse:
     """State, deliveries, reasons, and the workflows that drove it."""
     found = await _reader(parts).one(principal.tenant, notification_id=notification_id)
@@ -107,7 +107,7 @@ async def get_notification(notification_id: UUID, principal: Reader, parts: Part
     return JSONResponse(views.details(found, url=_workflow_url(parts)))
 
 
-@router.get("/{notification_id}/timeline", responses={200: {"model": Timeline}})
+@router.get("/{notification_id}/timeline", summary="Follow a notification", responses={200: {"model": Timeline}})
 async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -> JSONResponse:
     """Every event and decision in order."""
     found = await _reader(parts).events(principal.tenant, notification_id=notification_id)
@@ -117,7 +117,7 @@ async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -
     return JSONResponse({"items": views.timeline(row, events, url=_workflow_url(parts))})
 
 
-@router.post("/{notification_id}/cancel")
+@router.post("/{notification_id}/cancel", summary="Cancel a notification")
 async def cancel_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Cancelled:
     """Stop what has not been handed over, and say what really happened. Asking again gives the same answer."""
     answer = await parts.control.cancel(principal.tenant, notification_id=notification_id)
