@@ -37,14 +37,15 @@ LONGEST_WAIT = timedelta(days=1)
 """A receiver may ask for a later attempt, not for one that never comes."""
 
 MEANINGS: Mapping[int, ResultClass] = {
-    401: ResultClass.CONFIG,
-    403: ResultClass.CONFIG,
+    401: ResultClass.RETRY,
+    403: ResultClass.RETRY,
     408: ResultClass.RETRY,
     410: ResultClass.RECIPIENT,
     425: ResultClass.RETRY,
     429: ResultClass.RATE,
 }
-"""Statuses with a meaning of their own; otherwise 2xx is OK, 5xx RETRY, and the rest PERMANENT (redirects included)."""
+"""Statuses with a meaning of their own; otherwise 2xx is OK, 5xx RETRY, and the rest PERMANENT (redirects included).
+401 and 403 are the receiver's own guard, which its owner can mend: they say nothing of an account of ours."""
 
 _encoder = msgspec.json.Encoder(uuid_format="canonical")
 

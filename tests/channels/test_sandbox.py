@@ -97,8 +97,8 @@ async def test_mail(bench: Bench, name: str, meaning: ResultClass, code: str, ta
         ("full", ResultClass.RETRY, "http_507", 0),
         ("http500", ResultClass.RETRY, "http_500", 0),
         ("http408", ResultClass.RETRY, "http_408", 0),
-        ("auth", ResultClass.CONFIG, "http_401", 0),
-        ("spam", ResultClass.CONFIG, "http_403", 0),
+        ("auth", ResultClass.RETRY, "http_401", 0),
+        ("spam", ResultClass.RETRY, "http_403", 0),
         ("drop", ResultClass.UNKNOWN, "http_disconnected", 1),
         # nothing was taken, but from outside it looks like a reset after reading
         ("reset", ResultClass.UNKNOWN, "http_disconnected", 0),
