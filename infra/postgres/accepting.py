@@ -141,6 +141,8 @@ class AcceptRepository:
 
 
 def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:
+    """Always in one order: two writers whose keys cross would otherwise wait for each other."""
+    keys = sorted(keys, key=lambda pair: (pair[1].tenant, pair[1].app, pair[1].route, pair[1].key))
     return (
         [i for i, _ in keys],
         [k.tenant for _, k in keys],

@@ -1,0 +1,148 @@
+"""Grouping: what is due becomes cohorts, fairly and within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+from uuid import UUID
+
+from domain.lanes import POLICIES, Lane, LanePolicy
+from tests.engine.support import Engine, soon
+
+HIGH, LOW = Lane.HIGH, Lane.LOW
+
+
+def small(lane: Lane, *, size: int = 6, most_open: int = 100) -> LanePolicy:
+    return replace(POLICIES[lane], cohort_size=size, cohorts_open=most_open)
+
+
+async def shares(engine: Engine, cohort: UUID) -> Counter[str]:
+    rows = await engine.pool.fetch("SELECT tenant FROM work WHERE cohort = $1", cohort)
+    return Counter(row["tenant"] for row in rows)
+
+
+async def test_nothing_due_makes_no_cohort(engine: Engine) -> None:
+    """An empty cohort would start a workflow for nothing, again and again."""
+    await engine.accepted(2, lane=HIGH, send_at=soon(60))
+    await engine.accepted(2, lane=LOW)
+    assert await engine.cohorts.group(HIGH) is None
+    assert await engine.pool.fetchval("SELECT count(*) FROM cohort") == 0
+
+
+async def test_tenants_take_turns_in_the_high_lane(engine: Engine) -> None:
+    """Catches: one queue for all. The tenant who came first with a thousand alerts would hold up everybody's OTP."""
+    await engine.accepted(20, lane=HIGH, tenant="loud")
+    await engine.accepted(3, lane=HIGH, tenant="quiet")
+    await engine.accepted(1, lane=HIGH, tenant="tiny")
+    cohort = await engine.cohorts.group(HIGH, policy=small(HIGH))
+    assert cohort is not None
+    assert cohort.tenant is None
+    assert await shares(engine, cohort.id) == {"loud": 2, "quiet": 2, "tiny": 1}
+    assert cohort.size == 5
+
+
+async def test_more_tenants_than_places(engine: Engine) -> None:
+    """Each gets one place at most, and nobody's row is lost."""
+    for place in range(8):
+        await engine.accepted(2, lane=HIGH, tenant=f"t{place}")
+    seen: Counter[str] = Counter()
+    while cohort := await engine.cohorts.group(HIGH, policy=small(HIGH)):
+        seen += await shares(engine, cohort.id)
+    assert seen == {f"t{place}": 2 for place in range(8)}
+
+
+async def test_what_other_tenants_send_later_shrinks_no_cohort(engine: Engine) -> None:
+    """Catches: shares counted over all tenants who have work. A hundred tenants with sends planned for tomorrow would
+    leave today's tenant one place in a hundred."""
+    for place in range(10):
+        await engine.accepted(3, lane=HIGH, tenant=f"later{place}", send_at=soon(86400))
+    await engine.accepted(6, lane=HIGH, tenant="now")
+    cohort = await engine.cohorts.group(HIGH, policy=small(HIGH))
+    assert cohort is not None
+    assert await shares(engine, cohort.id) == {"now": 6}
+
+
+async def test_other_lanes_have_one_tenant_a_cohort(engine: Engine) -> None:
+    """Catches: mixed cohorts in bulk lanes. Temporal's fairness goes by the cohort's tenant."""
+    await engine.accepted(4, lane=LOW, tenant="a")
+    await engine.accepted(4, lane=LOW, tenant="b")
+    made = [await engine.cohorts.group(LOW, policy=small(LOW)) for _ in range(3)]
+    assert [c.tenant if c else None for c in made] == ["a", "b", None]
+    for cohort in made[:2]:
+        assert cohort is not None
+        assert await shares(engine, cohort.id) == {cohort.tenant: 4}
+
+
+async def test_the_tenant_with_the_fewest_cohorts_under_way_is_next(engine: Engine) -> None:
+    """Catches: first come first served. A campaign of a million would take every place before the second tenant has one."""
+    await engine.accepted(30, lane=LOW, tenant="loud")
+    await engine.accepted(1, lane=LOW, tenant="quiet")
+    order = []
+    for _ in range(3):
+        cohort = await engine.cohorts.group(LOW, policy=small(LOW))
+        assert cohort is not None
+        order.append(cohort.tenant)
+    assert order == ["loud", "quiet", "loud"]
+
+
+async def test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count(engine: Engine) -> None:
+    """Catches: no bound (PostgreSQL's rows become Temporal's backlog, first come first served), and a bound that counts
+    cohorts which merely wait: a few slow providers would stop the lane."""
+    policy = small(LOW, size=1, most_open=2)
+    await engine.accepted(5, lane=LOW)
+    await engine.accepted(1, lane=HIGH)
+    first, second = [await engine.cohorts.group(LOW, policy=policy) for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    assert await engine.cohorts.group(LOW, policy=policy) is None
+    assert await engine.cohorts.group(HIGH, policy=small(HIGH, most_open=1)) is not None
+    await engine.pool.execute("UPDATE cohort SET holding = true WHERE id = $1", first.id)
+    assert await engine.cohorts.group(LOW, policy=policy) is not None
+    assert await engine.cohorts.group(LOW, policy=policy) is None
+
+
+async def test_groupers_at_once_never_share_a_row(engine: Engine) -> None:
+    """Catches: no lock in the pick. API processes, workers and the sweep all group; a row in two cohorts is driven by the
+    last one only, and the other's workflow runs for nothing."""
+    await engine.accepted(40, lane=HIGH, tenant="a")
+    await engine.accepted(40, lane=LOW, tenant="a")
+    made = await asyncio.gather(*[engine.cohorts.group(lane, policy=small(lane, size=7)) for lane in (HIGH, LOW) * 8])
+    sizes = sum(c.size for c in made if c is not None)
+    assert sizes == await engine.pool.fetchval("SELECT count(*) FROM work WHERE cohort IS NOT NULL")
+
+
+async def test_a_grouper_passes_by_what_another_is_just_taking(engine: Engine) -> None:
+    """Catches: FOR UPDATE without SKIP LOCKED, and no lock at all: it would wait for the other, or take the same rows."""
+    ids = await engine.accepted(3, lane=HIGH)
+    async with engine.pool.acquire() as other, other.transaction():
+        await other.execute("SELECT 1 FROM work WHERE notification_id = $1 FOR UPDATE", ids[0])
+        cohort = await asyncio.wait_for(engine.cohorts.group(HIGH), 10)
+        assert cohort is not None
+        assert cohort.size == 2
+        rows = await engine.work()
+    assert [r["notification_id"] for r in rows if r["cohort"] is None] == [ids[0]]
+
+
+async def test_the_oldest_come_first(engine: Engine) -> None:
+    """Otherwise a notification could wait for ever in a lane that is never empty."""
+    late = await engine.accepted(3, lane=LOW)
+    early = await engine.accepted(3, lane=LOW)
+    await engine.pool.execute("UPDATE work SET due_at = now() - interval '1 hour' WHERE notification_id = ANY ($1)", early)
+    cohort = await engine.cohorts.group(LOW, policy=small(LOW, size=3))
+    assert cohort is not None
+    taken = [r["notification_id"] for r in await engine.work() if r["cohort"] == cohort.id]
+    assert sorted(taken) == sorted(early)
+    assert sorted(late) == sorted(r["notification_id"] for r in await engine.work() if r["cohort"] is None)
+
+
+async def test_a_cohort_is_written_before_its_workflow_starts(engine: Engine) -> None:
+    """Catches: start first. The workflow would find nothing; or the process dies in between, and the lease is what finds
+    the cohort again."""
+    await engine.accepted(2, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    row = await engine.pool.fetchrow(
+        "SELECT epoch, size, holding, lease > now() AS leased FROM cohort WHERE id = $1", cohort.id
+    )
+    assert row is not None
+    assert tuple(row) == (1, 2, False, True)
