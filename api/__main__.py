@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import gc
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 
 from api.app import create_app
 from api.container import Container, open_container
+from infra import garbage
 from infra.settings import Settings
 from infra.telemetry.logs import configure
 
@@ -30,8 +30,6 @@ DRAIN_S = 5
 """For requests under way at a stop; the supervisor kills after 10 s."""
 KEEP_ALIVE_S = 75
 """Longer than load balancers keep an idle connection (60 s), so that it is never us who closes under a request."""
-GC_THRESHOLDS = (50_000, 50, 50)
-"""Requests make little cyclic garbage: a collection every 700 allocations would only add to the p99."""
 
 
 class Server(uvicorn.Server):
@@ -60,9 +58,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
         )
         server = Server(config)
         _stop_on_signals(server, container)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLDS)
+        garbage.set_for_serving()
         host, port = listener.getsockname()[:2]
         log.info("api.listening", host=host, port=port)
         await server.serve(sockets=[listener])

@@ -5,7 +5,6 @@ The body is the service's own, validated by a pydantic model; the server's setti
 
 from __future__ import annotations
 
-import gc
 import sys
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -16,7 +15,8 @@ import uvloop
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.__main__ import BACKLOG, GC_THRESHOLDS, KEEP_ALIVE_S
+from api.__main__ import BACKLOG, KEEP_ALIVE_S
+from infra import garbage
 
 PATH = "/v1/notifications"
 
@@ -71,9 +71,7 @@ async def serve(port: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         backlog=BACKLOG,
     )
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    garbage.set_for_serving()
     await uvicorn.Server(config).serve()
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from infra import garbage
 from infra.settings import Settings
 from infra.telemetry.logs import configure
 from infra.temporal import connect
@@ -56,7 +57,9 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
             process = await stack.enter_async_context(wired(settings, client=client, stopping=life.stopping))
             if Role.HOUSEKEEPING in roles:
                 await stack.enter_async_context(_syncing(client))
-            await _serve([make_worker(client, role, wired=process) for role in roles], life)
+            workers = [make_worker(client, role, wired=process) for role in roles]
+            garbage.set_for_serving()
+            await _serve(workers, life)
 
 
 async def _connected(settings: Settings, life: Life) -> Client | None:
