@@ -13,6 +13,15 @@ from infra.settings import Settings
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
 ENGINE_CONNECTIONS = 5
+HOT_STATEMENTS = {"jit": "off", "enable_seqscan": "off"}
+"""Settings of the pool. A connection keeps its plans: one that was made while a table or next week's partition was empty
+would scan it when it is full. Every hot statement has an index, so a scan is never what it needs."""
+
+
+async def _leave_as_it_is(_: asyncpg.Connection) -> None:
+    """Given back without asyncpg's reset query, a round trip and four statements after every use (measured: 1 in 12 of
+    all). Nothing here sets session parameters, session locks or cursors on a pooled connection; LISTEN has its own. What
+    asyncpg does before (an open transaction rolled back, listeners dropped) stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,8 @@ class Database:
             max_size=settings.database_pool,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
-            server_settings={"application_name": name, "jit": "off"},
+            reset=_leave_as_it_is,
+            server_settings={"application_name": name, **HOT_STATEMENTS},
         )
         engine = create_async_engine(
             sqlalchemy_url(url),
