@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from infra.postgres.database import HOT_STATEMENTS
 from tests.engine.support import Engine
 
 _EMPTY = "; ".join(
@@ -18,7 +19,7 @@ _EMPTY = "; ".join(
 @pytest.fixture(scope="module")
 async def module_pool(module_database: str) -> AsyncIterator[asyncpg.Pool]:
     # lock_timeout: where a rule is broken a test fails instead of standing still.
-    settings = {"jit": "off", "lock_timeout": "20s"}
+    settings = {**HOT_STATEMENTS, "lock_timeout": "20s"}
     opened = await asyncpg.create_pool(module_database, min_size=1, max_size=8, server_settings=settings)
     yield opened
     await opened.close()

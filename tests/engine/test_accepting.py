@@ -9,9 +9,12 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
+from infra.postgres import accepting
 from infra.postgres.accepting import AcceptRepository
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import OK, TENANT, Engine, key, row, soon
+
+PLAIN = accepting._PLAIN
 
 
 async def stored(engine: Engine) -> list[UUID]:

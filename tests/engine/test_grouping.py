@@ -8,6 +8,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from domain.lanes import POLICIES, Lane, LanePolicy
+from tests.engine.gates import done_or_blocked
 from tests.engine.support import Engine, soon
 
 HIGH, LOW = Lane.HIGH, Lane.LOW
@@ -117,7 +118,10 @@ async def test_a_grouper_passes_by_what_another_is_just_taking(engine: Engine) -
     ids = await engine.accepted(3, lane=HIGH)
     async with engine.pool.acquire() as other, other.transaction():
         await other.execute("SELECT 1 FROM work WHERE notification_id = $1 FOR UPDATE", ids[0])
-        cohort = await asyncio.wait_for(engine.cohorts.group(HIGH), 10)
+        grouping = asyncio.create_task(engine.cohorts.group(HIGH))
+        await done_or_blocked(engine.pool, grouping)
+        assert grouping.done()
+        cohort = await grouping
         assert cohort is not None
         assert cohort.size == 2
         rows = await engine.work()

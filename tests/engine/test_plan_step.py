@@ -43,9 +43,9 @@ async def test_a_plan_that_is_repeated_changes_nothing(engine: Engine) -> None:
 
 
 async def test_two_attempts_that_plan_at_once_write_one_plan(engine: Engine) -> None:
-    """Catches: no lock in the plan's write. Both have the plan row in their snapshot; the second fails on the first one's
-    steps, or writes them again."""
-    await engine.accepted(3)
+    """Catches: no lock in the plan's write. Both have the plan row in their snapshot: the second fails on the first one's
+    steps, and where there are none (all dropped) it writes everything again."""
+    await engine.accepted(3, expires_at=soon(-1))
     cohort = await engine.grouped()
     entered = await engine.plans.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None

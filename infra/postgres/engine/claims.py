@@ -65,9 +65,12 @@ WITH u AS MATERIALIZED (
 _GIVE_BACK = """
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
        due_at = greatest(w.due_at, now() + b.wait)
-FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[]) b(id, n, attempt, faults, wait)
-WHERE w.notification_id = b.id AND w.n = b.n AND w.attempt = b.attempt AND w.state = 1
-  AND w.notification_id = ANY ($1)"""
+FROM (SELECT r.tid, g.faults, g.wait
+      FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[])
+           g(id, n, attempt, faults, wait)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = g.id AND n = g.n AND attempt = g.attempt
+                    OFFSET 0) r ON true) b
+WHERE w.ctid = b.tid AND w.state = 1"""
 
 _CHANNELS = "SELECT DISTINCT channel FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 

@@ -24,8 +24,6 @@ from infra.postgres.engine.locks import Connection, retried
 _LOCK = """
 SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
-_STEPS = "SELECT 1 FROM work WHERE notification_id = $1 ORDER BY n FOR UPDATE"
-
 _TAKE_BACK = """
 DELETE FROM work WHERE notification_id = $1 AND state = 0 RETURNING n, tenant, channel, account, address, attempt"""
 
@@ -100,7 +98,6 @@ class ControlRepository:
 
 async def _stop(connection: Connection, notification_id: UUID) -> bool:
     """Take back every step that is not being handed over; whether there was one."""
-    await connection.execute(_STEPS, notification_id)
     taken = await connection.fetch(_TAKE_BACK, notification_id)
     await connection.execute(_MARK, notification_id)
     await _record(connection, notification_id, [row for row in taken if row["n"] > 0])

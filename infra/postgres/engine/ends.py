@@ -13,7 +13,7 @@ SELECT n.id, n.strategy, n.status, n.reason, n.partial, d.status AS d_status, d.
 FROM unnest($1::uuid[]) x(id)
 JOIN LATERAL (SELECT id, strategy, status, reason, partial, final FROM notification WHERE id = x.id OFFSET 0) n ON true
 JOIN LATERAL (SELECT status, reason FROM delivery WHERE notification_id = x.id OFFSET 0) d ON true
-WHERE NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id)"""
+WHERE NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)"""
 
 _END = """
 UPDATE notification n SET status = e.status, reason = e.reason, partial = e.partial, final = true,

@@ -40,9 +40,11 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
 
 _AGAIN = """
-UPDATE work w SET state = 0, due_at = o.due_at, failures = o.failures, start_by = NULL, unknown_at = NULL
-FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[]) o(id, n, due_at, failures)
-WHERE w.notification_id = o.id AND w.n = o.n AND w.notification_id = ANY ($1)"""
+UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL
+FROM (SELECT r.tid, o.due_at, o.failures
+      FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[]) o(id, n, due_at, failures)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
+WHERE w.ctid = a.tid"""
 
 _OPEN = """
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, cohort,

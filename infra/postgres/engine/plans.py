@@ -38,7 +38,7 @@ LEFT JOIN LATERAL (SELECT channel, address FROM identity WHERE tenant = u.tenant
 
 _WRITE = """
 WITH live AS MATERIALIZED (
-    SELECT w.ctid AS tid, w.notification_id, w.tenant, w.lane, w.due_at, w.expires_at, w.version
+    SELECT w.ctid AS tid, w.notification_id, w.tenant, w.lane, w.due_at, w.expires_at, w.attempt, w.version
     FROM unnest($3::uuid[]) x(id)
     JOIN LATERAL (SELECT ctid, * FROM work WHERE notification_id = x.id AND n = 0 AND state = 0 AND cohort = $1
                   OFFSET 0) w ON true
@@ -47,9 +47,9 @@ WITH live AS MATERIALIZED (
 gone AS (DELETE FROM work WHERE ctid = ANY (ARRAY(SELECT tid FROM live)) RETURNING notification_id),
 steps AS (
     INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at,
-                      cohort, version)
+                      cohort, attempt, version)
     SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain, now(),
-           l.expires_at, $1, l.version
+           l.expires_at, $1, l.attempt, l.version
     FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
          s(id, n, channel, account, address, locale, chain)
     JOIN live l ON l.notification_id = s.id

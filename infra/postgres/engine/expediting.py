@@ -1,0 +1,93 @@
+"""Expedite: what waits for its time becomes due at once, in the high lane. The answer says what really happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.errors import NotFound
+from domain.ids import uuid7
+from domain.lanes import POLICIES, Lane
+from domain.states import SUCCESS, Status
+from domain.timeline import EventType
+from infra.postgres.engine.locks import Connection, retried
+
+_LOCK = """
+SELECT status, final, lane, cancelled_at, options FROM notification
+WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
+
+_STEPS = """
+SELECT w.n, w.state, w.due_at > now() OR (w.cohort IS NULL AND w.lane > 0) AS waits,
+       EXISTS (SELECT FROM delivery d WHERE d.notification_id = $1 AND d.n = w.n AND d.class IS NOT NULL) AS tried
+FROM work w WHERE w.notification_id = $1 ORDER BY w.n FOR UPDATE OF w"""
+"""A step that was tried waits for its retry, and providers ask for such waits."""
+
+_MOVE = """
+UPDATE work SET due_at = now(), lane = 0, cohort = NULL WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
+
+_LANE = "UPDATE notification SET lane = 0, send_at = least(send_at, now()), options = $2 WHERE id = $1"
+
+_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
+
+
+class ExpediteResult(StrEnum):
+    """What hurrying it achieved."""
+
+    EXPEDITED = "expedited"
+    """It was waiting; now it is due, in the high lane."""
+    ALREADY_DUE = "already_due"
+    """It was due already: a workflow has it, or takes it up next."""
+    ALREADY_HANDED_OFF = "already_handed_off"
+    """It was handed over, or is being handed over at this moment, or waits for a retry that the provider's answer asked
+    for."""
+    ALREADY_FINISHED = "already_finished"
+    """It has ended undelivered, or was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expedited:
+    result: ExpediteResult
+    lane: Lane
+    """The lane it is in now."""
+
+
+class ExpediteRepository:
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def expedite(self, tenant: str, *, notification_id: UUID) -> Expedited:
+        """Safe to repeat: what is due stays due. Poke the high lane after `expedited`. Raises NotFound."""
+
+        async def unit(connection: Connection) -> Expedited:
+            row = await connection.fetchrow(_LOCK, notification_id, tenant)
+            if row is None:
+                raise NotFound("There is no notification with this id.")
+            lane = Lane(row["lane"])
+            if row["final"] or row["cancelled_at"] is not None:
+                arrived = Status(row["status"]) in SUCCESS
+                ended = ExpediteResult.ALREADY_HANDED_OFF if arrived else ExpediteResult.ALREADY_FINISHED
+                return Expedited(ended, lane)
+            steps = await connection.fetch(_STEPS, notification_id)
+            untried = [step for step in steps if step["state"] == 0 and not step["tried"]]
+            waiting = [step["n"] for step in untried if step["waits"]]
+            if not waiting:
+                return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
+            await connection.execute(_MOVE, notification_id, waiting)
+            await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
+            detail = msgspec.json.encode({"lane": lane.label}).decode()
+            await connection.execute(_EVENT, notification_id, uuid7(), EventType.EXPEDITED, detail)
+            return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
+
+        return await retried(self._pool, unit)
+
+
+def _options(stored: str | None, *, lane: Lane) -> str | None:
+    """What an answer that is lost leads to stays as it was in its own lane: hurry is no reason to send anything twice."""
+    options = msgspec.json.decode(stored) if stored else {}
+    if lane is not Lane.HIGH:
+        options.setdefault("on_unknown", "resend" if POLICIES[lane].resend_unknown else "hold")
+    return msgspec.json.encode(options).decode() if options else None

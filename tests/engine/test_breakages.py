@@ -1,0 +1,211 @@
+"""The proof that the rules are tested: each rule is taken out, and the test that guards it must fail.
+
+DESIGN.md names for each rule what goes wrong otherwise. A test that passes without its rule proves nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import asyncpg
+import pytest
+
+from infra.postgres.engine.claims import Verdict
+from infra.postgres.engine.outcomes import _Match
+from tests.engine import (
+    test_accepting,
+    test_cancel,
+    test_claims,
+    test_ends,
+    test_epochs,
+    test_grouping,
+    test_locks,
+    test_outcomes,
+    test_plan_step,
+)
+from tests.engine.breaking import ENGINE, Swap, Value
+from tests.engine.support import OK, Engine
+
+NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
+DECIDED_IN_ONE_STATEMENT = (
+    NO_LOCK,
+    Swap(
+        "ends._CLOSED", "SELECT n.id",
+        "WITH l AS MATERIALIZED (SELECT id FROM notification WHERE id = ANY ($1) FOR UPDATE) SELECT n.id",
+    ),
+    Swap("ends._CLOSED", "x(id)\n", "x(id) JOIN l ON l.id = x.id\n"),
+)  # fmt: skip
+NO_PICK_LOCK = (
+    Swap("claims._CLAIM", " FOR UPDATE SKIP LOCKED"),
+    Swap(
+        "claims._CLAIM", "WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND cohort = $1 AND state = 0",
+        "WHERE (notification_id, n) IN (SELECT notification_id, n FROM s)",
+    ),
+    Swap("claims._CLAIM", "SELECT ctid AS tid FROM work", "SELECT notification_id, n FROM work"),
+)  # fmt: skip
+OUTCOMES_FENCED = Swap(
+    "outcomes._MATCH", "AND n = o.n FOR UPDATE",
+    "AND n = o.n AND cohort IN (SELECT id FROM cohort WHERE epoch = 1) FOR UPDATE",
+)  # fmt: skip
+ANY_OUTCOME_FOLLOWS = property(lambda m: m.outcome.decision.falls_back and bool(m.outcome.claim.chain))
+LATER_ATTEMPT_ONLY = property(
+    lambda m: m.outcome.decision.due_at is None if m.mine else m.row["attempt"] > m.outcome.claim.attempt
+)
+
+WORK_FOR_EVERY_ROW = test_accepting.PLAIN.replace(
+    "ON CONFLICT (id) DO NOTHING", "ON CONFLICT (id) DO UPDATE SET app = EXCLUDED.app"
+)
+NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
+
+Test = Callable[[Engine], Awaitable[None]]
+changed = test_claims.test_what_changed_since_the_plan_is_seen
+
+BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
+    "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
+    "claim: waits for locked rows": (
+        (Swap("claims._CLAIM", " SKIP LOCKED"),), test_claims.test_a_claim_does_not_wait_for_another,
+    ),
+    "claim: any epoch": (
+        (Swap("claims._CLAIM", "c.epoch = $2", "c.epoch <> $2 + 9"),), test_claims.test_an_old_epoch_claims_nothing,
+    ),
+    "claim: epochs by row": (
+        (Swap("claims._CLAIM", "EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)", "failures + $2 > 0"),),
+        test_epochs.test_the_new_epoch_holds_for_every_row,
+    ),
+    "claim: trusts the plan": (
+        (Value(f"{ENGINE}.claims._verdict", lambda _: Verdict.SEND),),
+        partial(changed, change="UPDATE person SET state = 'erased'", verdict=Verdict.GONE),
+    ),
+    "give back: any attempt": (
+        (Swap("claims._GIVE_BACK", " AND attempt = g.attempt", " AND g.attempt > 0"),),
+        test_claims.test_giving_back_late_leaves_the_next_claim_alone,
+    ),
+    "lock: below the condition": (
+        (Swap("locks._LOCK", " OFFSET 0"),), test_locks.test_a_notification_that_is_not_cancelled_is_locked,
+    ),
+    "deadlock: not repeated": (
+        (Value(f"{ENGINE}.locks.TRIES", 1),), test_locks.test_a_flush_that_loses_a_deadlock_is_repeated,
+    ),
+    "plan: no lock against cancel": ((NO_LOCK,), test_cancel.test_a_plan_that_waited_for_a_cancel_plans_nothing),
+    "plan: no lock against itself": ((NO_LOCK,), test_plan_step.test_two_attempts_that_plan_at_once_write_one_plan),
+    "plan: any epoch": (
+        (Swap("plans._WRITE", "c.epoch = $2", "c.epoch <> $2 + 9"),), test_plan_step.test_an_old_epoch_plans_nothing,
+    ),
+    "plan: poison is everybody's": (
+        (Value("activities.planning.POISON", ()),), test_plan_step.test_a_row_that_poisons_the_plan_fails_alone,
+    ),
+    "cancel: no lock": (
+        (Swap("control._LOCK", " FOR UPDATE"),), test_cancel.test_a_cancel_that_waited_for_the_plan_stops_its_steps,
+    ),
+    "flush: no lock against cancel": ((NO_LOCK,), test_cancel.test_no_fallback_follows_a_cancel),
+    "cancel: claims do not look": (
+        (Swap("claims._CLAIM", *NOT_CANCELLED),),
+        test_cancel.test_what_came_back_unsent_after_a_cancel_is_not_sent,
+    ),
+    "end: no lock": ((NO_LOCK,), test_ends.test_two_channels_that_end_in_the_same_moment),
+    "end: lock and decision in one snapshot": (
+        DECIDED_IN_ONE_STATEMENT, test_ends.test_two_channels_that_end_in_the_same_moment,
+    ),
+    "end: open steps do not matter": (
+        (Swap("ends._CLOSED", "NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)", "true"),),
+        test_ends.test_it_does_not_end_while_a_channel_is_open,
+    ),
+    "chain: any outcome opens the next place": (
+        (Value(f"{ENGINE}.outcomes._Match.follows", ANY_OUTCOME_FOLLOWS),),
+        test_ends.test_the_next_place_of_a_chain_is_opened_exactly_once,
+    ),
+    "outcome: fenced by epoch": ((OUTCOMES_FENCED,), test_outcomes.test_an_outcome_is_recorded_after_a_redrive),
+    "outcome: a resend is not taken back": (
+        (Value(f"{ENGINE}.outcomes._Match.ends", LATER_ATTEMPT_ONLY),),
+        test_outcomes.test_a_success_takes_back_a_resend_that_has_not_begun,
+    ),
+    "outcome: unknown is for ever": (
+        (Value(f"{ENGINE}.outcomes.merge", lambda known, _: known), Value(f"{ENGINE}.outcomes.FINAL", ())),
+        test_outcomes.test_a_late_answer_corrects_unknown,
+    ),
+    "outcome: an assumption always stands": (
+        (Value(f"{ENGINE}.outcomes._Match.stands", property(lambda _: True)),),
+        test_outcomes.test_two_who_find_the_same_loss_tell_it_once,
+    ),
+    "events: ids made in the flush": (
+        (Swap("outcomes._EVENTS", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
+        partial(test_outcomes.test_a_flush_repeated_after_a_lost_commit_writes_nothing_twice, result=OK),
+    ),
+    "epoch: without the lease": (
+        (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,
+    ),
+    "epoch: without the old one": (
+        (Swap("cohorts._NEXT_EPOCH", "epoch = $2 AND lease < now()", "epoch >= $2"),),
+        test_epochs.test_of_two_who_redrive_one_wins,
+    ),
+    "leave: any epoch": (
+        (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
+    ),
+    "leave: ends whatever is left": (
+        (Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),),
+        test_epochs.test_a_cohort_ends_only_when_nothing_is_left,
+    ),
+    "leave: holds everything": (
+        (Swap("cohorts._RELEASE", "now() + $2", "now() + $2 + interval '9 days'"),),
+        test_epochs.test_what_is_due_beyond_the_horizon_is_released,
+    ),
+    "leave: a lease as usual": (
+        (Swap("cohorts._HOLD", "lease = now() + $4", "lease = now() + least($4, interval '1 minute')"),),
+        test_epochs.test_holding_is_told_with_a_lease_that_lasts,
+    ),
+    "group: no lock": (
+        (Swap("cohorts._GROUP_MIXED", " FOR UPDATE SKIP LOCKED"),),
+        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
+    ),
+    "group: waits": (
+        (Swap("cohorts._GROUP_MIXED", " SKIP LOCKED"),),
+        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
+    ),
+    "group: shares over all who have work": (
+        (Swap("cohorts._GROUP_MIXED", "FROM firsts WHERE first_due <= now()", "FROM firsts"),),
+        test_grouping.test_what_other_tenants_send_later_shrinks_no_cohort,
+    ),
+    "group: holding cohorts count": (
+        (Swap("cohorts._GROUP_ONE", "WHERE lane = $1 AND NOT holding", "WHERE lane = $1"),),
+        test_grouping.test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count,
+    ),
+    "group: first come first served": (
+        (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
+        test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,
+    ),
+    "accept: work for every row": (
+        (
+            Value(
+                "infra.postgres.accepting._PLAIN",
+                WORK_FOR_EVERY_ROW,
+            ),
+        ),
+        test_accepting.test_the_same_rows_again_change_nothing,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+async def test_the_guard_fails_without_the_rule(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    breakages, guard = BREAKAGES[name]
+    for breakage in breakages:
+        breakage.apply(monkeypatch)
+    before = asyncio.all_tasks()
+    failure: BaseException | None = None
+    try:
+        await guard(engine)
+    except (Exception, pytest.fail.Exception) as error:
+        failure = error
+    finally:
+        for task in asyncio.all_tasks() - before:
+            task.cancel()
+        await asyncio.gather(*(asyncio.all_tasks() - before), return_exceptions=True)
+    assert failure is not None, "the rule was taken out and nothing failed"
+    assert not isinstance(failure, asyncpg.SyntaxOrAccessError), failure
+
+
+def test_matches_are_what_is_broken_here() -> None:
+    """The properties that are swapped above exist; a rename would otherwise make their breakages empty."""
+    assert all(isinstance(getattr(_Match, name), property) for name in ("follows", "ends", "stands"))
