@@ -33,7 +33,8 @@ def _arrival(channel: str, name: str, *, where: str, places: Places, shown: Show
     if channel in shown.arrived_ms:
         return f"✓ {name:8} {shown.arrived_ms[channel]:5.0f} ms  {where}"
     if channel == "email" and places.own_mail:
-        return f"· {name:8} given to your own SMTP server, where it cannot be checked from here"
+        status = shown.email_status or "not handed over"
+        return f"· {name:8} goes to your own SMTP server, where it cannot be checked from here; so far: {status}"
     return f"✗ {name:8} not seen"
 
 

@@ -30,6 +30,7 @@ ORPHAN_S: Final = 40.0  # a PostgreSQL whose supervisor was killed is ending by 
 # The demo.
 DEMO_S: Final = 60.0
 DEMO_POLL_S: Final = 0.05
+OWN_MAIL_S: Final = 10.0  # an operator's mail server may take or refuse the message in this time
 
 # The screen.
 BLINK_S: Final = 0.2
