@@ -19,7 +19,18 @@ from api.container import Container, open_container
 from api.edge import Edge
 from api.inbox_cors import InboxCors
 from api.query import refuse_unknown_parameters
-from api.routes import api_keys, apps, health, identities, inbox, inbox_stream, notifications, templates, users
+from api.routes import (
+    api_keys,
+    apps,
+    health,
+    identities,
+    inbox,
+    inbox_stream,
+    notification_changes,
+    notifications,
+    templates,
+    users,
+)
 from api.routes import problems as problem_routes
 from infra.settings import Settings
 
@@ -27,6 +38,7 @@ VERSION = "0.1.0"
 
 ROUTERS: tuple[APIRouter, ...] = (
     notifications.router,
+    notification_changes.router,
     templates.router,
     users.router,
     identities.router,

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
+from api.accept.changes import ChangeParts
 from api.accept.recipients import Recipients
 from api.accept.service import AcceptService
 from api.inbox_parts import InboxParts, open_inbox
@@ -37,6 +38,7 @@ class Container:
     database: Database
     keys: KeyRing
     control: ControlRepository
+    changes: ChangeParts
     catalog: TemplateCatalog
     accept: AcceptService
     inbox: InboxParts
@@ -52,13 +54,15 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
         stack.push_async_callback(database.close)
         catalog = TemplateCatalog(database)
         stopping = asyncio.Event()
+        accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog))
         yield Container(
             settings=settings,
             database=database,
             keys=KeyRing(ApiKeyRepository(database)),
             control=ControlRepository(database.pool),
+            changes=ChangeParts.over(database.pool, accept=accept),
             catalog=catalog,
-            accept=await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog)),
+            accept=accept,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping)),
             stopping=stopping,
         )

@@ -11,13 +11,15 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.accept.request import BatchRequest, NotificationRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest
 from api.problem_types import PROBLEM_TYPES
 from api.roles import Permission, holders
 from api.routes.notification_shapes import Accepted, BatchAccepted
 from api.security import documented
+from domain.edits import Fence
 
 REF = "#/components/schemas/{name}"
 NOTIFICATION_EXAMPLE: dict[str, Any] = {
@@ -35,6 +37,10 @@ INLINE_EXAMPLE: dict[str, Any] = {
     "to": {"email": "fang@example.com"},
     "content": {"title": "Your order has left", "text": "It arrives tomorrow.", "url": "https://shop.example.com/o/A-77"},
 }
+PATCH_EXAMPLES: list[dict[str, Any]] = [
+    {"data": {"order": "A-78"}, "send_at": "2026-12-01T10:00:00+08:00", "priority": "high"},
+    {"content": {"title": "Your order is late", "text": "It arrives on Friday."}, "send_at": None, "expires_in": "PT2H"},
+]
 
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
@@ -48,6 +54,9 @@ _PROBLEM: dict[str, Any] = {
         "code": {"type": "string", "enum": sorted(PROBLEM_TYPES)},
         "detail": {"type": "string"},
         "errors": {"type": "array", "items": {"$ref": REF.format(name="FieldProblem")}},
+        "fence": {
+            "type": "string", "enum": [*Fence], "description": "With `handed_off`: how far the notification is.",
+        },
     },
     "examples": [
         {
@@ -88,6 +97,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = made["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    _restore_examples(schemas)
     schemas |= {"Problem": _PROBLEM, "FieldProblem": _FIELD_PROBLEM, **_accept_schemas()}
     made["components"]["responses"] = {
         "Problem": {
@@ -104,6 +114,17 @@ def document(app: FastAPI) -> dict[str, Any]:
         operations.update(made["paths"].pop(path, {}))
     made["paths"] = {**first, **made["paths"]}
     return made
+
+
+def _restore_examples(schemas: dict[str, Any]) -> None:
+    """FastAPI drops every null on its way, also out of examples, and sorts their keys."""
+    waiting: list[type[BaseModel]] = [BaseModel]
+    while waiting:
+        model = waiting.pop()
+        waiting += model.__subclasses__()
+        extra = model.model_config.get("json_schema_extra")
+        if model.__module__.startswith("api.") and model.__name__ in schemas and isinstance(extra, dict):
+            schemas[model.__name__].update(extra)
 
 
 def _complete(operation: dict[str, Any], *, permission: Permission | None) -> None:
@@ -132,11 +153,12 @@ def _asked(dependant: Dependant) -> Iterator[Permission]:
 
 def _accept_schemas() -> dict[str, Any]:
     """The request as msgspec decodes it, the answers as they are documented."""
-    _, requests = msgspec.json.schema_components([NotificationRequest, BatchRequest], ref_template=REF)
+    _, requests = msgspec.json.schema_components([NotificationRequest, BatchRequest, NotificationPatch], ref_template=REF)
     for schema in requests.values():
         if schema.get("required") == []:
             del schema["required"]
     requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]
+    requests["NotificationPatch"]["examples"] = PATCH_EXAMPLES
     requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]
     requests["BatchRequest"]["properties"]["notifications"]["items"] = {"$ref": REF.format(name="NotificationRequest")}
     _, answers = models_json_schema(

@@ -88,6 +88,20 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The Idempotency-Key was used for another body",
         "The same key belongs to the same body for 30 days. Use a new key for a new request. " + _NOTHING_KEPT,
     ),
+    "handed_off": ProblemType(
+        HTTPStatus.CONFLICT,
+        "Too late to edit",
+        "`fence` says how far it is: `planned` (one step was handed over, others wait), `handing_over`, `finished` or "
+        "`cancelled`. Nothing was changed; cancel stops what is left, resend sends a finished one again.",
+    ),
+    "still_open": ProblemType(
+        HTTPStatus.CONFLICT,
+        "It has not ended yet",
+        "Only what has ended is sent again: wait for its end, or cancel it first. Nothing was sent.",
+    ),
+    "content_erased": ProblemType(
+        HTTPStatus.CONFLICT, "Its content was erased", "There is nothing left that could be sent again: send it anew."
+    ),
     "user_exists": ProblemType(
         HTTPStatus.CONFLICT, "The user exists", "A user with this id exists: change it with PATCH /v1/users/{id}."
     ),

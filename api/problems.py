@@ -27,6 +27,7 @@ from domain.errors import (
     Failed,
     FieldError,
     Forbidden,
+    HandedOff,
     Invalid,
     Malformed,
     NotFound,
@@ -94,6 +95,8 @@ def problem_fields(error: Exception) -> dict[str, Any]:
         "code": code,
         "detail": detail,
     }
+    if isinstance(error, HandedOff):
+        fields["fence"] = error.fence
     errors = _field_errors(error)
     if errors:
         fields["errors"] = errors

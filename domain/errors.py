@@ -10,6 +10,7 @@
     │   ├── RecipientGone           the user was erased, merged away or deactivated
     │   ├── NotFound                no such object for this tenant
     │   ├── Conflict                the object's state, or another use of the same key, forbids it
+    │   │   └── HandedOff           too late to edit: `fence` says how far it is
     │   ├── Unauthenticated         no valid API key or token
     │   └── Forbidden               the key lacks the role
     └── Failed                      the service could not do it; transient unless said otherwise
@@ -116,6 +117,16 @@ class Conflict(Rejected):
     """The object's present state does not allow this."""
 
     code = "conflict"
+
+
+class HandedOff(Conflict):
+    """It was handed over already, or is being handed over."""
+
+    code = "handed_off"
+
+    def __init__(self, message: str = "", *, fence: str) -> None:
+        super().__init__(message)
+        self.fence = fence
 
 
 class Unauthenticated(Rejected):

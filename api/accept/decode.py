@@ -7,13 +7,14 @@ from typing import TypeVar
 
 import msgspec
 
-from api.accept.request import BatchRequest, NotificationRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest
 from domain.errors import FieldError, Invalid, Malformed
 
 T = TypeVar("T")
 
 _one = msgspec.json.Decoder(NotificationRequest)
 _batch = msgspec.json.Decoder(BatchRequest)
+_patch = msgspec.json.Decoder(NotificationPatch)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `([^`]*)`")
@@ -38,6 +39,11 @@ def notification(raw: bytes | msgspec.Raw) -> NotificationRequest:
 def batch(raw: bytes) -> list[msgspec.Raw]:
     """The items of a batch, undecoded. Raises Malformed or Invalid."""
     return _decode(_batch, raw).notifications
+
+
+def patch(raw: bytes) -> NotificationPatch:
+    """What an edit changes. Raises Malformed or Invalid."""
+    return _decode(_patch, raw)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:

@@ -57,6 +57,19 @@ class NotificationRequest(Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
+class NotificationPatch(Struct, forbid_unknown_fields=True):
+    """Body of `PATCH /v1/notifications/{id}`. What is left out stays as it is; `content` takes the place of a template
+    and its data, `template` that of content; `send_at` null means now."""
+
+    content: InlineContent | UnsetType = UNSET
+    template: Line | UnsetType = UNSET
+    data: dict[str, Any] | UnsetType = UNSET
+    send_at: Aware | UnsetType | None = UNSET
+    priority: Literal["high", "medium", "low"] | UnsetType = UNSET
+    expires_in: Span | UnsetType = UNSET
+    expires_at: Aware | UnsetType = UNSET
+
+
 class BatchRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/notifications/batch`; items are decoded one by one, so that a bad one fails alone."""
 

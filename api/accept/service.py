@@ -91,8 +91,8 @@ class AcceptService:
         user = _check(request, sender)
         if user is not None and not self._recipients.is_known(user):
             await self._recipients.check(user)
-        row = self._row(request, sender=sender, version=await self._template_version(request, sender=sender))
-        body = _answer(row)
+        row = self._row(request, sender=sender, version=await self.pinned_version(request, sender=sender))
+        body = answer_of(row)
         writer = self._urgent if row[3] == Lane.HIGH else self._normal
         if key is None:
             await writer.put(row, key=None)
@@ -101,6 +101,14 @@ class AcceptService:
         if stored.replay is None:
             return Accepted(row[0], Lane(row[3]), body)
         return Accepted(UUID(msgspec.json.decode(stored.replay)["id"]), Lane(row[3]), stored.replay, replay=True)
+
+    def due(self, lane: Lane) -> None:
+        """Something of this lane that did not come through here is due: group it."""
+        self._poke(lane)
+
+    async def check_recipient(self, user: User) -> None:
+        """Raises RecipientUnknown, RecipientGone."""
+        await self._recipients.check(user)
 
     async def accept_batch(
         self, raw: bytes, *, sender: Sender, key: str | None, problem: Callable[[TongdaError], dict[str, Any]]
@@ -164,12 +172,12 @@ class AcceptService:
 
     async def _prepared(self, request: NotificationRequest, *, sender: Sender) -> Row | TongdaError:
         try:
-            version = await self._template_version(request, sender=sender)
+            version = await self.pinned_version(request, sender=sender)
         except Invalid as error:
             return error
         return self._row(request, sender=sender, version=version)
 
-    async def _template_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
+    async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
         """The published version, pinned, its variables checked. Raises Invalid."""
         name = request.template
         if name is UNSET:
@@ -234,7 +242,8 @@ def _decoded(item: msgspec.Raw, sender: Sender) -> tuple[NotificationRequest | T
         return error, None
 
 
-def _answer(row: Row) -> bytes:
+def answer_of(row: Row) -> bytes:
+    """The body of the 202."""
     lane = Lane(row[3]).label
     return b'{"id":"%s","status":"%s","lane":"%s"}' % (str(row[0]).encode(), Status.ACCEPTED.encode(), lane.encode())
 

@@ -12,6 +12,10 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import msgspec
+
+from domain.ids import uuid7
+from domain.timeline import EventType
 
 _ACCEPT = """
 WITH keyed AS (
@@ -63,6 +67,10 @@ DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
 _KEEP_BATCH = """
 INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING 1"""
+
+_ORIGIN = "UPDATE notification SET origin = $2 WHERE id = $1"
+
+_RESENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,20 @@ class AcceptRepository:
             for start in range(0, len(rows), CHUNK):
                 columns = [list(column) for column in zip(*rows[start : start + CHUNK], strict=True)]
                 await connection.fetch(_PLAIN, *columns)
+            return True
+
+    async def store_again(self, row: Row, *, origin: UUID, key: Key | None) -> bool:
+        """Store one that is made from `origin`, which must have ended, and say so there; False when its key is taken, and
+        then nothing is stored."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            if key is not None:
+                keyed = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
+                if await connection.fetchval(_KEEP_BATCH, *keyed) is None:
+                    return False
+            await connection.fetch(_PLAIN, *([value] for value in row))
+            await connection.execute(_ORIGIN, row[0], origin)
+            detail = msgspec.json.encode({"as": str(row[0])}).decode()
+            await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
             return True
 
     async def forget_keys(self, *, limit: int) -> int:

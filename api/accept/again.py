@@ -1,0 +1,77 @@
+"""`POST /v1/notifications/{id}/resend`: a new notification from a stored one that has ended."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from api.accept.service import Accepted, AcceptService, Sender, answer_of
+from api.accept.stored import expires_in_of, options_of
+from api.accept.writer import judge
+from domain.errors import Conflict, RecipientGone, TongdaError
+from domain.ids import uuid7
+from domain.lanes import POLICIES, Lane
+from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.engine.edits import EditRepository
+
+
+class ResendService:
+    """Same recipient, content and template version; a life of its own that begins now."""
+
+    def __init__(self, edits: EditRepository, repository: AcceptRepository, *, accept: AcceptService) -> None:
+        self._edits = edits
+        self._repository = repository
+        self._accept = accept
+
+    async def resend(self, notification_id: UUID, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
+        """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone."""
+        old = await self._edits.stored(sender.tenant, notification_id=notification_id)
+        row = _row(old)
+        body = answer_of(row)
+        route = f"POST /v1/notifications/{notification_id}/resend"
+        kept = None
+        if key is not None:
+            kept = Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), body)
+            [found] = await self._repository.kept([kept])
+            if found is not None:
+                return _replayed(judge(kept, found), lane=Lane(row[3]))
+        await self._check(old)
+        if await self._repository.store_again(row, origin=notification_id, key=kept):
+            self._accept.due(Lane(row[3]))
+            return Accepted(row[0], Lane(row[3]), body)
+        assert kept is not None
+        [found] = await self._repository.kept([kept])
+        return _replayed(judge(kept, found), lane=Lane(row[3]))
+
+    async def _check(self, old: asyncpg.Record) -> None:
+        if not old["final"]:
+            raise Conflict("It has not ended yet: wait for its end, or cancel it first.", code="still_open")
+        if old["template"] is None and old["content"] is None:
+            raise Conflict("Its content was erased; send it anew.", code="content_erased")
+        if old["user_id"] is not None:
+            await self._accept.check_recipient((old["tenant"], old["user_id"]))
+        elif old["to_address"] is None:
+            raise RecipientGone
+
+
+def _row(old: asyncpg.Record) -> Row:
+    """As accept would build it from the stored request, now."""
+    lane = Lane(old["lane"])
+    options = options_of(old)
+    life: timedelta = expires_in_of(old) or POLICIES[lane].expires_in
+    return (
+        uuid7(), old["tenant"], old["app"], int(lane), old["category"], old["user_id"], old["to_channel"],
+        old["to_address"], ",".join(old["channels"]), old["strategy"], old["template"], old["template_version"],
+        old["content"], old["data"], old["metadata"], msgspec.json.encode(options).decode() if options else None, None,
+        life, None,
+    )  # fmt: skip
+
+
+def _replayed(answer: bytes | TongdaError, *, lane: Lane) -> Accepted:
+    if isinstance(answer, TongdaError):
+        raise answer
+    return Accepted(UUID(msgspec.json.decode(answer)["id"]), lane, answer, replay=True)

@@ -1,0 +1,33 @@
+"""What the routes need that change notifications after their accept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import asyncpg
+
+from api.accept.again import ResendService
+from api.accept.edits import EditService
+from api.accept.service import AcceptService
+from infra.postgres.accepting import AcceptRepository
+from infra.postgres.engine.edits import EditRepository
+from infra.postgres.engine.expediting import ExpediteRepository
+from infra.postgres.engine.removing import RemoveRepository
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeParts:
+    edits: EditService
+    resends: ResendService
+    expedites: ExpediteRepository
+    removes: RemoveRepository
+
+    @classmethod
+    def over(cls, pool: asyncpg.Pool, *, accept: AcceptService) -> ChangeParts:
+        stored = EditRepository(pool)
+        return cls(
+            EditService(stored, accept=accept),
+            ResendService(stored, AcceptRepository(pool), accept=accept),
+            ExpediteRepository(pool),
+            RemoveRepository(pool),
+        )

@@ -1,0 +1,120 @@
+"""`PATCH /v1/notifications/{id}`: the stored request and the edit, judged together by the rules of accept."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from msgspec import UNSET
+
+from api.accept import decode
+from api.accept.request import NotificationPatch, NotificationRequest
+from api.accept.rules import broken_rules, duration
+from api.accept.service import AcceptService, Sender
+from api.accept.stored import expires_in_of, options_of, posted
+from domain.edits import Life, Times, life
+from domain.errors import Invalid, Unavailable
+from domain.lanes import Lane
+from infra.postgres.engine.edits import Edit, Edited, EditRepository
+
+TRIES = 5
+"""Edits of one notification that may come first before this one gives up."""
+_FIELDS = NotificationPatch.__struct_fields__
+_WHAT = frozenset({"content", "template", "data"})
+
+
+class EditService:
+    """Computes an edit from what is stored, without a lock; the repository stores it unless another edit came first."""
+
+    def __init__(self, repository: EditRepository, *, accept: AcceptService) -> None:
+        self._repository = repository
+        self._accept = accept
+
+    async def edit(self, tenant: str, *, notification_id: UUID, raw: bytes) -> Edited:
+        """Raises Malformed, Invalid, NotFound, HandedOff; Unavailable when others keep editing it at the same time."""
+        patch = decode.patch(raw)
+        changed = [name for name in _FIELDS if getattr(patch, name) is not UNSET]
+        if not changed:
+            raise Invalid.field("", "required", f"Give at least one of: {', '.join(_FIELDS)}.")
+        for _ in range(TRIES):
+            row = await self._repository.stored(tenant, notification_id=notification_id)
+            edit = await self._computed(row, patch, changed=changed)
+            edited = await self._repository.write(tenant, notification_id=notification_id, edit=edit)
+            if edited is not None:
+                if edited.due:
+                    self._accept.due(edit.lane)
+                return edited
+        raise Unavailable("Others are editing this notification; send it again.")
+
+    async def _computed(self, row: asyncpg.Record, patch: NotificationPatch, *, changed: list[str]) -> Edit:
+        request = merged(row, patch)
+        errors = broken_rules(request)
+        if errors:
+            raise Invalid(errors)
+        version: int | None = row["template_version"]
+        if _WHAT & set(changed):
+            version = await self._accept.pinned_version(request, sender=Sender(row["tenant"], row["app"]))
+        lane = Lane.of(request.priority)
+        lives = _life(row, patch, lane=lane, changed=changed)
+        if lives.expires_at is not None and patch.send_at not in (UNSET, None) and lives.expires_at <= patch.send_at:
+            raise Invalid.field(
+                "/send_at", "range", "It would expire before it is sent: give expires_at or expires_in too."
+            )
+        return Edit(
+            fields=changed,
+            version=row["version"],
+            lane=lane,
+            template=None if request.template is UNSET else request.template,
+            template_version=version,
+            content=_json(request.content),
+            data=_json(request.data),
+            options=_options(row, patch),
+            send_at=row["send_at"] if patch.send_at is UNSET else patch.send_at,
+            expires_at=lives.expires_at,
+            expires_in=lives.expires_in,
+        )
+
+
+def merged(row: asyncpg.Record, patch: NotificationPatch) -> NotificationRequest:
+    """What would have been posted. Times are there only where the edit gives them."""
+    request = posted(row)
+    if patch.content is not UNSET:
+        request.content = patch.content
+        request.template = request.data = UNSET
+    if patch.template is not UNSET:
+        request.template = patch.template
+        request.content = patch.content  # both given: the rules say that it is one or the other
+    if patch.data is not UNSET:
+        request.data = patch.data
+    if patch.priority is not UNSET:
+        request.priority = patch.priority
+    if patch.send_at is not None:
+        request.send_at = row["send_at"] if patch.send_at is UNSET and row["send_at"] is not None else patch.send_at
+    request.expires_in = patch.expires_in
+    request.expires_at = patch.expires_at
+    return request
+
+
+def _life(row: asyncpg.Record, patch: NotificationPatch, *, lane: Lane, changed: list[str]) -> Life:
+    if patch.expires_at is not UNSET:
+        return Life(expires_at=patch.expires_at)
+    if patch.expires_in is not UNSET:
+        return Life(expires_in=duration(patch.expires_in))
+    times = Times(Lane(row["lane"]), row["accepted_at"], row["send_at"], row["expires_at"], expires_in_of(row))
+    return life(times, lane=lane, changed=changed)
+
+
+def _options(row: asyncpg.Record, patch: NotificationPatch) -> str | None:
+    """As accept stores them: a span is remembered, a moment takes its place."""
+    options = options_of(row)
+    if patch.expires_at is not UNSET:
+        options.pop("expires_in", None)
+    if patch.expires_in is not UNSET:
+        options["expires_in"] = duration(patch.expires_in)
+    return msgspec.json.encode(options).decode() if options else None
+
+
+def _json(value: Any) -> str | None:
+    return None if value is UNSET else msgspec.json.encode(value).decode()
