@@ -15,6 +15,7 @@ from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.outcomes import Event, StepOutcome
+from infra.telemetry.engine_metrics import ATTEMPTS, CALL_SECONDS, FIRST_ANSWER_SECONDS, STEPS
 
 _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
     Verdict.CANCELLED: (Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST), EventType.SUPPRESSED),
@@ -45,6 +46,7 @@ class Decider:
         step = Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, capabilities.idempotent)
         ended_s = time.monotonic()
         decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
+        _count(claim, result, decision, ended_s=ended_s, took_s=ended_s - started_s)
         events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
         if result.result is ResultClass.UNKNOWN:
             then = "hold" if decision.due_at is None else "resend"
@@ -114,3 +116,13 @@ class Decider:
             epoch=self._epoch,
             account_of_next=account_of_next,
         )
+
+
+def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: float, took_s: float) -> None:
+    ATTEMPTS.labels(claim.channel, result.result).inc()
+    CALL_SECONDS.labels(claim.channel).observe(took_s)
+    if decision.due_at is None:
+        STEPS.labels(claim.channel, decision.status).inc()
+    if claim.attempt == 1 and claim.n == 1:
+        waited = claim.database_time(ended_s) - claim.due_since
+        FIRST_ANSWER_SECONDS.labels(claim.lane.label).observe(waited.total_seconds())

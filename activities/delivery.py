@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from uuid import UUID
 
+import structlog
 from temporalio import activity
 
 from activities.accounts import Accounts
@@ -22,6 +23,8 @@ from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
 from workflows.delivery import ACTIVITY, Drive, Driven
+
+log = structlog.get_logger()
 
 HEARTBEAT_EVERY_S = 2.0
 
@@ -68,12 +71,7 @@ class DeliveryActivities:
 
         async with _heartbeats():
             driving = asyncio.create_task(self._drive(drive, cohort=UUID(drive.cohort), lane=lane, enough=enough))
-            try:
-                driven = await asyncio.shield(driving)
-            except asyncio.CancelledError:
-                cancelled.set()  # what is in our hands is brought to its end: a claim cut off would become an unknown
-                await driving
-                raise
+            driven = await _to_its_end(driving, cancelled)
         if not driven.waits_s:
             self._left(lane)
         return driven
@@ -117,6 +115,21 @@ class DeliveryActivities:
         if drive.channel:
             return [Channel(drive.channel)]
         return await self._repositories.claims.channels(cohort)
+
+
+async def _to_its_end(driving: asyncio.Task[Driven], cancelled: asyncio.Event) -> Driven:
+    """Its result, or our cancellation once it has ended: what is in our hands is brought home, however often we are
+    cancelled (Temporal does so for a lost heartbeat and again at shutdown). A claim cut off would become an unknown."""
+    while not driving.done():
+        try:
+            await asyncio.wait([driving])
+        except asyncio.CancelledError:
+            cancelled.set()
+    if cancelled.is_set():
+        if (error := driving.exception()) is not None:
+            log.warning("delivery.failed_while_cancelled", code=type(error).__name__)
+        raise asyncio.CancelledError
+    return driving.result()
 
 
 async def _all(*loops: Coroutine[None, None, None]) -> None:

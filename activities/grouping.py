@@ -22,6 +22,7 @@ from domain.cohorts import workflow_id
 from domain.lanes import Lane
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
+from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
 from workflows.delivery import EXECUTION_LIMIT, Cohort, DeliveryWorkflow
 
 log = structlog.get_logger()
@@ -116,7 +117,10 @@ class Starter:
         made = 0
         while (cohort := await self._cohorts.group(lane)) is not None:
             made += 1
+            COHORTS.labels(lane.label).inc()
+            COHORT_SIZE.labels(lane.label).observe(cohort.size)
             if not await self._driver.start(cohort):
+                START_FAILURES.labels(lane.label).inc()
                 await self._cohorts.renew(cohort.id, epoch=cohort.epoch, lease=START_AGAIN)
                 return made
         return made

@@ -17,15 +17,15 @@ import structlog
 from activities.accounts import Account, Accounts
 from activities.contents import Contents, message
 from activities.decisions import Decider
-from activities.outcomes import OutcomeWriter
+from activities.outcomes import OutcomeWriter, patiently
 from channels.base import Message
 from domain.channels import Channel
-from domain.errors import Failed, TongdaError
+from domain.errors import Failed, Rejected
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claims import Claim, ClaimRepository, Returned, Verdict
 from infra.postgres.engine.outcomes import OutcomeRepository
-from infra.postgres.errors import AWAY
+from infra.postgres.errors import is_away
 
 log = structlog.get_logger()
 
@@ -33,7 +33,6 @@ MOST_CALLS_A_CLAIM = 64
 """A claim takes no more than this many calls' worth of rows, so that overlapping cohorts share an account."""
 FAULT_WAIT = timedelta(seconds=5)
 AWAY_WAIT = timedelta(seconds=1)
-_TRANSIENT: tuple[type[Exception], ...] = (*AWAY, Failed)
 
 
 class HandOver:
@@ -98,8 +97,7 @@ class HandOver:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
         while self._calls:
             await asyncio.wait(self._calls)
-        back, self._back = self._back, []
-        await self._claims.give_back(back)
+        await self._return_unsent()
         await self._writer.settle()
 
     async def close(self) -> None:
@@ -113,6 +111,12 @@ class HandOver:
         """Record as unknown what an earlier attempt handed over without bringing home an outcome."""
         for claim in await self._claims.lost(self._cohort, limit=500):
             self._writer.put(self._decider.lost(claim))
+
+    async def _return_unsent(self) -> None:
+        """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
+        back = list(self._back)
+        await patiently(lambda: self._claims.give_back(back))
+        del self._back[: len(back)]
 
     def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))
@@ -128,8 +132,8 @@ class HandOver:
             elif ready:
                 started_s = time.monotonic()
                 results = await _call(account, [m for _, m in ready])
+                self._in_flight -= len(ready)
                 for (claim, _), result in zip(ready, results, strict=True):
-                    self._in_flight -= 1
                     self._writer.put(self._decider.answered(claim, result, started_s=started_s))
         finally:
             account.slots.give()
@@ -146,13 +150,14 @@ class HandOver:
             return None
         try:
             return claim, message(claim, await self._contents.content(claim))
-        except _TRANSIENT:
-            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
-        except TongdaError as error:
+        except Rejected as error:
             self._in_flight -= 1
             self._writer.put(self._decider.broken(claim, error.code))
         except Exception as error:
-            self._fault(claim, error)
+            if is_away(error) or (isinstance(error, Failed) and error.transient):
+                self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
+            else:
+                self._fault(claim, error)
         return None
 
     def _fault(self, claim: Claim, error: Exception) -> None:
@@ -171,17 +176,17 @@ class HandOver:
 
 
 async def _call(account: Account, messages: Sequence[Message]) -> Sequence[SendResult]:
-    """The provider's answers. An adapter that raises, answers too late or too little has left the outcome open."""
+    """The provider's answers. An adapter that raises, answers too late, too little or nonsense has left the outcome open."""
     limit_s = account.provider.capabilities.call_timeout_s
     try:
         async with asyncio.timeout(limit_s):
             results = await account.provider.send(messages)
         if len(results) == len(messages):
-            return results
+            return [r if isinstance(r, SendResult) else SendResult(ResultClass.UNKNOWN, "wrong_type") for r in results]
         code = "wrong_count"
     except TimeoutError:
         code = "call_timeout"
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:  # nobody cancels a call of ours: the adapter cancelled itself
         log.error("provider.defect", provider=account.provider.capabilities.provider, code=type(error).__name__)
         code = "adapter_error"
     return [SendResult(ResultClass.UNKNOWN, code=code)] * len(messages)

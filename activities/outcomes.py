@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
+from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.errors import AWAY, POISON
 
@@ -92,19 +93,10 @@ class OutcomeWriter:
 
     async def _flush(self, rows: list[StepOutcome]) -> None:
         """Try until the rows would count as unknown anyway; a row that poisons the statement is found by halving."""
-        started, wait_s = time.monotonic(), RETRY_FIRST_S
-        while True:
-            try:
-                await self._repository.flush(rows, now_s=time.monotonic())
-            except POISON:
-                await self._halve(rows)
-            except AWAY:
-                if time.monotonic() - started > GIVE_UP_AFTER_S:
-                    raise
-                await asyncio.sleep(wait_s)
-                wait_s = min(RETRY_MOST_S, 2 * wait_s)
-                continue
-            return
+        try:
+            await patiently(lambda: self._repository.flush(rows, now_s=time.monotonic()))
+        except POISON:
+            await self._halve(rows)
 
     async def _halve(self, rows: list[StepOutcome]) -> None:
         if len(rows) == 1:
@@ -114,3 +106,18 @@ class OutcomeWriter:
         middle = len(rows) // 2
         await self._flush(rows[:middle])
         await self._flush(rows[middle:])
+
+
+async def patiently(unit: Callable[[], Awaitable[None]]) -> None:
+    """Run `unit`, which is safe to repeat, until it succeeds or what it has to tell would count as unknown anyway."""
+    started_s, wait_s = time.monotonic(), RETRY_FIRST_S
+    while True:
+        try:
+            return await unit()
+        except POISON:
+            raise
+        except (*AWAY, *LOST_RACE):
+            if time.monotonic() - started_s > GIVE_UP_AFTER_S:
+                raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(RETRY_MOST_S, 2 * wait_s)

@@ -26,6 +26,7 @@ from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.errors import AWAY
 from infra.postgres.partitions import PartitionRepository
+from infra.telemetry.engine_metrics import IN_COHORTS, LATER, OLDEST_SECONDS, REDRIVEN, WAITING
 from workflows.housekeeping import SWEEP, Swept
 
 log = structlog.get_logger()
@@ -36,6 +37,7 @@ LOST_GRACE = timedelta(seconds=30)
 TIDY_EVERY_S = 600.0
 KEYS_A_TURN = 5000
 BACKGROUND_EVERY_S = 1.0
+MEASURE_EVERY_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Sweep:
         epoch = await self._repositories.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
         if epoch is None:
             return False
+        REDRIVEN.labels(cohort.lane.label).inc()
         log.info("cohort.redriven", cohort=str(cohort.id), epoch=epoch, lane=cohort.lane.label)
         return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant))
 
@@ -112,11 +115,24 @@ class Sweep:
         if await self._repositories.accepting.forget_keys(limit=KEYS_A_TURN) < KEYS_A_TURN:
             self._tidied_at_s = time.monotonic()
 
+    async def measure(self) -> None:
+        """Put the backlog into the gauges."""
+        for backlog in await self._repositories.cohorts.backlog():
+            lane = backlog.lane.label
+            WAITING.labels(lane).set(backlog.waiting)
+            LATER.labels(lane).set(backlog.later)
+            IN_COHORTS.labels(lane).set(backlog.in_cohorts)
+            OLDEST_SECONDS.labels(lane).set(backlog.oldest_s)
+
     async def run_forever(self) -> None:
         """The background form, in each API process: about once a second, out of step with the others."""
+        measure_at_s = float("-inf")
         while True:
             try:
                 await self.run_once()
+                if time.monotonic() >= measure_at_s:
+                    await self.measure()
+                    measure_at_s = time.monotonic() + MEASURE_EVERY_S
             except AWAY as error:
                 log.warning("sweep.away", code=type(error).__name__)
             await asyncio.sleep(BACKGROUND_EVERY_S * random.uniform(0.5, 1.5))

@@ -26,13 +26,13 @@ from infra.postgres.engine.plans import chain_steps
 _ROW = """
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
        u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
-       n.metadata, n.options, n.accepted_at, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
-       u.expires_at <= now() AS expired, u.version <> n.version AS stale,
+       n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
+       n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
-                     version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
+                     send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state, name FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""
@@ -116,6 +116,8 @@ class Claim:
     metadata: str | None
     resend_unknown: bool
     verdict: Verdict
+    due_since: datetime
+    """When it was first due: accepted, or the time it was sent for."""
     claimed_at: datetime
     """By the database's clock, which computes all due times."""
     claimed_s: float
@@ -215,6 +217,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row),
+        due_since=row["due_since"],
         claimed_at=row["claimed_at"],
         claimed_s=now_s,
     )

@@ -102,6 +102,25 @@ SELECT lane FROM unnest($1::smallint[]) lane
 WHERE EXISTS (SELECT FROM work w WHERE w.lane = lane.lane AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now())"""
 
 
+_BACKLOG = """
+SELECT l.lane, count(w.*) FILTER (WHERE cohort IS NULL AND state = 0 AND due_at <= now()) AS waiting,
+       count(w.*) FILTER (WHERE cohort IS NULL AND due_at > now()) AS later,
+       count(w.*) FILTER (WHERE cohort IS NOT NULL) AS in_cohorts,
+       coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 0 AND due_at <= now())), 0)::float8 AS oldest_s
+FROM unnest($1::smallint[]) l(lane) LEFT JOIN work w ON w.lane = l.lane GROUP BY l.lane"""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in one lane, in rows of `work`."""
+
+    lane: Lane
+    waiting: int
+    later: int
+    in_cohorts: int
+    oldest_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class CohortRow:
     """A cohort as the starter and the sweep see it."""
@@ -137,6 +156,11 @@ class CohortRepository:
         """Lanes that hold due work without a cohort."""
         rows = await self._pool.fetch(_DUE_LANES, [int(lane) for lane in Lane])
         return [Lane(row["lane"]) for row in rows]
+
+    async def backlog(self) -> list[Backlog]:
+        """Every lane's backlog: one pass over `work`, so not for every second."""
+        rows = await self._pool.fetch(_BACKLOG, [int(lane) for lane in Lane])
+        return [Backlog(Lane(r["lane"]), r["waiting"], r["later"], r["in_cohorts"], r["oldest_s"]) for r in rows]
 
     async def renew(self, cohort: UUID, *, epoch: int, lease: timedelta = LEASE) -> None:
         """Put the lease off to `lease` from now."""
