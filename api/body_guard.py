@@ -11,6 +11,8 @@ from domain.errors import Rejected
 GUARDED = "/v1/"
 EXEMPT = ("/v1/receipts/",)
 """Providers send what they send; each adapter checks its own."""
+MOST_DRAINED = 8 * MOST_BYTES
+"""Of a refused body; then the connection is closed."""
 
 
 class BodyGuard:
@@ -40,24 +42,38 @@ class BodyGuard:
 async def read_body(scope: Scope, receive: Receive) -> bytes | None:
     """The whole body, b"" where there is none; None when the client went away. Raises TooLarge, UnsupportedMedia.
 
-    A request without a body needs no content type.
+    A request without a body needs no content type. What is refused is still read, up to `MOST_DRAINED`: a client that is
+    cut off while it writes never sees why.
     """
     chunks: list[bytes] = []
     size = 0
+    refused: Rejected | None = None
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         chunk: bytes = message.get("body", b"")
-        if chunk:
-            if not size:
-                check_headers(scope["headers"])
-            size += len(chunk)
-            if size > MOST_BYTES:
-                raise too_large()
+        if chunk and refused is None:
+            refused = _refused(scope, size=size, more=len(chunk))
             chunks.append(chunk)
-        if not message.get("more_body", False):
+        size += len(chunk)
+        more = message.get("more_body", False)
+        if refused is not None:
+            chunks.clear()
+            if not more or size > MOST_DRAINED:
+                raise refused
+        elif not more:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _refused(scope: Scope, *, size: int, more: int) -> Rejected | None:
+    """Why a body whose next bytes come is not taken; None while it is."""
+    if size == 0:
+        try:
+            check_headers(scope["headers"])
+        except Rejected as error:
+            return error
+    return too_large() if size + more > MOST_BYTES else None
 
 
 def _guarded(path: str) -> bool:

@@ -1,0 +1,143 @@
+"""A notification by itself, and its timeline. Rows are written by hand, as the engine would leave them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from api.routes.notification_shapes import Notification, Timeline
+from api.views import masked
+from domain.ids import uuid7
+from tests.api.conftest import Api, insert_delivery, insert_event, insert_notification, insert_step
+
+NOW = datetime.now(UTC) - timedelta(hours=1)
+
+
+async def read(api: Api, notification: UUID) -> dict[str, Any]:
+    answer = await api.get(f"/v1/notifications/{notification}")
+    assert answer.status_code == 200
+    Notification.model_validate_json(answer.content)  # what the reference page promises; unknown fields would fail
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
+async def timeline(api: Api, notification: UUID) -> list[dict[str, Any]]:
+    answer = await api.get(f"/v1/notifications/{notification}/timeline")
+    Timeline.model_validate_json(answer.content)
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def test_what_was_posted_is_shown(api: Api) -> None:
+    posted = {
+        "to": {"email": "fang@example.com"}, "channels": ["email"], "strategy": "all",
+        "content": {"title": "你好", "text": "hello"}, "priority": "high", "category": "orders",
+        "send_at": "2027-06-01T09:00:00+08:00", "on_unknown": "hold", "metadata": {"trace": "abc"},
+    }  # fmt: skip
+    answer = await api.post("/v1/notifications", {**posted, "expires_in": "PT2H"})
+    assert answer.status_code == 202, answer.text
+    shown = await read(api, UUID(answer.json()["id"]))
+    assert {name: shown[name] for name in posted if name != "send_at"} == {
+        k: v for k, v in posted.items() if k != "send_at"
+    }
+    assert datetime.fromisoformat(shown["send_at"]) == datetime.fromisoformat("2027-06-01T09:00:00+08:00")
+    assert datetime.fromisoformat(shown["expires_at"]) == datetime.fromisoformat("2027-06-01T11:00:00+08:00")
+    assert (shown["status"], shown["final"], shown["lane"], shown["deliveries"]) == ("scheduled", False, "high", [])
+
+
+async def test_open_steps_and_records_are_one_list(api: Api) -> None:
+    notification = await insert_notification(api.pool, channels=["inapp", "email", "webhook"])
+    await insert_delivery(api.pool, notification, n=1, channel="inapp", address="u-1", status="delivered")
+    await insert_delivery(api.pool, notification, n=2, status="retrying", **{"class": "RETRY", "code": "451 4.3.0"})
+    await insert_step(api.pool, notification, n=2, attempt=1, due_at=NOW)
+    await insert_step(api.pool, notification, n=3, channel="webhook", address="https://h.example.com/x/secret", state=1)
+    shown = await read(api, notification)
+    assert [(d["n"], d["channel"], d["status"]) for d in shown["deliveries"]] == [
+        (1, "inapp", "delivered"), (2, "email", "retrying"), (3, "webhook", "processing"),
+    ]  # fmt: skip
+    assert datetime.fromisoformat(shown["deliveries"][1]["due_at"]) == NOW
+    assert [d["address"] for d in shown["deliveries"]] == ["u-1", "f***@example.com", "https://h.example.com/***"]
+    assert shown["status"] == "processing"
+
+
+async def test_every_workflow_that_drove_it_is_linked_once(api: Api) -> None:
+    first, second = uuid7(), uuid7()
+    notification = await insert_notification(api.pool)
+    for epoch, cohort in ((1, first), (1, first), (2, first)):
+        await insert_event(api.pool, notification, cohort=cohort, epoch=epoch, at=NOW + timedelta(seconds=epoch))
+    await insert_event(api.pool, notification, type="cancelled")
+    lease = datetime.now(UTC)
+    await api.pool.execute("INSERT INTO cohort (id, lane, epoch, size, lease) VALUES ($1, 1, 4, 1, $2)", second, lease)
+    await insert_step(api.pool, notification, cohort=second)
+    shown = await read(api, notification)
+    assert shown["workflows"] == [
+        {"id": f"delivery-{cohort}-{epoch}",
+         "url": f"http://ui.test/namespaces/default/workflows/delivery-{cohort}-{epoch}"}
+        for cohort, epoch in ((first, 1), (first, 2), (second, 4))
+    ]  # fmt: skip
+
+
+async def test_the_timeline_is_whole_and_in_order(api: Api) -> None:
+    cohort = uuid7()
+    end = NOW + timedelta(seconds=9)
+    notification = await insert_notification(
+        api.pool, accepted_at=NOW, finished_at=end, status="failed", final=True, reason="retries_exhausted", lane=0
+    )
+    late, early = uuid7(), uuid7()
+    await insert_event(api.pool, notification, id=late, at=NOW + timedelta(seconds=5), type="attempt", n=1, cohort=cohort,
+                       epoch=2, detail='{"attempt": 2, "class": "PERMANENT"}')  # fmt: skip
+    await insert_event(
+        api.pool, notification, id=early, at=NOW + timedelta(seconds=1), type="planned", cohort=cohort, epoch=1
+    )
+    same_time = [uuid7() for _ in range(3)]
+    for number, event in enumerate(same_time):
+        detail = f'{{"attempt": {number}}}'
+        await insert_event(
+            api.pool, notification, id=event, at=NOW + timedelta(seconds=3), type="attempt", n=1, detail=detail
+        )
+    items = await timeline(api, notification)
+    assert [item["type"] for item in items] == ["accepted", "planned", *["attempt"] * 4, "finished"]
+    assert [item["detail"]["attempt"] for item in items[2:6]] == [0, 1, 2, 2]
+    assert items[0]["detail"] == {"lane": "high", "app": "shop"}
+    assert items[-1]["detail"] == {"status": "failed", "reason": "retries_exhausted"}
+    assert items[1]["detail"]["workflow"]["id"] == f"delivery-{cohort}-1"
+    assert items[5]["detail"]["workflow"]["id"] == f"delivery-{cohort}-2"
+    assert "workflow" not in items[3]["detail"]
+    assert "example.com" not in str(items)
+
+
+async def test_a_removed_notification_is_gone_everywhere(api: Api) -> None:
+    notification = await insert_notification(api.pool, deleted_at=datetime.now(UTC))
+    for path in ("", "/timeline"):
+        assert (await api.get(f"/v1/notifications/{notification}{path}")).status_code == 404
+    assert (await api.post(f"/v1/notifications/{notification}/cancel")).status_code == 404
+    assert (await api.get("/v1/notifications")).json()["items"] == []
+
+
+async def test_cancel_says_what_happened_and_says_it_again(api: Api) -> None:
+    accepted = await api.post("/v1/notifications", {"to": {"email": "a@example.com"}, "content": {"title": "x"}})
+    path = accepted.headers["location"]
+    for _ in range(2):
+        answer = (await api.post(f"{path}/cancel")).json()
+        assert (answer["result"], answer["status"]) == ("cancelled", "cancelled")
+    shown = (await api.get(path)).json()
+    assert (shown["status"], shown["final"], shown["reason"]) == ("cancelled", True, "cancelled_by_request")
+    assert "cancelled" in [item["type"] for item in await timeline(api, UUID(shown["id"]))]
+
+
+@pytest.mark.parametrize(
+    ("channel", "address", "shown"),
+    [
+        ("email", "fang@example.com", "f***@example.com"),
+        ("email", "@example.com", "***@example.com"),
+        ("webhook", "https://hooks.example.com:8443/a?token=b", "https://hooks.example.com:8443/***"),
+        ("sms", "+8613800000000", "+86***"),
+        ("inapp", "u-1", "u-1"),
+        ("email", None, None),
+    ],
+)
+def test_addresses_are_masked(channel: str, address: str | None, shown: str | None) -> None:
+    assert masked(address, channel=channel) == shown
