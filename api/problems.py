@@ -158,11 +158,13 @@ def _facts(error: Exception) -> tuple[str, HTTPStatus, str]:
         return "unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time; try again."
     if not isinstance(error, TongdaError):
         return "internal", HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL
-    kind: ProblemType | None = PROBLEM_TYPES.get(error.code)
+    code = error.code
+    if isinstance(error, Failed) and code not in PROBLEM_TYPES:
+        # a finer code for operators and logs: callers get the class's, and of a defect nothing but that it is one
+        code = type(error).code if type(error).code in PROBLEM_TYPES else "internal"
+    kind: ProblemType | None = PROBLEM_TYPES.get(code)
     status = kind.status if kind else next(status for type_, status in _STATUS if isinstance(error, type_))
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in PROBLEM_TYPES:
-        return "internal", status, _INTERNAL
-    return error.code, status, str(error)
+    return code, status, _INTERNAL if code == "internal" else str(error)
 
 
 def _http_facts(error: HTTPException) -> tuple[str, HTTPStatus, str]:

@@ -13,15 +13,15 @@ from structlog.testing import capture_logs
 import domain.errors
 from api import problems
 from api.problem_types import PROBLEM_TYPES
-from domain.errors import TongdaError
+from domain.errors import Broken, Fenced, Rejected, TongdaError, Unavailable
 from tests.api.conftest import Api, codes
 
 ROOT = Path(__file__).parents[2]
 
 
 def error_codes_of_the_code() -> set[str]:
-    """`code` of every error class, and every `code="..."` given to one."""
-    kinds = {name for name, kind in vars(domain.errors).items() if isinstance(kind, type) and issubclass(kind, TongdaError)}
+    """Every `code="..."` that is given to an error of the caller's."""
+    kinds = {name for name, kind in vars(domain.errors).items() if isinstance(kind, type) and issubclass(kind, Rejected)}
     found: set[str] = set()
     for folder in ("api", "domain", "infra"):
         for file in (ROOT / folder).rglob("*.py"):
@@ -34,11 +34,11 @@ def error_codes_of_the_code() -> set[str]:
 
 
 def test_every_code_is_published() -> None:
-    own = {"error", "rejected", "failed", "fenced", "broken"}  # roots, and what never reaches a caller but as `internal`
+    roots = {"error", "rejected", "failed", "fenced", "broken"}  # roots, and what never reaches a caller but as `internal`
     classes = {
         kind.code for kind in vars(domain.errors).values() if isinstance(kind, type) and issubclass(kind, TongdaError)
     }
-    assert (classes - own) | error_codes_of_the_code() <= set(PROBLEM_TYPES)
+    assert (classes - roots) | error_codes_of_the_code() <= set(PROBLEM_TYPES)
 
 
 async def test_the_shape_of_a_problem(shared_api: Api) -> None:
@@ -139,6 +139,25 @@ async def test_a_defect_is_500_without_a_trace(api: Api, monkeypatch: pytest.Mon
 async def test_a_request_id_of_ours_where_theirs_is_none(api: Api) -> None:
     answer = await api.get("/healthz", headers={"X-Request-Id": "new\tline"})
     assert len(answer.headers["x-request-id"]) == 36
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "told"),
+    [
+        (Unavailable("No node.", code="datacenter"), 503, "unavailable", "No node."),
+        (Broken("A table is missing.", code="schema_missing"), 500, "internal", None),
+        (Fenced("Replaced."), 500, "internal", None),
+        (RuntimeError("secret"), 500, "internal", None),
+        (TimeoutError("secret"), 503, "unavailable", "The database did not answer in time; try again."),
+    ],
+)
+def test_our_own_failures_are_told_in_published_words(error: Exception, status: int, code: str, told: str | None) -> None:
+    fields = problems.problem_fields(error)
+    assert (fields["status"], fields["code"]) == (status, code)
+    assert "secret" not in str(fields)
+    assert "table" not in str(fields)
+    if told is not None:
+        assert fields["detail"] == told
 
 
 def test_batch_items_use_the_same_words() -> None:
