@@ -1,13 +1,22 @@
-"""Every setting of the service, read once at each entry point from `TONGDA_*` environment variables."""
+"""Every setting of the service, read once at each entry point from `TONGDA_*` environment variables.
+
+A secret may be in a file instead, named by `TONGDA_<NAME>_FILE`. docs/settings.md is generated from this class.
+"""
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from infra.secret_files import SecretFile, SecretFiles
+
+_ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+CASSANDRA_PORT = 9042
 
 
 class SmtpSecurity(StrEnum):
@@ -46,18 +55,68 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = Field(default=SecretStr(""), description="Password.")
     smtp_from: str = Field(default="Tongda <notify@tongda.example>", description="From header and envelope sender.")
     smtp_connections: int = Field(default=16, ge=1, le=500, description="Connections to it from each worker process.")
-    webhook_concurrency: int = Field(
-        default=64, ge=1, le=2000, description="Webhook calls at once in each worker process."
-    )
+    webhook_concurrency: int = Field(default=64, ge=1, le=2000, description="Webhook calls at once in each worker process.")
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Comma-separated networks that the SSRF guard lets through (private ones are refused)."
     )
+    retention_days: int = Field(
+        default=180,
+        ge=0,
+        le=36_500,
+        description="Days that notifications, deliveries and events are kept in PostgreSQL, in whole weeks; 0 = for ever.",
+    )
+    cassandra_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Comma-separated nodes, host or host:port, to find the cluster by; empty = no Cassandra."
+    )
+    cassandra_keyspace: str = Field(
+        default="tongda", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Keyspace of the event history."
+    )
+    cassandra_username: str = Field(default="", description="User name; empty = no log-in.")
+    cassandra_password: SecretStr = Field(default=SecretStr(""), description="Password.")
+    cassandra_datacenter: str = Field(
+        default="datacenter1",
+        pattern=r"^[A-Za-z0-9._-]{1,100}$",
+        description="The data centre to read and write in, as `nodetool status` names it.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
-    @field_validator("webhook_allow_networks", mode="before")
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What code gives comes first, then secrets' files, then the environment; nothing else is read."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, SecretFiles(settings_cls), env_settings
+
+    @property
+    def cassandra_endpoints(self) -> list[tuple[str, int]]:
+        """`cassandra_hosts`, taken apart."""
+        matches = (_ENDPOINT.fullmatch(host) for host in self.cassandra_hosts)
+        return [(m["host"].strip("[]"), int(m["port"] or CASSANDRA_PORT)) for m in matches if m]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _from_file(cls, value: object) -> object:
+        return value.read() if isinstance(value, SecretFile) else value
+
+    @field_validator("webhook_allow_networks", "cassandra_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @field_validator("cassandra_hosts")
+    @classmethod
+    def _endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            match = _ENDPOINT.fullmatch(host)
+            if match is None or not 0 < int(match["port"] or CASSANDRA_PORT) <= 65535:
+                raise ValueError("each of TONGDA_CASSANDRA_HOSTS is a host or host:port, IPv6 in brackets")
+        return value
 
     @field_validator("secret_key")
     @classmethod
@@ -65,3 +124,9 @@ class Settings(BaseSettings):
         if 0 < len(value.get_secret_value()) < 32:
             raise ValueError("TONGDA_SECRET_KEY needs at least 32 characters")
         return value
+
+    @model_validator(mode="after")
+    def _logs_in_or_not(self) -> Self:
+        if bool(self.cassandra_username) != bool(self.cassandra_password.get_secret_value()):
+            raise ValueError("set TONGDA_CASSANDRA_USERNAME and TONGDA_CASSANDRA_PASSWORD together, or neither")
+        return self

@@ -3,6 +3,7 @@
 - `postgres_url`: an embedded PostgreSQL (fsync off).
 - `database`: the URL of a fresh, migrated database of one test; `module_database`: of one module.
 - `temporal_address`: an embedded Temporal with the service's own settings and search attributes.
+- `cassandra`: settings that reach a real Cassandra; skipped where Java 17 or Maven is missing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import pytest
 from cli.up import postgres, temporal
 from cli.up.ports import Ports
 from cli.up.postgres_folder import locate
+from infra.settings import Settings
+from tests import cassandra_server
 
 _TEMPLATE = "tongda_template"
 _made = 0
@@ -87,6 +90,12 @@ async def temporal_address(servers_folder: Path, server_ports: Ports) -> AsyncIt
     )
     yield address
     await child.stop()
+
+
+@pytest.fixture(scope="session")
+async def cassandra(servers_folder: Path, server_ports: Ports) -> AsyncIterator[Settings]:
+    async with cassandra_server.running(servers_folder / "cassandra", ports=server_ports) as settings:
+        yield settings
 
 
 @asynccontextmanager
