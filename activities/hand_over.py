@@ -176,7 +176,7 @@ class HandOver:
 
 
 async def _call(account: Account, messages: Sequence[Message]) -> Sequence[SendResult]:
-    """The provider's answers. An adapter that raises, answers too late, too little or nonsense has left the outcome open."""
+    """The provider's answers. An adapter that raises, answers too late, too little or nonsense leaves it open."""
     limit_s = account.provider.capabilities.call_timeout_s
     try:
         async with asyncio.timeout(limit_s):

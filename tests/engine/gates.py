@@ -26,6 +26,19 @@ class Gate:
             await self.open.wait()
 
 
+@dataclass
+class Cut(Gate):
+    """Cuts the connection there, `times` times. The text COMMIT means: after a transaction was committed."""
+
+    times: int = 1
+
+    async def stop(self) -> None:
+        if self.times > 0:
+            self.times -= 1
+            self.reached.set()
+            raise asyncpg.ConnectionDoesNotExistError("the connection was cut")
+
+
 class GatedPool:
     """asyncpg.Pool, as far as the repositories use it, with a gate."""
 
@@ -42,14 +55,26 @@ class GatedPool:
         async with self.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
+    async def fetchval(self, statement: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(statement, *arguments)
+
+    async def execute(self, statement: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.execute(statement, *arguments)
+
 
 class _GatedConnection:
     def __init__(self, connection: Any, gate: Gate) -> None:
         self._connection = connection
         self._gate = gate
 
-    def transaction(self) -> Any:
-        return self._connection.transaction()
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        async with self._connection.transaction():
+            yield
+        if self._gate.text == "COMMIT":
+            await self._gate.stop()
 
     async def fetch(self, statement: str, *arguments: object) -> Any:
         return await self._passing("fetch", statement, *arguments)

@@ -18,7 +18,12 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 """A connection on loan from the pool."""
 
 TRIES = 6
-_LOST = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+LOST_RACE: tuple[type[Exception], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+"""Somebody else was first; all of it was undone, and the same again may work."""
 
 _LOCK = """
 SELECT n.id FROM unnest($1::uuid[]) x(id)
@@ -41,7 +46,7 @@ async def retried(pool: asyncpg.Pool, unit: Callable[[Connection], Awaitable[T]]
         try:
             async with pool.acquire() as connection, connection.transaction():
                 return await unit(connection)
-        except _LOST:
+        except LOST_RACE:
             if turn == TRIES:
                 raise
             await asyncio.sleep(random.uniform(0.0, 0.01 * 2**turn))

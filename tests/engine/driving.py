@@ -1,0 +1,165 @@
+"""The activity layer without Temporal: providers that a test holds in its hand, and the activity itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+
+from activities.accounts import Account, Accounts, Slots
+from activities.contents import Contents
+from activities.delivery import DeliveryActivities, EngineRepositories
+from activities.hand_over import HandOver
+from channels.base import Capabilities, Content, Message
+from channels.memory import MemoryProvider
+from domain.channels import Channel
+from domain.lanes import Lane
+from domain.results import SendResult
+from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.cohorts import CohortRepository, CohortRow
+from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
+from infra.postgres.engine.plans import PlanRepository
+from tests.engine.support import Engine, PlainContents
+from workflows.delivery import Drive
+
+
+class HeldProvider(MemoryProvider):
+    """A provider whose calls wait until the test lets them go."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.inside = 0
+        self.most_inside = 0
+        self._changed = asyncio.Condition()
+        self._allowed = 0
+        self._free: set[str] = set()
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        async with self._changed:
+            self.inside += 1
+            self.most_inside = max(self.most_inside, self.inside)
+            self._changed.notify_all()
+            names = {m.delivery_id for m in batch}
+            try:
+                await self._changed.wait_for(lambda: self._allowed > 0 or names <= self._free)
+                self._allowed -= names.isdisjoint(self._free)
+            finally:
+                self.inside -= 1
+            answers = await super().send(batch)
+            self._changed.notify_all()
+            return answers
+
+    async def let_go(self, calls: int = 1_000_000) -> None:
+        """Let so many of the calls that wait, or will come, be answered."""
+        async with self._changed:
+            self._allowed += calls
+            self._changed.notify_all()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with self._changed:
+            await self._changed.wait_for(condition)
+
+
+class OddProvider(MemoryProvider):
+    """A provider that does what `behaviour` does."""
+
+    def __init__(self, behaviour: Callable[[Sequence[Message]], Coroutine[Any, Any, Any]], **options: Any) -> None:
+        super().__init__(**options)
+        self._behaviour = behaviour
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, call_timeout_s=0.05)
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        await super().send(batch)
+        answer: Sequence[SendResult] = await self._behaviour(batch)
+        return answer
+
+
+class SignallingOutcomes(OutcomeRepository):
+    """Tells when a flush has been committed."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool)
+        self.sizes: list[int] = []
+        self.flushed = asyncio.Event()
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        await super().flush(outcomes, now_s=now_s)
+        self.sizes.append(len(outcomes))
+        self.flushed.set()
+
+
+class BrokenContents(PlainContents):
+    """Contents that fail for some claims."""
+
+    def __init__(self, failures: Callable[[Claim], Exception | None]) -> None:
+        self._failures = failures
+
+    async def content(self, claim: Claim) -> Content:
+        failure = self._failures(claim)
+        if failure is not None:
+            raise failure
+        return await super().content(claim)
+
+
+def accounts_of(*providers: MemoryProvider, slots: int = 8) -> Accounts:
+    return Accounts(Account(f"memory-{p.capabilities.channel}", p, Slots(slots)) for p in providers)
+
+
+def hand_over(
+    engine: Engine,
+    cohort: CohortRow,
+    accounts: Accounts,
+    *,
+    contents: Contents | None = None,
+    outcomes: OutcomeRepository | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> HandOver:
+    return HandOver(
+        engine.claims,
+        outcomes or engine.outcomes,
+        accounts,
+        contents or PlainContents(),
+        cohort=cohort.id,
+        epoch=cohort.epoch,
+        stopping=stopping,
+    )
+
+
+async def handed_over(engine: Engine, cohort: CohortRow, accounts: Accounts, **options: Any) -> None:
+    """One pass over the e-mail channel, to its end."""
+    passing = hand_over(engine, cohort, accounts, **options)
+    await passing.channel(Channel.EMAIL)
+    await passing.close()
+
+
+def activities(
+    engine: Engine,
+    *,
+    accounts: Accounts | None = None,
+    pool: asyncpg.Pool | None = None,
+    contents: Contents | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+    left: Callable[[Lane], None] = lambda _: None,
+) -> DeliveryActivities:
+    """The activity over `pool`, which may be a gated or failing one."""
+    over = pool or engine.pool
+    repositories = EngineRepositories(
+        CohortRepository(over), PlanRepository(over), ClaimRepository(over), OutcomeRepository(over)
+    )
+    return DeliveryActivities(
+        repositories,
+        accounts=accounts or engine.accounts,
+        contents=contents or PlainContents(),
+        stopping=stopping,
+        left=left,
+    )
+
+
+def drive(cohort: CohortRow, channel: str | None = None) -> Drive:
+    return Drive(str(cohort.id), cohort.epoch, int(cohort.lane), channel)

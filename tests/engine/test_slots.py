@@ -1,0 +1,46 @@
+"""Slots: calls in flight towards one account, shared by the cohorts of a process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from activities.accounts import Slots
+
+
+async def test_no_more_than_the_capacity_is_taken() -> None:
+    """An account's connections are few; whoever asks gets what is free."""
+    slots = Slots(5)
+    assert [await slots.take(3), await slots.take(3)] == [3, 2]
+    assert slots.free == 0
+
+
+async def test_takers_wait_and_are_served_in_turn() -> None:
+    """Catches: whoever wakes first wins. One cohort of five hundred would keep every other from the account."""
+    slots, order = Slots(1), list[str]()
+    await slots.take(1)
+
+    async def taker(name: str) -> None:
+        await slots.take(64)
+        order.append(name)
+
+    tasks = [asyncio.create_task(taker(name)) for name in "abc"]
+    for _ in tasks:
+        await asyncio.sleep(0)
+        slots.give()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        tasks = [t for t in tasks if not t.done()]
+    assert order == ["a", "b", "c"]
+
+
+async def test_a_taker_that_goes_away_leaves_its_turn_and_no_slot() -> None:
+    """An activity that is cancelled while it waits must not take a slot with it."""
+    slots = Slots(2)
+    await slots.take(2)
+    first, second = asyncio.create_task(slots.take(1)), asyncio.create_task(slots.take(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    slots.give(2)
+    assert await second == 2
+    slots.give(2)
+    assert slots.free == 2
