@@ -13,9 +13,11 @@ from infra.settings import Settings
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
 ENGINE_CONNECTIONS = 5
-HOT_STATEMENTS = {"jit": "off", "enable_seqscan": "off"}
-"""Settings of the pool. A connection keeps its plans: one that was made while a table or next week's partition was empty
-would scan it when it is full. Every hot statement has an index, so a scan is never what it needs."""
+HOT_STATEMENTS = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
+"""Settings of the pool. Each statement is planned once a connection: those with short arrays would otherwise be planned
+anew every time (measured: 2.3 of 4 ms for a lone message). One whose plan hangs on its values sets `plan_cache_mode` for
+its transaction. Without scans, because a plan that was made while a table or next week's partition was empty would scan
+it when it is full. Every hot statement has an index, so a scan is never what it needs."""
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:

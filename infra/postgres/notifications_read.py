@@ -116,9 +116,11 @@ class NotificationReader:
         """At most `limit` rows, newest first, below the keyset position `before`. Rows that come in meanwhile are above it,
         so nothing is skipped or shown twice."""
         above = uuid7_floor(filters.until + _SKEW) if filters.until else _LAST
-        rows: list[asyncpg.Record] = await self._pool.fetch(
-            _LIST, tenant, min(before or _LAST, above), uuid7_floor(filters.since - _SKEW) if filters.since else _FIRST,
-            filters.lane, filters.app, filters.user, filters.category, filters.template, filters.since, filters.until,
-            filters.channel, filters.status, limit,
-        )  # fmt: skip
+        first = uuid7_floor(filters.since - _SKEW) if filters.since else _FIRST
+        async with self._pool.acquire() as connection, connection.transaction(readonly=True):
+            await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # by the filters that are given
+            rows: list[asyncpg.Record] = await connection.fetch(
+                _LIST, tenant, min(before or _LAST, above), first, filters.lane, filters.app, filters.user,
+                filters.category, filters.template, filters.since, filters.until, filters.channel, filters.status, limit,
+            )  # fmt: skip
         return rows
