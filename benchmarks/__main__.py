@@ -35,7 +35,9 @@ async def run(names: Sequence[str], *, quick: bool) -> None:
         facts = machine.facts()
         print(f"{name}: load average {facts['load_average_before']}, starting the service ...", flush=True)
         async with running_service() as instance:
-            database = await asyncpg.connect(instance.database_url)
+            database = await asyncpg.connect(
+                instance.database_url, server_settings={"plan_cache_mode": "force_generic_plan"}
+            )
             try:
                 facts["database"] = await machine.database_facts(database)
                 figures = await SUITES[name](instance, database, quick=quick)

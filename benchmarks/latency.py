@@ -23,6 +23,7 @@ HOOK = "bench-lone"
 PAUSE_S = 0.15
 """Between two lone messages, so that the service is idle again."""
 RECORDED_S = 10.0
+POLL_S = 0.002
 STEADY_PER_S = 200
 WARM = 20
 _RECORDED = "SELECT finished_at FROM notification WHERE id = $1 AND final"
@@ -78,7 +79,7 @@ class Latency:
         while await self._database.fetchval(_RECORDED, UUID(notification)) is None:
             if time.time() > deadline:
                 raise TimeoutError("a lone message was not recorded in time")
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(POLL_S)
         return Lone(notification, sent, accepted, time.time())
 
     async def _arrivals(self, count: int) -> dict[str, float]:
