@@ -34,6 +34,7 @@ TENANT = SearchAttributeKey.for_keyword("TongdaTenant")
 START_LIMIT = timedelta(seconds=10)
 START_AGAIN = timedelta(seconds=2)
 """A cohort whose start failed is looked at again by the sweep this soon."""
+AGAIN_AFTER_S = 1.0
 
 
 class Driver(Protocol):
@@ -67,8 +68,9 @@ class TemporalDriver:
             )
         except WorkflowAlreadyStartedError:
             return True
-        except RPCError as error:
-            log.warning("cohort.start_failed", cohort=str(cohort.id), epoch=cohort.epoch, code=error.status.name)
+        except (RPCError, RuntimeError) as error:
+            code = error.status.name if isinstance(error, RPCError) else "UNREACHABLE"
+            log.warning("cohort.start_failed", cohort=str(cohort.id), epoch=cohort.epoch, code=code)
             return False
         return True
 
@@ -78,6 +80,8 @@ class TemporalDriver:
             description = await handle.describe(rpc_timeout=START_LIMIT)
         except RPCError as error:
             return False if error.status is RPCStatusCode.NOT_FOUND else None
+        except RuntimeError:  # a lazy client that has never reached Temporal
+            return None
         return description.status is WorkflowExecutionStatus.RUNNING
 
 
@@ -132,7 +136,10 @@ class Starter:
             poked.clear()
             try:
                 await self.group_all(lane)
-            except AWAY as error:
-                log.warning("starter.database_away", lane=lane.label, code=type(error).__name__)
-                await asyncio.sleep(1.0)
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    log.warning("starter.database_away", lane=lane.label, code=type(error).__name__)
+                else:
+                    log.exception("starter.failed", lane=lane.label)  # whatever it was, the lane goes on
+                await asyncio.sleep(AGAIN_AFTER_S)
                 poked.set()

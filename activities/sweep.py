@@ -19,6 +19,7 @@ from temporalio import activity
 from activities.accounts import Accounts
 from activities.decisions import Decider
 from activities.grouping import Driver
+from activities.outcomes import OutcomeWriter
 from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.claims import ClaimRepository
@@ -104,7 +105,10 @@ class Sweep:
         claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
-            await self._repositories.outcomes.flush([decider.lost(claim) for claim in claims], now_s=time.monotonic())
+            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)  # one that cannot be written fails alone
+            for claim in claims:
+                writer.put(decider.lost(claim))
+            await writer.close()
         return len(claims)
 
     async def _tidy(self) -> None:
@@ -135,6 +139,8 @@ class Sweep:
                     measure_at_s = time.monotonic() + MEASURE_EVERY_S
             except AWAY as error:
                 log.warning("sweep.away", code=type(error).__name__)
+            except Exception:
+                log.exception("sweep.failed")  # whatever it was, the next turn must come
             await asyncio.sleep(BACKGROUND_EVERY_S * random.uniform(0.5, 1.5))
 
 
