@@ -113,7 +113,7 @@ async def test_another_tenants_user_or_item_is_not_found(
         assert (await other.post(f"/v1/users/u-1/inbox/{shown['id']}/{mark}")).status_code == 404
         theirs = await bearer(client, "u-2")
         assert (await client.post(f"/v1/inbox/{shown['id']}/{mark}", headers=theirs)).status_code == 404
-    assert (await client.post("/v1/users/u-1/inbox/not-an-id/read")).status_code == 422
+    assert (await client.post("/v1/users/u-1/inbox/not-an-id/read")).status_code == 404
 
 
 @pytest.mark.postgres
