@@ -1,0 +1,73 @@
+"""What the pages promise: links resolve, commands exist, and what is listed is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.metrics import MetricWrapperBase
+
+from cli.up.temporal import DYNAMIC_CONFIG
+from infra.telemetry import metrics
+from tests.docs.markdown import ROOT, blocks, links, pages
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+
+
+def _anchors(page: Path) -> set[str]:
+    """GitHub's names of headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    for target in links(page):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or found.suffix != ".md" or anchor in _anchors(found), target
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_name_what_exists(page: Path) -> None:
+    said = "\n".join([*blocks(page, "sh"), *blocks(page, "")])
+    for script in re.findall(r"(?:^|\s)(?:\./)?((?:scripts|deploy)/[\w./-]+)", said):
+        assert (ROOT / script).exists() or script == "deploy/.env", script
+    for module in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8")):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_two_readmes_are_in_step() -> None:
+    english, chinese = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
+    assert "README.zh-CN.md" in links(english)
+    assert "README.md" in links(chinese)
+    for mark in (r"^#+ ", r"^- ", r"^\| "):
+        counts = [len(re.findall(mark, page.read_text(encoding="utf-8"), re.MULTILINE)) for page in (english, chinese)]
+        assert counts[0] == counts[1], mark
+    here = {*links(english), "README.md"} - {"README.zh-CN.md"}
+    there = {*links(chinese)} - {"README.md"} | {"README.md"}
+    assert {t for t in here if not t.startswith("#")} == {t for t in there if not t.startswith("#")}
+
+
+def test_every_metric_is_explained() -> None:
+    ours = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    names = {sample.name for metric in ours for sample in metric.describe()}
+    assert names
+    assert {name for name in names if name not in OPERATIONS} == set()
+
+
+def test_every_temporal_setting_is_explained() -> None:
+    assert {name for name in DYNAMIC_CONFIG if name not in OPERATIONS} == set()
+
+
+def test_every_log_event_of_the_running_service_is_explained() -> None:
+    rooms = ("api", "workers", "activities", "infra")
+    said = "\n".join(path.read_text(encoding="utf-8") for room in rooms for path in (ROOT / room).rglob("*.py"))
+    events = set(re.findall(r"\b_?log\.(?:info|warning|error|exception)\(\s*\"([a-z_.]+)\"", said))
+    assert "cohort.redriven" in events
+    assert {event for event in events if f"`{event}`" not in OPERATIONS} == set()
