@@ -6,7 +6,7 @@ That is how orchestrators hand out secrets, and it keeps them out of process lis
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,16 +50,19 @@ def secret_variables(settings: type[BaseSettings]) -> Iterator[str]:
     return (f"{prefix}{name}".upper() for name, field in settings.model_fields.items() if is_secret(field))
 
 
+def file_of(variable: str, environment: Mapping[str, str]) -> SecretFile | None:
+    """The file that holds the secret `variable` (`TONGDA_X`); None when none is named."""
+    path = environment.get(variable + SUFFIX)
+    return SecretFile(variable + SUFFIX, path, twice=bool(environment.get(variable))) if path else None
+
+
 class SecretFiles(PydanticBaseSettingsSource):
     """Stands before the environment; gives a SecretFile for what is in a file. A validator of the settings reads it, so
     that a missing file is an error of that setting like any other."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         variable = f"{self.config.get('env_prefix', '')}{field_name}".upper()
-        path = os.environ.get(variable + SUFFIX)
-        if not path or not is_secret(field):
-            return None, field_name, False
-        return SecretFile(variable + SUFFIX, path, twice=bool(os.environ.get(variable))), field_name, False
+        return file_of(variable, os.environ) if is_secret(field) else None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         found = ((name, self.get_field_value(field, name)[0]) for name, field in self.settings_cls.model_fields.items())

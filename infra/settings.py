@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from infra.secret_files import SecretFile, SecretFiles
 
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+_WEB = r"^https?://\S+$"
 CASSANDRA_PORT = 9042
 
 
@@ -28,19 +30,26 @@ class SmtpSecurity(StrEnum):
 class Settings(BaseSettings):
     """Settings by environment, prefix `TONGDA_`; the embedded supervisor fills in what it starts itself."""
 
-    model_config = SettingsConfigDict(env_prefix="TONGDA_", extra="ignore", hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_prefix="TONGDA_",
+        extra="ignore",
+        hide_input_in_errors=True,
+        env_ignore_empty=True,  # as most compose files and shells mean it
+    )
 
     home: Path = Field(default=Path(".tongda"), description="Folder of everything the embedded service keeps.")
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://tongda@127.0.0.1:5432/tongda"), description="PostgreSQL, the truth."
     )
     database_pool: int = Field(default=8, ge=2, le=200, description="Connections each process may hold.")
-    temporal_address: str = Field(default="127.0.0.1:7233", description="Temporal frontend, host:port.")
+    temporal_address: str = Field(
+        default="127.0.0.1:7233", pattern=r"^\S+:[0-9]{1,5}$", description="Temporal frontend, host:port."
+    )
     temporal_namespace: str = Field(default="default", description="Temporal namespace.")
-    temporal_ui_url: str = Field(default="http://127.0.0.1:8233", description="Temporal Web UI, for links.")
+    temporal_ui_url: str = Field(default="http://127.0.0.1:8233", pattern=_WEB, description="Temporal Web UI, for links.")
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API binds to.")
-    public_url: str = Field(default="http://127.0.0.1:8080", description="How people reach the API.")
+    public_url: str = Field(default="http://127.0.0.1:8080", pattern=_WEB, description="How people reach the API.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port of a worker's /metrics, /healthz and /readyz; 0 = none."
     )
@@ -71,14 +80,16 @@ class Settings(BaseSettings):
     cassandra_keyspace: str = Field(
         default="tongda", pattern=r"^[a-z][a-z0-9_]{0,47}$", description="Keyspace of the event history."
     )
-    cassandra_username: str = Field(default="", description="User name; empty = no log-in.")
-    cassandra_password: SecretStr = Field(default=SecretStr(""), description="Password.")
+    cassandra_username: str = Field(default="", description="Cassandra user; empty = no log-in.")
+    cassandra_password: SecretStr = Field(default=SecretStr(""), description="Its password.")
     cassandra_datacenter: str = Field(
         default="datacenter1",
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="The data centre to read and write in, as `nodetool status` names it.",
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+    log_level: str = Field(
+        default="INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="DEBUG, INFO, WARNING or ERROR."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -108,6 +119,20 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("an address of PostgreSQL begins with postgresql://")
+        return value
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ip_network(network)
+        return value
 
     @field_validator("cassandra_hosts")
     @classmethod

@@ -61,7 +61,8 @@ class Node:
             f"-XX:HeapDumpPath={self.folder}/log", f"-XX:ErrorFile={self.folder}/log/hs_err.log",
             f"-Djava.io.tmpdir={self.folder / 'tmp'}", f"-javaagent:{agent}",
             # Nobody else to wait for, and nobody else to hold a copy of the system's tables.
-            "-Dcassandra.ring_delay_ms=100", "-Dcassandra.system_auth.default_rf=1",
+            "-Dcassandra.ring_delay_ms=100", "-Dcassandra.shutdown_announce_in_ms=0",
+            "-Dcassandra.system_auth.default_rf=1",
             f"-Dcassandra.config=file://{self.folder}/cassandra.yaml", f"-Dcassandra.storagedir={self.folder}",
             f"-Dcassandra.logdir={self.folder}/log", f"-Dlogback.configurationFile={SERVER / 'logback.xml'}",
             "-Dcassandra-foreground=yes", "-cp", f"{jars}/*", "org.apache.cassandra.service.CassandraDaemon",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from cli.up.ports import Ports, is_free
+from infra.secret_files import file_of, secret_variables
 from infra.settings import Settings
 
 PREFIX = "TONGDA_"
@@ -76,7 +78,14 @@ class Environment:
 
 
 def from_process() -> Environment:
-    """The environment this process was given, without its empty TONGDA_* variables."""
+    """The environment this process was given, without its empty TONGDA_* variables, secrets read from their files."""
     for name in [n for n, v in os.environ.items() if n.startswith(PREFIX) and not v]:
         del os.environ[name]
+    for name in secret_variables(Settings):
+        # The supervisor hands secrets on itself. A file that cannot be read stays named, for `check` to say why.
+        secret = file_of(name, os.environ)
+        with contextlib.suppress(ValueError):
+            if secret is not None:
+                os.environ[name] = secret.read()
+                del os.environ[secret.variable]
     return Environment(os.environ)

@@ -15,7 +15,7 @@ from typing import Any
 
 from cassandra import ConsistencyLevel
 from cassandra.auth import PlainTextAuthProvider
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import PreparedStatement, tuple_factory
@@ -29,6 +29,8 @@ REQUEST_S = 10.0
 """Above the server's own time-outs, so that the server says what it was."""
 DDL_S = 60.0
 CONNECT_S = 10.0
+PROTOCOL_VERSION = 5
+"""Cassandra 4.0 and newer; left open, the driver tries versions of other products first, and warns of each."""
 
 Row = tuple[Any, ...]
 
@@ -134,13 +136,13 @@ def _connect_blocking(settings: Settings) -> Session:
         execution_profiles={EXEC_PROFILE_DEFAULT: profile},
         connection_class=LibevConnection,
         connect_timeout=CONNECT_S,
+        protocol_version=PROTOCOL_VERSION,
     )
     try:
-        session = cluster.connect()
-        seen = {host.datacenter for host in cluster.metadata.all_hosts()}
-        if settings.cassandra_datacenter not in seen:
-            raise unknown_datacenter(settings.cassandra_datacenter, seen=seen)
-    except BaseException:
+        return cluster.connect()
+    except BaseException as error:
         cluster.shutdown()
+        seen = {host.datacenter for host in cluster.metadata.all_hosts() if host.datacenter}
+        if isinstance(error, NoHostAvailable) and seen and settings.cassandra_datacenter not in seen:
+            raise unknown_datacenter(settings.cassandra_datacenter, seen=seen) from error
         raise
-    return session

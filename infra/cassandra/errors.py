@@ -37,7 +37,7 @@ def told() -> Iterator[None]:
         raise Unavailable(
             "Cassandra has no event table: run `python -m infra.cassandra.schema`.", code="schema_missing"
         ) from error
-    except (DriverException, ErrorMessage, OSError) as error:
+    except (NoHostAvailable, DriverException, ErrorMessage, OSError) as error:
         if _refused(error):
             raise Unavailable("Cassandra refuses the user name or the password.", code="refused") from error
         if not isinstance(error, _AWAY):
