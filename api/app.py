@@ -22,6 +22,7 @@ from api.query import refuse_unknown_parameters
 from api.routes import (
     api_keys,
     apps,
+    categories,
     health,
     identities,
     inbox,
@@ -39,6 +40,7 @@ VERSION = "0.1.0"
 ROUTERS: tuple[APIRouter, ...] = (
     notifications.router,
     notification_changes.router,
+    categories.router,
     templates.router,
     users.router,
     identities.router,

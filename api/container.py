@@ -13,11 +13,13 @@ from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
 from api.accept.changes import ChangeParts
 from api.accept.recipients import Recipients
+from api.accept.routing import CategoryRoutes
 from api.accept.service import AcceptService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
+from infra.postgres.categories import CategoryRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -82,7 +84,13 @@ async def _accepting(settings: Settings, *, database: Database, catalog: Templat
         accounts=None,
         poke=starter.poke,
     )
-    service = AcceptService(accepting, recipients=Recipients(RecipientRepository(pool)), catalog=catalog, poke=starter.poke)
+    service = AcceptService(
+        accepting,
+        recipients=Recipients(RecipientRepository(pool)),
+        catalog=catalog,
+        routes=CategoryRoutes(CategoryRepository(database.engine)),
+        poke=starter.poke,
+    )
     starter.start()
     sweeping = asyncio.create_task(sweep.run_forever(), name="sweep")
     try:

@@ -102,6 +102,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "content_erased": ProblemType(
         HTTPStatus.CONFLICT, "Its content was erased", "There is nothing left that could be sent again: send it anew."
     ),
+    "category_exists": ProblemType(
+        HTTPStatus.CONFLICT, "The category exists", "A category of this name exists: change it with PATCH."
+    ),
+    "category_limit": ProblemType(
+        HTTPStatus.CONFLICT, "Too many categories", "A tenant has at most 1,000 categories: delete some that nobody uses."
+    ),
     "user_exists": ProblemType(
         HTTPStatus.CONFLICT, "The user exists", "A user with this id exists: change it with PATCH /v1/users/{id}."
     ),

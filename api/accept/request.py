@@ -38,11 +38,12 @@ class InlineContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 
 class NotificationRequest(Struct, forbid_unknown_fields=True):
-    """Body of `POST /v1/notifications`, and one item of a batch."""
+    """Body of `POST /v1/notifications`, and one item of a batch. Without `channels` the category's route decides, and
+    `strategy` is then the route's too; elsewhere it is `all`."""
 
     to: To
     channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
-    strategy: Strategy = Strategy.ALL
+    strategy: Strategy | UnsetType = UNSET
     template: Line | UnsetType = UNSET
     content: InlineContent | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET

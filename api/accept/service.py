@@ -17,12 +17,13 @@ from msgspec import UNSET
 from api.accept import decode
 from api.accept.recipients import Recipients, User
 from api.accept.request import NotificationRequest
+from api.accept.routing import CategoryRoutes
 from api.accept.rules import broken_rules, direct_address, duration
 from api.accept.writer import CommitWriter, judge
 from domain.errors import FieldError, Invalid, Overloaded, TongdaError, Unavailable
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
-from domain.states import Status
+from domain.states import Status, Strategy
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.errors import AWAY
 from infra.rendering.catalog import TemplateCatalog
@@ -70,11 +71,13 @@ class AcceptService:
         *,
         recipients: Recipients,
         catalog: TemplateCatalog,
+        routes: CategoryRoutes,
         poke: Callable[[Lane], None],
     ) -> None:
         self._repository = repository
         self._recipients = recipients
         self._catalog = catalog
+        self.routes = routes
         self._poke = poke
         self._urgent = CommitWriter(repository, writers=1, committed=self._committed, name="high")
         self._normal = CommitWriter(repository, writers=2, committed=self._committed, name="normal")
@@ -91,7 +94,10 @@ class AcceptService:
         user = _check(request, sender)
         if user is not None and not self._recipients.is_known(user):
             await self._recipients.check(user)
-        row = self._row(request, sender=sender, version=await self.pinned_version(request, sender=sender))
+        version = await self.pinned_version(request, sender=sender)
+        if request.channels is UNSET and request.category:
+            await self._follow_route(request, sender=sender)
+        row = self._row(request, sender=sender, version=version)
         body = answer_of(row)
         writer = self._urgent if row[3] == Lane.HIGH else self._normal
         if key is None:
@@ -175,6 +181,8 @@ class AcceptService:
             version = await self.pinned_version(request, sender=sender)
         except Invalid as error:
             return error
+        if request.channels is UNSET and request.category:
+            await self._follow_route(request, sender=sender)
         return self._row(request, sender=sender, version=version)
 
     async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
@@ -194,6 +202,19 @@ class AcceptService:
             request.category = template.category
         return template.version
 
+    async def _follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
+        """Pin the route of its category, if there is one. An address by itself can only be reached on its own channel."""
+        if request.to.user is UNSET:
+            return
+        routes = self.routes.cached(sender.tenant)
+        if routes is None:
+            routes = await self.routes.of(sender.tenant)
+        route = routes.get(request.category)
+        if route is not None and route.channels:
+            request.channels = list(route.channels)
+            if request.strategy is UNSET:
+                request.strategy = route.strategy
+
     def _row(self, request: NotificationRequest, *, sender: Sender, version: int | None) -> Row:
         lane = Lane.of(request.priority)
         direct = direct_address(request.to)
@@ -207,7 +228,7 @@ class AcceptService:
             direct[0] if direct else None,
             direct[1] if direct else None,
             "" if request.channels is UNSET else ",".join(request.channels),
-            request.strategy,
+            Strategy.ALL if request.strategy is UNSET else request.strategy,
             None if request.template is UNSET else request.template,
             version,
             _json(request.content),

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     SmallInteger,
@@ -174,6 +175,21 @@ template_version = Table(
     _now(),
     ForeignKeyConstraint(["tenant", "name"], ["template.tenant", "template.name"], ondelete="CASCADE"),
 )
+
+category = Table(
+    "category",
+    metadata,
+    _text("tenant", primary_key=True),
+    _text("name", primary_key=True),
+    Column("channels", ARRAY(Text), nullable=False),
+    _text("strategy", default="all"),
+    Column("fallback_after", Interval),
+    Column("mandatory", Boolean, nullable=False, server_default=text("false")),
+    _now(),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    ForeignKeyConstraint(["tenant"], ["tenant.id"]),
+)
+"""The route of notifications that name this category and no channels; accept writes it into the notification."""
 
 idempotency = Table(
     "idempotency",

@@ -1,0 +1,170 @@
+"""/v1/categories: what notifications are about, and the route of those that name no channels themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Response, status
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.container import Container, container_of
+from api.cursors import decoded, encoded
+from api.idempotency import Created, Creation, creating
+from api.schemas import Body, Flag, ObjectId
+from api.security import Permission, Principal, require
+from domain.channels import Channel
+from domain.errors import Invalid
+from domain.states import Strategy
+from infra.postgres.categories import CategoryRepository, Route, StoredCategory
+
+router = APIRouter(prefix="/v1/categories", tags=["categories"])
+
+Reader = Annotated[Principal, Depends(require(Permission.READ))]
+Operator = Annotated[Principal, Depends(require(Permission.OPERATE))]
+Parts = Annotated[Container, Depends(container_of)]
+CategoryName = Annotated[str, Path(min_length=1, max_length=128)]
+_EXAMPLE: dict[str, Any] = {"name": "orders", "channels": ["inapp", "email"], "strategy": "fallback", "mandatory": False}
+_CHANGE: dict[str, Any] = {"channels": ["email"], "strategy": "all"}
+_TIMES = {"created_at": "2026-12-01T01:00:00Z", "updated_at": "2026-12-01T01:00:00Z"}
+
+
+def _once_each(channels: list[Channel]) -> list[Channel]:
+    if len(set(channels)) != len(channels):
+        raise PydanticCustomError("unique", "Each channel is named once.")
+    return channels
+
+
+def _available(strategy: Strategy) -> Strategy:
+    if strategy is Strategy.PREFERRED:
+        raise PydanticCustomError("not_available", "There are no preferences yet: use all or fallback.")
+    return strategy
+
+
+def _no_time(_: Any) -> None:
+    raise PydanticCustomError(
+        "not_available", "The next channel is opened on failure; opening it by time is not available yet."
+    )
+
+
+Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterValidator(_once_each)]
+Way = Annotated[Strategy, AfterValidator(_available)]
+FallbackAfter = Annotated[
+    str | int | None, AfterValidator(_no_time), Field(description="Not available yet: the next channel opens on failure.")
+]
+Mandatory = Annotated[Flag, Field(description="Recipients cannot opt out, once there are preferences.")]
+
+
+class NewCategory(Body):
+    """A new category. `channels` in the order in which they are tried with `fallback`."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    name: ObjectId
+    channels: Channels
+    strategy: Way = Strategy.ALL
+    fallback_after: FallbackAfter = None
+    mandatory: Mandatory = False
+
+
+class CategoryChange(Body):
+    """What is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_CHANGE]})
+
+    channels: Channels = Field(default_factory=list)
+    strategy: Way = Strategy.ALL
+    fallback_after: FallbackAfter = None
+    mandatory: Mandatory = False
+
+
+class Category(BaseModel):
+    """A category with its route."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_EXAMPLE, **_TIMES}]})
+
+    name: str
+    channels: list[Channel]
+    strategy: Strategy
+    mandatory: bool
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, stored: StoredCategory) -> Category:
+        return cls(
+            name=stored.name, channels=list(stored.route.channels), strategy=stored.route.strategy,
+            mandatory=stored.mandatory, created_at=stored.created_at, updated_at=stored.updated_at,
+        )  # fmt: skip
+
+
+class CategoryPage(BaseModel):
+    """By name. Follow `next_cursor` until it is null."""
+
+    items: list[Category]
+    next_cursor: str | None
+
+
+def categories_of(container: Parts) -> CategoryRepository:
+    return CategoryRepository(container.database.engine)
+
+
+Categories = Annotated[CategoryRepository, Depends(categories_of)]
+
+
+@router.post("", status_code=status.HTTP_201_CREATED, response_model=Category, summary="Create a category with its route")
+async def create_category(
+    body: NewCategory, creation: Annotated[Creation, Depends(creating(Permission.OPERATE))], categories: Categories
+) -> Response:
+    """409 `category_exists` if there is one. Templates and notifications may name categories that have no route."""
+    tenant = creation.principal.tenant
+
+    async def unit(connection: AsyncConnection) -> Created:
+        route = Route(tuple(body.channels), body.strategy)
+        return Created(
+            Category.of(await categories.create(connection, tenant, body.name, route=route, mandatory=body.mandatory))
+        )
+
+    answer = await creation.run(unit, under="/v1/categories", named="name")
+    creation.container.accept.routes.forget(tenant)
+    return answer
+
+
+@router.get("", summary="List categories")
+async def list_categories(
+    who: Reader,
+    categories: Categories,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    cursor: Annotated[str | None, Query(max_length=500)] = None,
+) -> CategoryPage:
+    found = await categories.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1)
+    page = found[:limit]
+    more = encoded(page[-1].name) if len(found) > limit else None
+    return CategoryPage(items=[Category.of(stored) for stored in page], next_cursor=more)
+
+
+@router.get("/{name}", summary="Read a category")
+async def read_category(name: CategoryName, who: Reader, categories: Categories) -> Category:
+    return Category.of(await categories.get(who.tenant, name))
+
+
+@router.patch("/{name}", summary="Change a category's route")
+async def change_category(
+    name: CategoryName, body: CategoryChange, who: Operator, categories: Categories, parts: Parts
+) -> Category:
+    """For what is accepted from now on; what was accepted keeps the route that it was given."""
+    changes = body.model_dump(exclude_unset=True)
+    if not changes:
+        raise Invalid.field("", "required", "Give at least one of: channels, strategy, mandatory.")
+    stored = await categories.change(who.tenant, name, changes=changes)
+    parts.accept.routes.forget(who.tenant)
+    return Category.of(stored)
+
+
+@router.delete("/{name}", status_code=status.HTTP_204_NO_CONTENT, summary="Delete a category")
+async def delete_category(name: CategoryName, who: Operator, categories: Categories, parts: Parts) -> None:
+    """Notifications may go on naming it; those without channels then go the default way (in-app, then e-mail)."""
+    await categories.remove(who.tenant, name)
+    parts.accept.routes.forget(who.tenant)
