@@ -10,7 +10,8 @@ from domain.channels import Channel
 MOST_EMAIL = 254
 MOST_URL = 2048
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
-_LABEL = re.compile(r"^[A-Za-z0-9\u00a1-\uffff]([A-Za-z0-9\u00a1-\uffff-]*[A-Za-z0-9\u00a1-\uffff])?$")
+_LETTER = r"A-Za-z0-9\u00a1-\ud7ff\ue000-\uffff"  # without surrogates, which are no characters
+_LABEL = re.compile(rf"^[{_LETTER}]([{_LETTER}-]*[{_LETTER}])?$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 
 

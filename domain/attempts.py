@@ -13,7 +13,8 @@ JITTER = 0.2
 """Waits are spread by this share to both sides, so that what failed together does not come back together."""
 CONFIG_WAIT = timedelta(seconds=60)
 """An account that an operator has to mend is asked again this often; it costs an attempt."""
-MOST_RATE_WAIT = timedelta(hours=24)
+LONGEST_WAIT = timedelta(days=3650)
+"""Longer than any notification lives: whatever a provider states, nothing overflows."""
 MOST_UNKNOWN_RESENDS = 2
 """Where a provider cannot recognise a repetition, each resend of an unknown may show once more."""
 
@@ -59,8 +60,8 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
         case ResultClass.UNKNOWN:
             return _unknown(step, now=now, spread=spread)
         case ResultClass.RATE:
-            wait = min(result.retry_after or POLICIES[step.lane].retries[0], MOST_RATE_WAIT)
-            return _again(step, now + _jittered(wait, spread, only_later=True), failures=step.failures)
+            wait = _stated(result, spread) or _jittered(POLICIES[step.lane].retries[0], spread, only_later=True)
+            return _again(step, now=now, wait=wait, failures=step.failures)
         case _:
             return _retry(step, result, now=now, spread=spread)
 
@@ -70,14 +71,15 @@ def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
     config = result.result is ResultClass.CONFIG
     if step.failures >= len(retries):
         return _failed(step, Reason.ACCOUNT_MISCONFIGURED if config else Reason.RETRIES_EXHAUSTED)
-    wait = max(retries[step.failures], result.retry_after or timedelta(0), CONFIG_WAIT if config else timedelta(0))
-    return _again(step, now + _jittered(wait, spread), failures=step.failures + 1)
+    own = max(retries[step.failures], CONFIG_WAIT if config else timedelta(0))
+    wait = max(_jittered(own, spread), _stated(result, spread))
+    return _again(step, now=now, wait=wait, failures=step.failures + 1)
 
 
-def _again(step: Step, due_at: datetime, *, failures: int) -> Decision:
-    if due_at >= step.expires_at:
+def _again(step: Step, *, now: datetime, wait: timedelta, failures: int) -> Decision:
+    if wait >= step.expires_at - now:
         return Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_RETRY, failures=failures, falls_back=True)
-    return Decision(Status.RETRYING, due_at=due_at, failures=failures)
+    return Decision(Status.RETRYING, due_at=now + wait, failures=failures)
 
 
 def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
@@ -96,7 +98,12 @@ def _failed(step: Step, reason: Reason, *, suppresses: bool = False) -> Decision
     return Decision(Status.FAILED, reason, failures=step.failures + 1, falls_back=True, suppresses=suppresses)
 
 
+def _stated(result: SendResult, spread: float) -> timedelta:
+    """The wait that the provider stated, never cut short; zero where it stated none that lies ahead."""
+    wait = min(result.retry_after or timedelta(0), LONGEST_WAIT)
+    return _jittered(wait, spread, only_later=True) if wait > timedelta(0) else timedelta(0)
+
+
 def _jittered(wait: timedelta, spread: float, *, only_later: bool = False) -> timedelta:
-    """A wait that a provider stated is never cut short."""
     low = 1.0 if only_later else 1.0 - JITTER
     return wait * (low + (1.0 + JITTER - low) * spread)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+_EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _lock = threading.Lock()
 _last = 0
 
@@ -29,9 +30,9 @@ def uuid7() -> UUID:
 
 def uuid7_floor(at: datetime) -> UUID:
     """The smallest UUIDv7 of the millisecond `at`: the bound of a partition or of a `from` filter."""
-    return UUID(int=int(at.timestamp() * 1000) << 80)
+    return UUID(int=((at - _EPOCH) // _MILLISECOND) << 80)
 
 
 def uuid7_time(value: UUID) -> datetime:
     """The moment that an id was made, to the millisecond."""
-    return datetime.fromtimestamp((value.int >> 80) / 1000, tz=UTC)
+    return _EPOCH + (value.int >> 80) * _MILLISECOND

@@ -128,11 +128,12 @@ class Outcome:
 
 
 def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outcome:
-    """The end of a notification none of whose steps is open any more: the best delivery wins."""
+    """The end of a notification none of whose steps is open any more: the best delivery wins, and of equal ones the
+    same reason is told whatever their order."""
     best: DeliveryState | None = None
     worst_counts = False
     for delivery in deliveries:
-        if best is None or rank(delivery.status) > rank(best.status):
+        if best is None or _weight(delivery) > _weight(best):
             best = delivery
         worst_counts = worst_counts or delivery.status in {Status.FAILED, Status.UNKNOWN, Status.EXPIRED}
     if best is None:
@@ -140,3 +141,7 @@ def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outco
     good = best.status in SUCCESS
     partial = good and worst_counts and strategy is Strategy.ALL
     return Outcome(best.status, None if good else best.reason, partial=partial)
+
+
+def _weight(delivery: DeliveryState) -> tuple[int, str]:
+    return rank(delivery.status), delivery.reason or ""

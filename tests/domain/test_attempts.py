@@ -1,0 +1,150 @@
+"""The decision after an attempt: bounded, never after the end of life, never too early."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.attempts import CONFIG_WAIT, JITTER, MOST_UNKNOWN_RESENDS, Decision, Step, decide
+from domain.lanes import POLICIES, Lane
+from domain.results import RETRYABLE, ResultClass, SendResult
+from domain.states import FINAL, SUCCESS, Reason, Status
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+spreads = st.floats(0, 1, exclude_max=True)
+steps = st.builds(
+    Step,
+    lane=st.sampled_from(Lane),
+    failures=st.integers(0, 12),
+    expires_at=st.timedeltas(timedelta(days=-1), timedelta(days=40)).map(lambda d: NOW + d),
+    resend_unknown=st.booleans(),
+    idempotent=st.booleans(),
+)
+waits = st.none() | st.timedeltas(timedelta(days=-1), timedelta.max)
+results = st.builds(SendResult, st.sampled_from(ResultClass), retry_after=waits, delivered=st.booleans())
+
+
+def step(lane: Lane = Lane.MEDIUM, **fields: object) -> Step:
+    usual = Step(lane, 0, NOW + timedelta(days=3), resend_unknown=False, idempotent=False)
+    return replace(usual, **fields)  # type: ignore[arg-type]
+
+
+def after(tried: Step, result: ResultClass, *, spread: float = 0.5, wait_s: float | None = None) -> Decision:
+    stated = None if wait_s is None else timedelta(seconds=wait_s)
+    return decide(tried, SendResult(result, retry_after=stated), now=NOW, spread=spread)
+
+
+@given(steps, results, spreads)
+def test_a_next_attempt_is_due_within_its_life(tried: Step, result: SendResult, spread: float) -> None:
+    """Caught: a stated wait of centuries raised OverflowError after the message had been handed over. An attempt at or
+    after the end of life would send what nobody wants any more."""
+    decision = decide(tried, result, now=NOW, spread=spread)
+    if decision.due_at is None:
+        assert decision.status in FINAL
+        assert (decision.reason is None) is (decision.status in SUCCESS)
+    else:
+        assert decision.status is Status.RETRYING
+        assert NOW < decision.due_at < tried.expires_at
+        assert not decision.falls_back
+        assert not decision.suppresses
+
+
+@given(steps, st.timedeltas(timedelta(milliseconds=1), timedelta.max), spreads, st.sampled_from(sorted(RETRYABLE)))
+def test_a_stated_wait_is_never_cut_short(tried: Step, wait: timedelta, spread: float, result: ResultClass) -> None:
+    """Caught for all but RATE: jitter went to both sides. Coming too early is what gets an account locked."""
+    decision = decide(tried, SendResult(result, retry_after=wait), now=NOW, spread=spread)
+    if decision.due_at is not None:
+        assert decision.due_at - NOW >= wait
+
+
+@given(steps, waits, spreads)
+def test_rate_costs_no_attempt(tried: Step, wait: timedelta | None, spread: float) -> None:
+    """Being told to wait is no failure; a busy hour would use up every attempt."""
+    decision = decide(tried, SendResult(ResultClass.RATE, retry_after=wait), now=NOW, spread=spread)
+    assert decision.failures == tried.failures
+    assert decision.status in {Status.RETRYING, Status.EXPIRED}
+
+
+@given(st.sampled_from(Lane), st.lists(st.sampled_from(sorted(RETRYABLE - {ResultClass.RATE})), min_size=20), spreads)
+def test_retries_are_bounded_by_the_lanes_table(lane: Lane, answers: list[ResultClass], spread: float) -> None:
+    """Otherwise a dead server would be asked until the message expires, by every message."""
+    tried, attempts = step(lane, expires_at=NOW + timedelta(days=30)), 0
+    for answer in answers:
+        attempts += 1
+        decision = after(tried, answer, spread=spread)
+        if decision.due_at is None:
+            break
+        tried = replace(tried, failures=decision.failures)
+    assert attempts == len(POLICIES[lane].retries) + 1
+    assert decision.reason in {Reason.RETRIES_EXHAUSTED, Reason.ACCOUNT_MISCONFIGURED}
+    assert decision.falls_back
+
+
+@given(spreads, st.sampled_from(Lane))
+def test_waits_follow_the_table_with_jitter(spread: float, lane: Lane) -> None:
+    """What failed together must not come back together."""
+    for failures, wait in enumerate(POLICIES[lane].retries):
+        decision = after(step(lane, failures=failures), ResultClass.RETRY, spread=spread)
+        assert decision.due_at is not None
+        assert wait * (1 - JITTER) <= decision.due_at - NOW <= wait * (1 + JITTER)
+
+
+def test_an_account_that_must_be_mended_is_not_asked_all_the_time() -> None:
+    """It cannot get better within a second."""
+    decision = after(step(), ResultClass.CONFIG, spread=0.0)
+    assert decision.due_at is not None
+    assert decision.due_at - NOW >= CONFIG_WAIT * (1 - JITTER)
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_unknown_is_resent_where_the_provider_recognises_it(lane: Lane) -> None:
+    """Sending again cannot show twice, so holding it would be wrong, whatever `on_unknown` says."""
+    for failures in range(len(POLICIES[lane].retries)):
+        assert after(step(lane, idempotent=True, failures=failures), ResultClass.UNKNOWN).due_at is not None
+    last = after(step(lane, idempotent=True, failures=len(POLICIES[lane].retries)), ResultClass.UNKNOWN)
+    assert (last.status, last.reason) == (Status.UNKNOWN, Reason.ANSWER_LOST)
+
+
+def test_unknown_is_resent_a_few_times_where_it_is_asked_for() -> None:
+    """An OTP that comes twice is better than none; one that comes nine times is not."""
+    for failures in range(5):
+        decision = after(step(resend_unknown=True, failures=failures), ResultClass.UNKNOWN)
+        assert (decision.due_at is not None) is (failures < MOST_UNKNOWN_RESENDS)
+
+
+def test_unknown_that_is_held_stops_the_chain() -> None:
+    """It may have arrived; the next channel would show it a second time."""
+    decision = after(step(), ResultClass.UNKNOWN)
+    assert decision == Decision(Status.UNKNOWN, Reason.ANSWER_LOST)
+    assert not decision.falls_back
+
+
+def test_unknown_without_time_for_a_resend_stays_unknown() -> None:
+    """And is not called expired: it may have arrived."""
+    decision = after(step(idempotent=True, expires_at=NOW + timedelta(milliseconds=1)), ResultClass.UNKNOWN)
+    assert decision.status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "reason", "falls_back", "suppresses"),
+    [
+        ("RECIPIENT", "failed", "recipient_refused", "yes", "yes"),
+        ("PERMANENT", "failed", "content_refused", "yes", "no"),
+        ("OK", "sent", None, "no", "no"),
+    ],
+)
+def test_what_ends_a_step(result: str, status: str, reason: str | None, falls_back: str, suppresses: str) -> None:
+    """Only a dead address is suppressed: a refused text would otherwise close the address to everything."""
+    found = after(step(), ResultClass(result))
+    assert (found.status, found.reason, found.due_at) == (status, reason, None)
+    assert (found.falls_back, found.suppresses) == (falls_back == "yes", suppresses == "yes")
+
+
+def test_delivered_is_said_only_by_an_answer_that_proves_it() -> None:
+    """`sent` means that the provider took it."""
+    proof = decide(step(), SendResult(ResultClass.OK, delivered=True), now=NOW, spread=0)
+    assert (proof.status, after(step(), ResultClass.OK).status) == (Status.DELIVERED, Status.SENT)
