@@ -105,17 +105,20 @@ class Sweep:
         claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
-            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)  # one that cannot be written fails alone
-            for claim in claims:
+            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)
+            for claim in claims:  # one that cannot be written fails alone
                 writer.put(decider.lost(claim))
             await writer.close()
         return len(claims)
 
     async def _tidy(self) -> None:
-        """Now and then: partitions ahead, keys that are too old away, a bounded number at a time."""
+        """Now and then: partitions ahead and old ones away, keys that are too old away, a bounded number at a time."""
         if time.monotonic() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
+        dropped = await self._repositories.partitions.drop_old()
+        if dropped:
+            log.info("partitions.dropped", count=dropped)
         if await self._repositories.accepting.forget_keys(limit=KEYS_A_TURN) < KEYS_A_TURN:
             self._tidied_at_s = time.monotonic()
 
