@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from cli.up.temporal import DYNAMIC_CONFIG
-from infra.telemetry import metrics
+from infra.telemetry import engine_metrics, metrics
 from tests.docs.markdown import ROOT, blocks, links, pages
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -42,6 +42,21 @@ def test_commands_name_what_exists(page: Path) -> None:
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    """In the prose a file stands in backquotes: with its folder, as `.../x.py` beside the one before, or a test alone."""
+    folder = Path()
+    for name in re.findall(r"`([\w./-]+\.py)`", page.read_text(encoding="utf-8")):
+        path = ROOT / name
+        if name.startswith(".../"):
+            path = folder / name.removeprefix(".../")
+        elif "/" not in name:
+            assert next((ROOT / "tests").rglob(name), None) or (folder / name).exists(), name
+            continue
+        assert path.exists(), name
+        folder = path.parent
+
+
 def test_the_two_readmes_are_in_step() -> None:
     english, chinese = (ROOT / name for name in ("README.md", "README.zh-CN.md"))
     assert "README.zh-CN.md" in links(english)
@@ -55,7 +70,12 @@ def test_the_two_readmes_are_in_step() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    ours = [value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)]
+    ours = [
+        value
+        for module in (metrics, engine_metrics)
+        for value in vars(module).values()
+        if isinstance(value, MetricWrapperBase)
+    ]
     names = {sample.name for metric in ours for sample in metric.describe()}
     assert names
     assert {name for name in names if name not in OPERATIONS} == set()
