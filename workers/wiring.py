@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
+import asyncpg
 from temporalio.client import Client
 
 from activities.accounts import Account, Accounts, Slots
@@ -65,12 +67,18 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             left=starter.poke,
         )
         sweep = Sweep(
-            SweepRepositories(cohorts, claims, outcomes, PartitionRepository(pool), AcceptRepository(pool)),
+            SweepRepositories(cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool)),
             driver=driver,
             accounts=accounts,
             poke=starter.poke,
         )
         yield Wired(database, client, delivery, SweepActivities(sweep), starter)
+
+
+def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
+    """The one that drops old weeks; the API's sweep only makes new ones."""
+    days = settings.retention_days
+    return PartitionRepository(pool, keep=timedelta(days=days) if days else None)
 
 
 async def _accounts(settings: Settings, database: Database, stack: contextlib.AsyncExitStack) -> Accounts:
