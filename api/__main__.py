@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from api.app import create_app
 from api.container import Container, open_container
+from api.one_write import OneWriteProtocol
 from infra import garbage
 from infra.settings import Settings
 from infra.telemetry.logs import configure
@@ -45,7 +46,7 @@ async def serve(settings: Settings, listener: socket.socket) -> None:
     async with open_container(settings) as container:
         config = uvicorn.Config(
             create_app(settings, container=container),
-            http="httptools",
+            http=OneWriteProtocol,
             lifespan="off",
             access_log=False,
             log_config=None,
