@@ -78,6 +78,7 @@ class DeliveryWorkflow:
         self._progress = Progress()
         self._due: dict[str, float] = {}
         self._running: dict[str, asyncio.Task[Driven]] = {}
+        self._over = False
 
     @workflow.run
     async def run(self, _: Cohort) -> Progress:
@@ -132,6 +133,11 @@ class DeliveryWorkflow:
         noted last may have looked first. A call too many finds nothing; a call too few would leave a row waiting."""
         progress = self._progress
         self._progress = Progress(progress.handed_over + driven.handed_over, progress.rounds + 1, driven.waits_s)
+        if not driven.waits_s:
+            self._over = True  # the cohort has ended or is another epoch's: older pictures say nothing any more
+            self._due.clear()
+        if self._over:
+            return
         for channel, wait_s in driven.waits_s.items():
             due = workflow.time() + wait_s
             self._due[channel] = min(due, self._due.get(channel, due))

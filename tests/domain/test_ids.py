@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from domain import ids
 from domain.ids import uuid7, uuid7_floor, uuid7_time
 
-moments = st.timedeltas(timedelta(days=1), timedelta(days=1_000_000)).map(lambda age: datetime(1970, 1, 1, tzinfo=UTC) + age)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+moments = st.timedeltas(timedelta(days=1), timedelta(days=1_000_000)).map(lambda age: EPOCH + age)
 MILLISECOND = timedelta(milliseconds=1)
 
 
