@@ -26,6 +26,12 @@ from workers.roles import Role, parse
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.temporal.yml"
 ONE_SHOT = {"temporal-schema", "temporal-namespace", "migrate", "first-key"}
+_REQUIRED = {
+    "POSTGRES_PASSWORD": "p" * 24,
+    "TONGDA_SECRET_KEY": "k" * 32,
+    "TONGDA_SMTP_HOST": "mail.example",
+    "TONGDA_SMTP_FROM": "Tongda <notify@tongda.example>",
+}
 SECRET = re.compile(r"PASSWORD|SECRET|PWD|KEY$")
 
 
@@ -83,6 +89,30 @@ def test_every_variable_that_it_sets_is_a_setting(services: dict[str, dict[str, 
     ours = {name for _, name, _ in _variables(services) if name.startswith("TONGDA_")}
     assert ours
     assert ours <= _known_variables()
+
+
+def _given(value: str) -> str:
+    """As Compose fills it in where only what is required is set."""
+
+    def filled(found: re.Match[str]) -> str:
+        name, how, words = found.groups()
+        return _REQUIRED[name] if how == "?" else str(words)
+
+    return re.sub(r"\$\{(\w+):([?-])([^}]*)\}", filled, value)
+
+
+def test_the_settings_take_what_is_given(services: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    for service, spec in services.items():
+        ours = {name: _given(str(v)) for name, v in spec.get("environment", {}).items() if name.startswith("TONGDA_")}
+        if not ours:
+            continue
+        with monkeypatch.context() as patch:
+            for name, value in ours.items():
+                patch.setenv(name, value)
+            if service == "sandbox":
+                assert SandboxSettings.from_env(ours).http_port == 8025
+            else:
+                assert Settings().temporal_address == "temporal:7233", service
 
 
 def test_the_example_names_what_the_file_asks_for_and_holds_no_secret() -> None:
