@@ -20,6 +20,7 @@ from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import PreparedStatement, tuple_factory
 
+from domain.errors import Unavailable
 from infra.cassandra.errors import told, unknown_datacenter
 from infra.settings import Settings
 
@@ -45,7 +46,10 @@ class Cassandra:
 
     @classmethod
     async def open(cls, settings: Settings) -> Cassandra:
-        """Connect as the settings say. Raises Unavailable: not reached, refused, or no node in the named data centre."""
+        """Connect as the settings say. Raises Unavailable: not set up, not reached, refused, or no node in the named data
+        centre."""
+        if not settings.cassandra_hosts:
+            raise Unavailable("There is no Cassandra: TONGDA_CASSANDRA_HOSTS is empty.", code="not_set_up")
         with told():
             return cls(await asyncio.to_thread(_connect_blocking, settings))
 

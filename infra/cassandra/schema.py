@@ -75,8 +75,6 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         settings = Settings()
-        if not settings.cassandra_hosts:
-            raise Unavailable("Set TONGDA_CASSANDRA_HOSTS.")
         asyncio.run(_create(settings, replicas=arguments.replicas))
     except (Unavailable, ValidationError) as error:
         print(f"tongda: {error}", file=sys.stderr)

@@ -10,12 +10,14 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from activities.sweep import Sweep, SweepRepositories
 from domain.history import Event
 from domain.ids import uuid7, uuid7_floor
 from infra.history.postgres import PostgresEventStore
 from infra.postgres.notifications_read import NotificationReader
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
+from tests.engine.test_sweep import DriverTwin
 
 KEEP = timedelta(days=180)
 WEEKS = (30, 40, 50)
@@ -148,3 +150,10 @@ async def test_nothing_fails_while_weeks_go(engine: Engine) -> None:
     await asyncio.gather(*clients)
     assert await weeks(engine.pool) == everywhere([])
     assert await engine.pool.fetchval("SELECT count(*) FROM notification") == len(accepted)
+
+
+async def test_the_sweep_drops_them(engine: Engine) -> None:
+    partitions = PartitionRepository(engine.pool, keep=KEEP)
+    repositories = SweepRepositories(engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept)
+    await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
+    assert await weeks(engine.pool) == everywhere([])

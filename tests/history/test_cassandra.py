@@ -83,6 +83,8 @@ async def test_an_unknown_data_centre_is_named_with_the_known_ones(cassandra: Se
 async def test_nobody_there_is_unavailable() -> None:
     with pytest.raises(Unavailable):
         await Cassandra.open(Settings(cassandra_hosts=("127.0.0.1:1",)))
+    with pytest.raises(Unavailable, match="TONGDA_CASSANDRA_HOSTS"):
+        await Cassandra.open(Settings(cassandra_hosts=()))
 
 
 async def test_a_defect_of_ours_is_not_called_unavailable(connection: Cassandra) -> None:
