@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from infra.postgres.migrate import sqlalchemy_url
+from infra.postgres.urls import sqlalchemy_url
 from infra.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0

@@ -11,15 +11,11 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from infra.postgres.urls import sqlalchemy_url
 from infra.settings import Settings
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x746F6E67  # "tong": one migration at a time, whichever process comes first
-
-
-def sqlalchemy_url(url: str) -> str:
-    """A plain `postgresql://` address as SQLAlchemy's asyncpg dialect wants it."""
-    return "postgresql+asyncpg://" + url.split("://", 1)[1]
 
 
 def _upgrade_blocking(connection: Connection) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -65,6 +65,8 @@ _LAST = UUID(int=(1 << 128) - 1)
 _FIRST = UUID(int=0)
 _SKEW = timedelta(minutes=5)
 """Ids carry the accepting process's clock, `accepted_at` the database's: bounds on ids are this much wider."""
+_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""No id lies outside, and neither ids nor the arithmetic of times reach much further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,8 @@ class NotificationReader:
     async def page(self, tenant: str, *, filters: Filters, before: UUID | None, limit: int) -> list[asyncpg.Record]:
         """At most `limit` rows, newest first, below the keyset position `before`. Rows that come in meanwhile are above it,
         so nothing is skipped or shown twice."""
-        above = uuid7_floor(filters.until + _SKEW) if filters.until else _LAST
-        first = uuid7_floor(filters.since - _SKEW) if filters.since else _FIRST
+        above = uuid7_floor(_bounded(filters.until) + _SKEW) if filters.until else _LAST
+        first = uuid7_floor(_bounded(filters.since) - _SKEW) if filters.since else _FIRST
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # by the filters that are given
             rows: list[asyncpg.Record] = await connection.fetch(
@@ -124,3 +126,7 @@ class NotificationReader:
                 filters.category, filters.template, filters.since, filters.until, filters.channel, filters.status, limit,
             )  # fmt: skip
         return rows
+
+
+def _bounded(at: datetime) -> datetime:
+    return min(max(at, _EARLIEST), _LATEST)
