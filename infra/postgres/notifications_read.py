@@ -117,16 +117,17 @@ class NotificationReader:
     async def page(self, tenant: str, *, filters: Filters, before: UUID | None, limit: int) -> list[asyncpg.Record]:
         """At most `limit` rows, newest first, below the keyset position `before`. Rows that come in meanwhile are above it,
         so nothing is skipped or shown twice."""
-        above = uuid7_floor(_bounded(filters.until) + _SKEW) if filters.until else _LAST
-        first = uuid7_floor(_bounded(filters.since) - _SKEW) if filters.since else _FIRST
+        since, until = _bounded(filters.since), _bounded(filters.until)
+        above = uuid7_floor(until + _SKEW) if until else _LAST
+        first = uuid7_floor(since - _SKEW) if since else _FIRST
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # by the filters that are given
             rows: list[asyncpg.Record] = await connection.fetch(
                 _LIST, tenant, min(before or _LAST, above), first, filters.lane, filters.app, filters.user,
-                filters.category, filters.template, filters.since, filters.until, filters.channel, filters.status, limit,
+                filters.category, filters.template, since, until, filters.channel, filters.status, limit,
             )  # fmt: skip
         return rows
 
 
-def _bounded(at: datetime) -> datetime:
-    return min(max(at, _EARLIEST), _LATEST)
+def _bounded(at: datetime | None) -> datetime | None:
+    return None if at is None else min(max(at, _EARLIEST), _LATEST)

@@ -1,0 +1,117 @@
+"""Generated from the OpenAPI document: whoever adds a route adds its tests of tenants, keys and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from api.roles import Role
+from tests.api.conftest import Api
+from tests.routes.conftest import Ids, filled
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(method, path, operation) of every route that asks for an API key."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if "x-roles" in operation:
+                yield method.upper(), path, operation
+
+
+def example(document: dict[str, Any], operation: dict[str, Any]) -> Any:
+    """The body that the document shows, so that nothing is refused for its shape."""
+    body = operation.get("requestBody")
+    if body is None:
+        return None
+    schema = body["content"]["application/json"]["schema"]
+    schema = next((option for option in schema.get("anyOf", ()) if "$ref" in option), schema)
+    return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]].get("examples", [{}])[0]
+
+
+async def rows(api: Api) -> list[Any]:
+    """All that another tenant could have changed."""
+    tables = ("notification", "work", "person", "identity", "template", "category", "app", "inbox_item", "api_key")
+    return [
+        await api.pool.fetch(f"SELECT t::text FROM {table} t WHERE tenant = 'acme' ORDER BY 1") for table in tables
+    ]  # fmt: skip
+
+
+async def test_another_tenants_ids_are_not_found(routes_api: Api, document: dict[str, Any], ids: Ids) -> None:
+    """With a body that is right in itself: an answer about the body would tell that the object is there."""
+    before = await rows(routes_api)
+    wrong: list[str] = []
+    for method, path, operation in operations(document):
+        if "{" not in path:
+            continue
+        body = example(document, operation)
+        answer = await routes_api.call(method, filled(path, ids), key="other", json=body)
+        if (answer.status_code, answer.json()["code"]) != (404, "not_found"):
+            wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+    assert wrong == []
+    assert await rows(routes_api) == before
+
+
+async def test_without_a_key_and_without_the_role(routes_api: Api, document: dict[str, Any], ids: Ids) -> None:
+    """401 and 403 come before anything that depends on the object or the body."""
+    before = await rows(routes_api)
+    wrong: list[str] = []
+    for method, path, operation in operations(document):
+        body = example(document, operation)
+        expected: dict[str | None, int] = {None: 401, "tk_nobody": 401}
+        expected |= {role.value: 403 for role in Role if role not in operation["x-roles"]}
+        for key, status in expected.items():
+            answer = await routes_api.call(method, filled(path, ids), key=key, json=body)
+            if answer.status_code != status:
+                wrong.append(f"{method} {path} with {key}: {answer.status_code}")
+    assert wrong == []
+    assert await rows(routes_api) == before
+
+
+async def test_ids_that_nobody_has(routes_api: Api, document: dict[str, Any], ids: Ids) -> None:
+    """An id that cannot be one is not there; it is no defect."""
+    wrong: list[str] = []
+    for strange in ("no such", "%00", "%F0%9F%98%80", "a" * 5000, "-1", "01a20a32-744b-7020-809a-bb07e52cad0"):
+        for method, path, operation in operations(document):
+            if "{" not in path:
+                continue
+            answer = await routes_api.call(
+                method, filled(path, dict.fromkeys(ids, strange)), json=example(document, operation)
+            )
+            if answer.status_code != 404:
+                wrong.append(f"{method} {path} {strange[:9]}: {answer.status_code} {answer.text[:200]}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("/v1/categories", "name"), ("/v1/templates", "name"), ("/v1/apps", "id"), ("/v1/users", "id")]
+)
+async def test_lists_neither_skip_nor_repeat_while_others_are_made(routes_api: Api, path: str, key: str) -> None:
+    """What was there at the start is seen exactly once; what comes in between at most once."""
+    there = [await _make(routes_api, path, f"l-{number:02}-{path[4]}") for number in range(0, 40, 2)]
+    seen: list[str] = []
+    async for page in routes_api.pages(path, limit=3):
+        seen += [item[key] for item in page]
+        await _make(routes_api, path, f"l-{len(seen):02}-new")  # before and behind the cursor, in turn
+    assert sorted(name for name in seen if name in there) == there
+    assert len(set(seen)) == len(seen)
+
+
+async def _make(api: Api, path: str, name: str) -> str:
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/categories": {"name": name, "channels": ["email"]},
+        "/v1/templates": {"name": name, "contents": {"en": {"default": {"text": "Hello"}}}},
+        "/v1/apps": {"id": name, "name": name},
+        "/v1/users": {"id": name},
+    }
+    await api.post(path, bodies[path])
+    return name
+
+
+async def test_times_that_lie_far_out_are_times(routes_api: Api) -> None:
+    """Caught: `from` before 1970 and at the ends of the calendar were a 500."""
+    for at in ("0001-01-01T00:00:00+08:00", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59-08:00"):
+        for name in ("from", "to"):
+            answer = await routes_api.get("/v1/notifications", params={name: at})
+            assert answer.status_code == 200, (name, at, answer.text)
