@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API binds to.")
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=_WEB, description="How people reach the API.")
+    metrics_host: str = Field(default="127.0.0.1", description="Address a worker's /metrics binds to.")
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port of a worker's /metrics, /healthz and /readyz; 0 = none."
     )

@@ -49,7 +49,7 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
     life, loop = Life(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop.set)
-    async with serving(settings.metrics_port, ready=lambda: life.ready):
+    async with serving(settings.metrics_port, host=settings.metrics_host, ready=lambda: life.ready):
         client = await _connected(settings, life)
         if client is None:
             return

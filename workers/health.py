@@ -10,8 +10,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 
 @contextlib.asynccontextmanager
-async def serving(port: int, *, ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Serve /healthz, /readyz and /metrics on loopback; port 0 serves nothing. Raises OSError if it is taken."""
+async def serving(port: int, *, host: str, ready: Callable[[], bool]) -> AsyncIterator[None]:
+    """Serve /healthz, /readyz and /metrics; port 0 serves nothing. Raises OSError if it is taken."""
     if port == 0:
         yield
         return
@@ -30,7 +30,7 @@ async def serving(port: int, *, ready: Callable[[], bool]) -> AsyncIterator[None
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.TCPSite(runner, host, port).start()
         yield
     finally:
         await runner.cleanup()
