@@ -89,12 +89,9 @@ async def started(
 async def timers(handle: WorkflowHandle[DeliveryWorkflow, Progress]) -> list[float]:
     """The timers that a workflow set, in seconds; those of a millisecond or less are the clock's rounding."""
     events = [event async for event in handle.fetch_history_events()]
-    set_for = [
-        e.timer_started_event_attributes.start_to_fire_timeout
-        for e in events
-        if e.HasField("timer_started_event_attributes")
-    ]
-    return [t.ToTimedelta().total_seconds() for t in set_for if t.ToTimedelta() > timedelta(milliseconds=1)]
+    set_ones = [e.timer_started_event_attributes for e in events if e.HasField("timer_started_event_attributes")]
+    waits = [timer.start_to_fire_timeout.ToTimedelta() for timer in set_ones]
+    return [wait.total_seconds() for wait in waits if wait > timedelta(milliseconds=1)]
 
 
 async def driven(
