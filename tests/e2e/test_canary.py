@@ -1,0 +1,252 @@
+"""Personal data and secrets stay where they belong: unmistakable marks come in by every way and are looked for everywhere.
+
+Places: logs of every process, figures, Temporal (histories, inputs, results, failures, search attributes, memos), and every
+column that `tables.PERSONAL` does not list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import pytest
+
+from cli.up.service import TENANT
+from infra.secrets import webhook_secret
+from tests.e2e.leaks import everywhere, personal_columns, unpacked
+from tests.up.running import Instance
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+MARK = "k4n4ry"
+"""In every piece of personal data that is sent in; no word of ours holds it, in any case of its letters."""
+JSON = {"Content-Type": "application/json"}
+SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{43}=")
+KEPT_IN = ("person.name", "identity.address", "notification.content", "notification.data", "inbox_item.text")
+"""Where the mark has to be, or the search is blind."""
+TRIED_WITHIN_S = 60.0
+FAILING = ("bounce", "full", "drop", "auth", "spam", "garbage", "redirect", "reset", "busy", "http500")
+
+
+@dataclass
+class Caller:
+    """An application that talks to the service, and what it was trusted with."""
+
+    http: httpx.AsyncClient
+    sandbox_url: str
+    secrets: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list)
+
+    async def post(self, path: str, body: object, *, status: int = 201, **rest: Any) -> dict[str, Any]:
+        answer = await self.http.post(path, json=body, **rest)
+        assert answer.status_code == status, f"{path}: {answer.status_code} {answer.text}"
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def send(self, **body: Any) -> None:
+        whole = {"metadata": {"order": f"{MARK}-metadata"}, "expires_in": "PT1H", **body}
+        if "template" not in whole:
+            content = {"title": f"{MARK}-title", "text": f"{MARK}-text", "url": f"https://{MARK}.example.com/"}
+            whole.setdefault("content", content)
+        self.sent.append((await self.post("/v1/notifications", whole, status=202))["id"])
+
+
+async def make_people_and_templates(caller: Caller) -> None:
+    identities = [
+        {"channel": "email", "address": f"{MARK}-user@example.com"},
+        {"channel": "webhook", "address": f"{caller.sandbox_url}/hook/{MARK}-user"},
+    ]
+    user = {"id": "u-1", "name": f"{MARK}-name", "locale": "en", "attributes": {"x": f"{MARK}-attribute"}}
+    await caller.post("/v1/users", {**user, "identities": identities}, headers={"Idempotency-Key": "once"})
+    template = {
+        "name": "t-1",
+        "category": "c-1",
+        "variables": {"type": "object", "properties": {"name": {"type": "string", "maxLength": 40}}},
+        "contents": {"en": {"default": {"title": "{{ name }}", "text": f"{MARK}-template {{{{ name }}}}"}}},
+        "example_data": {"name": f"{MARK}-example"},
+    }
+    await caller.post("/v1/templates", template)
+    await caller.post("/v1/templates/t-1/publish", {}, status=200)
+
+
+async def send_all(caller: Caller) -> None:
+    """By every channel and lane, to recipients that take it and to those that fail in every way."""
+    for priority in ("high", "medium", "low"):
+        to = {"to": {"user": "u-1"}, "channels": ["email", "webhook", "inapp"], "priority": priority}
+        await caller.send(**to, template="t-1", data={"name": f"{MARK}-data"})
+        await caller.send(**to)
+    for word in FAILING:
+        await caller.send(to={"email": f"{word}+{MARK}@example.com"}, priority="high", on_unknown="resend")
+        await caller.send(to={"channel": "webhook", "address": f"{caller.sandbox_url}/hook/{word}-{MARK}"})
+    for refused in (f"http://10.0.0.1/{MARK}", f"http://127.0.0.1:1/{MARK}", f"http://{MARK}.invalid/"):
+        await caller.send(to={"channel": "webhook", "address": refused})
+
+
+async def ask_badly(caller: Caller) -> None:
+    """Requests that are refused, each with a canary where it could be quoted."""
+    one = {"to": {"email": f"{MARK}@example.com"}, "content": {"text": f"{MARK}-text"}}
+    again = {"headers": {"Idempotency-Key": "twice"}}
+    await caller.post("/v1/notifications", one, status=202, **again)
+    await caller.post("/v1/notifications", {**one, "content": {"text": f"{MARK}-other"}}, status=409, **again)
+    await caller.post("/v1/users", {"id": "u-1", "name": f"{MARK}-twice"}, status=409)
+    for change in (
+        {"priority": MARK},
+        {MARK: MARK},
+        {"to": {"email": f"{MARK} at"}},
+        {"send_at": MARK},
+        {"template": MARK},
+    ):
+        await caller.post("/v1/notifications", {**one, **change}, status=422)
+    await caller.post(
+        "/v1/notifications", {"to": {"user": "u-1"}, "template": "t-1", "data": {"name": MARK * 9}}, status=422
+    )
+    await caller.post("/v1/notifications/batch", {"notifications": [{**one, "category": 7}, MARK]}, status=202)
+    await caller.post("/v1/users", {"id": "u-2", "time_zone": MARK, "identities": [{"channel": MARK}]}, status=422)
+    await ask_strangely(caller)
+    await ask_unreadably(caller)
+    stranger = {"Authorization": f"Bearer tk_{MARK}"}
+    assert (await caller.http.get("/v1/users", headers=stranger)).status_code == 401
+
+
+async def ask_strangely(caller: Caller) -> None:
+    for path, body in not_storable():
+        answer = await caller.http.post(path, content=json.dumps(body), headers=JSON)
+        assert answer.status_code < 500, f"{path} {body}: {answer.status_code} {answer.text}"
+
+
+async def ask_unreadably(caller: Caller) -> None:
+    """Bodies that are no JSON, paths and methods that are not there, identifiers that nobody has."""
+    for path in ("/v1/notifications", "/v1/notifications/batch", "/v1/users", "/v1/templates", "/v1/inbox/tickets"):
+        for text in (f'{{"to": "{MARK}', f'{{"to": "{MARK}\\ud800"}}', f'["{MARK}"]', f'"{MARK}\xff"'):
+            answer = await caller.http.post(
+                path, content=text.encode("latin-1"), headers={"Content-Type": "application/json"}
+            )
+            assert 400 <= answer.status_code < 500, f"{path} {text}: {answer.status_code} {answer.text}"
+    for path in (
+        MARK, f"v1/users/{MARK}", f"v1/users?address={MARK}", f"v1/users?{MARK}={MARK}", f"v1/templates/{MARK}",
+        f"v1/inbox/stream?ticket={MARK}", f"v1/notifications/{MARK}", f"v1/notifications?cursor={MARK}",
+    ):  # fmt: skip
+        for method in ("GET", MARK.upper()):
+            assert (await caller.http.request(method, f"/{path}")).status_code < 500, path
+
+
+def not_storable() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Texts and numbers that JSON has and PostgreSQL has not: whoever lets them through gets them back in its log."""
+    for strange in (f"{MARK}\0", f"{MARK}\ud800", {MARK: f"{MARK}\0", "n": int("9" * 400)}):
+        to = {"to": {"email": f"{MARK}@example.com"}}
+        yield "/v1/notifications", {**to, "content": {"title": strange, "text": strange}}
+        yield "/v1/notifications", {**to, "content": {"text": "x"}, "metadata": {"x": strange}}
+        yield "/v1/notifications", {**to, "template": "t-1", "data": {"x": strange}}
+        yield "/v1/users", {"id": "u-3", "name": strange}
+        yield "/v1/users", {"id": f"u-{time.monotonic_ns()}", "attributes": {"x": strange}}
+        yield "/v1/templates", {"name": f"t-{time.monotonic_ns()}", "contents": {"en": {"default": {"text": strange}}}}
+
+
+async def use_secrets(caller: Caller) -> None:
+    """Keys that are made, rotated, revoked and used; tokens and tickets of the live inbox."""
+    new = {"name": "k", "app": "demo", "roles": ["sender", "owner"]}
+    made = await caller.post("/v1/api-keys", new, headers={"Idempotency-Key": "key"})
+    rotated = await caller.post(f"/v1/api-keys/{made['id']}/rotate", {})
+    assert (await caller.http.delete(f"/v1/api-keys/{rotated['id']}")).status_code == 204
+    for name, key in (("first key", made["key"]), ("second key", rotated["key"])):
+        caller.secrets[name] = key
+        assert (await caller.http.get("/v1/users", headers={"Authorization": f"Bearer {key}"})).status_code == 401
+    token = (await caller.post("/v1/users/u-1/tokens", {}))["token"]
+    own = {"Authorization": f"Bearer {token}"}
+    assert (await caller.http.get("/v1/inbox", headers=own)).status_code == 200
+    ticket = (await caller.post("/v1/inbox/tickets", None, headers=own))["ticket"]
+    for status in (200, 401):
+        async with caller.http.stream("GET", "/v1/inbox/stream", params={"ticket": ticket}) as stream:
+            assert stream.status_code == status
+    caller.secrets |= {"user token": token, "ticket": ticket}
+
+
+async def until_tried(caller: Caller) -> None:
+    """Until each has had its first answer from a provider, or has ended."""
+    deadline, left = time.monotonic() + TRIED_WITHIN_S, set(caller.sent)
+    while left:
+        assert time.monotonic() < deadline, f"never tried: {left}"
+        for notification_id in list(left):
+            path = f"/v1/notifications/{notification_id}"
+            events = (await caller.http.get(f"{path}/timeline")).json()["items"]
+            tried = any(event["type"] in {"attempt", "unknown"} for event in events)
+            if tried or (await caller.http.get(path)).json()["final"]:
+                left.discard(notification_id)
+        await asyncio.sleep(0.2)
+
+
+async def leaks(caller: Caller, *, facts: dict[str, Any], home: Path) -> list[str]:
+    """Each place with what it should not hold."""
+    found: list[str] = []
+    places = {name: text async for name, text in everywhere(facts, home=home)}
+    for name, text in places.items():
+        at = text.lower().find(MARK)
+        found += [f"{name}: ...{text[max(0, at - 300) : at + 100]}..."] if at >= 0 else []
+    personal = {name: text async for name, text in personal_columns(facts)}
+    assert all(MARK in personal[f"column {place}"] for place in KEPT_IN), "the search finds nothing where it should"
+    places |= personal
+    for name, text in places.items():
+        found += [f"{name}: {secret}" for secret, value in caller.secrets.items() if value in text]
+        found += [f"{name}: a signature"] if SIGNATURE.search(text) else []
+    return found
+
+
+def own_secrets(facts: dict[str, Any], *, home: Path) -> dict[str, str]:
+    secret_key = (home / "secret-key").read_text().strip()
+    signing = webhook_secret(secret_key, TENANT)
+    password = urlsplit(facts["database_url"]).password or ""
+    secrets = {
+        "key file": Path(facts["key_file"]).read_text().strip(), "secret key": secret_key, "signing secret": signing[6:],
+        "password": password, "password as it is": unquote(password),
+    }  # fmt: skip
+    assert all(len(value) > 15 for value in secrets.values())
+    return secrets
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Where PostgreSQL's plain user can go too."""
+    folder = Path(tempfile.mkdtemp(prefix="tongda-canary-"))
+    folder.chmod(0o711)
+    yield folder / "home"
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def service(home: Path) -> Iterator[dict[str, Any]]:
+    """Logs say all they can."""
+    instance = Instance(home, arguments=(), settings={"TONGDA_LOG_LEVEL": "DEBUG"})
+    try:
+        yield instance.until_ready()
+    finally:
+        instance.signal(signal.SIGTERM)
+        instance.wait()
+
+
+async def test_personal_data_and_secrets_stay_where_they_belong(service: dict[str, Any], home: Path) -> None:
+    secrets = own_secrets(service, home=home)
+    headers = {"Authorization": f"Bearer {secrets['key file']}"}
+    async with httpx.AsyncClient(base_url=service["api_url"], headers=headers, timeout=10, trust_env=False) as http:
+        caller = Caller(http, service["sandbox_url"], secrets)
+        await make_people_and_templates(caller)
+        await send_all(caller)
+        await ask_badly(caller)
+        await use_secrets(caller)
+        await until_tried(caller)
+        assert await leaks(caller, facts=service, home=home) == []
+
+
+def test_what_is_packed_in_a_payload_is_seen() -> None:
+    """The search itself: a canary in an activity's input, as Temporal's JSON holds it."""
+    assert MARK in unpacked('{"input": {"payloads": [{"data": "eyJ4IjogIms0bjRyeSJ9"}]}}')
