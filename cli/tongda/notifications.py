@@ -1,0 +1,162 @@
+"""`send`, `get`, `list`, `timeline`, `cancel`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import httpx
+import typer
+
+from cli.tongda import options, show
+from cli.tongda.client import FAILED, Api, ended, open_api, segment
+from cli.tongda.show import Output, OutputOption
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The notification's id.")]
+LIST: Final = {
+    "ID": "id", "STATUS": "status", "PRIORITY": "priority", "APP": "app", "TO": "to", "CATEGORY": "category",
+    "ACCEPTED": "accepted_at", "REASON": "reason",
+}  # fmt: skip
+DELIVERIES: Final = {
+    "N": "n", "CHANNEL": "channel", "ADDRESS": "address", "STATUS": "status", "REASON": "reason", "CODE": "code",
+    "ATTEMPTS": "attempts", "SENT": "sent_at",
+}  # fmt: skip
+TIMELINE: Final = {"AT": "at", "TYPE": "type", "N": "n", "DETAIL": "detail"}
+WENT_WELL: Final = frozenset({"sent", "delivered", "read"})
+STOPPED: Final = frozenset({"cancelled", "partly_cancelled"})
+POLL_S: Final = 0.2
+
+
+def send(
+    *,
+    user: Annotated[str | None, typer.Option(help="To the user with this id.")] = None,
+    email: Annotated[str | None, typer.Option(help="To this e-mail address.")] = None,
+    phone: Annotated[str | None, typer.Option(help="To this phone number.")] = None,
+    address: Annotated[str | None, typer.Option(metavar="CHANNEL=ADDRESS", help="To a channel's own address.")] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Once for each channel; left out: the category decides.")
+    ] = None,
+    title: Annotated[str | None, typer.Option()] = None,
+    text: Annotated[str | None, typer.Option()] = None,
+    html: Annotated[str | None, typer.Option()] = None,
+    url: Annotated[str | None, typer.Option(help="Where a click leads.")] = None,
+    template: Annotated[str | None, typer.Option(help="Instead of title and text.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="JSON", help="The template's data.")] = None,
+    priority: options.Priority = None,
+    category: options.Category = None,
+    strategy: Annotated[str | None, typer.Option(help="all or fallback.")] = None,
+    send_at: Annotated[str | None, typer.Option(help="RFC 3339 with offset.")] = None,
+    expires_in: Annotated[str | None, typer.Option(help="Such as PT2H.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="The whole request as JSON; - is standard input. Options override its fields.")
+    ] = None,
+    idempotency_key: options.Once = None,
+    wait: Annotated[
+        float | None, typer.Option(min=0, help="Wait so many seconds for its end; 1 if it did not go out.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send one notification. The answer comes after it is stored."""
+    body = options.object_from(file) if file else {}
+    given: dict[str, Any] = {
+        "to": _recipient(user=user, email=email, phone=phone, address=address, needed="to" not in body),
+        "channels": channel or None,
+        "content": _there({"title": title, "text": text, "html": html, "url": url}) or None,
+        "data": options.object_of(data, option="--data"),
+        "template": template, "priority": priority, "category": category, "strategy": strategy, "send_at": send_at,
+        "expires_in": expires_in,
+    }  # fmt: skip
+    with open_api() as api:
+        accepted = api.post("/v1/notifications", body | _there(given), once=idempotency_key)
+        if wait is None:
+            show.answer(accepted, output=output, table=show.fields)
+            return
+        state = _until_final(api, accepted.json()["id"], within_s=wait)
+        show.answer(state, output=output, table=_details)
+        if state.json()["status"] not in WENT_WELL or not state.json()["final"]:
+            raise typer.Exit(FAILED)
+
+
+def get(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
+    """Show a notification: its state, its deliveries, and where to see its workflows."""
+    with open_api() as api:
+        show.answer(api.get(f"/v1/notifications/{segment(notification_id)}"), output=output, table=_details)
+
+
+def listing(
+    *,
+    status: options.Status = None,
+    priority: options.Priority = None,
+    channel: options.Channel = None,
+    app: options.App = None,
+    user: options.User = None,
+    category: options.Category = None,
+    template: options.Template = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    limit: options.Limit = 50,
+    cursor: options.Cursor = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List notifications, newest first."""
+    wanted = options.filters(
+        status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
+        since=since, until=until, cursor=cursor,
+    )  # fmt: skip
+    with open_api() as api:
+        show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))
+
+
+def timeline(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
+    """Tell everything that happened to a notification, in order."""
+    with open_api() as api:
+        got = api.get(f"/v1/notifications/{segment(notification_id)}/timeline")
+        show.answer(got, output=output, table=show.page(TIMELINE))
+
+
+def cancel(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
+    """Stop what was not handed over yet. Exit code 1 when nothing could be stopped any more."""
+    with open_api() as api:
+        got = api.post(f"/v1/notifications/{segment(notification_id)}/cancel")
+        show.answer(got, output=output, table=show.fields)
+        if got.json()["result"] not in STOPPED:
+            raise ended("Nothing was stopped: it was too late for that.", code=FAILED)
+
+
+def _recipient(
+    *, user: str | None, email: str | None, phone: str | None, address: str | None, needed: bool
+) -> dict[str, str] | None:
+    """`to` as the API wants it; None when not given and not needed. Raises BadParameter."""
+    given: list[dict[str, str]] = [
+        {name: value} for name, value in (("user", user), ("email", email), ("phone", phone)) if value is not None
+    ]
+    if address is not None:
+        channel, equals, own = address.partition("=")
+        if not equals:
+            raise typer.BadParameter("--address is CHANNEL=ADDRESS, such as webhook=https://example.com/hook")
+        given.append({"channel": channel, "address": own})
+    if len(given) > 1 or (needed and not given):
+        raise typer.BadParameter("To whom? Give exactly one of --user, --email, --phone, --address, or a --file with `to`.")
+    return given[0] if given else None
+
+
+def _there(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _until_final(api: Api, notification_id: str, *, within_s: float) -> httpx.Response:
+    """The last state that was seen. Raises Refused, Unreachable."""
+    end = time.monotonic() + within_s
+    while True:
+        got = api.get(f"/v1/notifications/{segment(notification_id)}")
+        if got.json()["final"] or time.monotonic() >= end:
+            return got
+        time.sleep(POLL_S)
+
+
+def _details(body: dict[str, Any]) -> str:
+    rest = {name: value for name, value in body.items() if name not in ("deliveries", "workflows")}
+    links = "".join(f"\nworkflow  {show.clean(w['url'])}" for w in body["workflows"])
+    deliveries = f"\n\n{show.grid(DELIVERIES, body['deliveries'])}" if body["deliveries"] else ""
+    return show.fields(rest) + links + deliveries
