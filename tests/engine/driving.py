@@ -34,20 +34,24 @@ class HeldProvider(MemoryProvider):
         self.inside = 0
         self.most_inside = 0
         self._changed = asyncio.Condition()
+        self.waiting: list[str] = []
+        """Delivery ids of the calls that wait, oldest first."""
         self._allowed = 0
-        self._free: set[str] = set()
+        self._slow: str | None = None
 
     async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
         async with self._changed:
             self.inside += 1
             self.most_inside = max(self.most_inside, self.inside)
+            names = [m.delivery_id for m in batch]
+            self.waiting += names
             self._changed.notify_all()
-            names = {m.delivery_id for m in batch}
             try:
-                await self._changed.wait_for(lambda: self._allowed > 0 or names <= self._free)
-                self._allowed -= names.isdisjoint(self._free)
+                await self._changed.wait_for(lambda: self._allowed > 0 or self._passes_by(names))
+                self._allowed -= not self._passes_by(names)
             finally:
                 self.inside -= 1
+                self.waiting = [name for name in self.waiting if name not in names]
             answers = await super().send(batch)
             self._changed.notify_all()
             return answers
@@ -57,6 +61,15 @@ class HeldProvider(MemoryProvider):
         async with self._changed:
             self._allowed += calls
             self._changed.notify_all()
+
+    async def let_go_all_but(self, slow: str) -> None:
+        """Let every call be answered, now and later, but the one with this delivery."""
+        async with self._changed:
+            self._slow = slow
+            self._changed.notify_all()
+
+    def _passes_by(self, names: Sequence[str]) -> bool:
+        return self._slow is not None and self._slow not in names
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with self._changed:
