@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.tongda import notifications, tail
+from cli.tongda import doctor, keys, notifications, tail, templates, up, users
 
 HELP = """Send notifications and see what became of them.
 
@@ -15,12 +15,17 @@ TONGDA_HOME. Exit codes: 0 done, 1 refused or failed, 2 wrong command line, 3 th
 def build() -> typer.Typer:
     """The app. Plain text without boxes, so that screens can be copied and searched; never a trace with values."""
     app = typer.Typer(name="tongda", help=HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command("up")(up.up)
     app.command("send")(notifications.send)
     app.command("get")(notifications.get)
     app.command("list")(notifications.listing)
     app.command("timeline")(notifications.timeline)
     app.command("tail")(tail.tail)
     app.command("cancel")(notifications.cancel)
+    app.add_typer(templates.app, name="templates")
+    app.add_typer(users.app, name="users")
+    app.add_typer(keys.app, name="keys")
+    app.command("doctor")(doctor.doctor)
     return app
 
 

@@ -1,0 +1,120 @@
+"""`templates`, `users`, `keys`, `up`, and what all commands have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.tongda.place import CHECKOUT
+from tests.cli.conftest import Cli, tongda
+
+TEMPLATE = {
+    "name": "shipped",
+    "category": "orders",
+    "contents": {"zh-CN": {"default": {"title": "订单 {{ order }}", "text": "已发货"}}},
+    "example_data": {"order": "A-77"},
+}
+
+
+def test_a_template_from_file_to_preview(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "template.json"
+    file.write_text(json.dumps(TEMPLATE))
+    created = cli("templates", "create", str(file))
+    assert created.code == 0, created.err
+    assert "订单 {{ order }}" in created.out
+    assert cli("templates", "draft", "shipped", str(file)).code == 0
+    published = cli("templates", "publish", "shipped", "--version", "1", "-o", "json")
+    assert json.loads(published.out)["published_version"] == 1
+    assert "shipped" in cli("templates", "list", "--category", "orders").out
+    assert "published_version" in cli("templates", "show", "shipped").out
+    assert "订单 B-1" in cli("templates", "preview", "shipped", "--data", '{"order": "B-1"}').out
+
+
+def test_create_and_publish_in_one_step(cli: Cli) -> None:
+    done = cli("templates", "create", "-", "--publish", "-o", "json", given=json.dumps({**TEMPLATE, "name": "at-once"}))
+    assert json.loads(done.out)["published_version"] == 1
+
+
+def test_a_preview_that_cannot_be_rendered_is_1(cli: Cli) -> None:
+    body = {**TEMPLATE, "name": "strict", "variables": {"type": "object", "required": ["order"]}}
+    assert cli("templates", "create", "-", given=json.dumps(body)).code == 0
+    done = cli("templates", "preview", "strict", "--data", "{}")
+    assert done.code == 1
+    assert "order" in done.out + done.err
+
+
+def test_users(cli: Cli) -> None:
+    done = cli("users", "create", "u-1", "--name", "王芳", "--locale", "zh-CN", "--identity", "email=fang@example.com")
+    assert done.code == 0, done.err
+    assert "fang@example.com" in cli("users", "show", "u-1").out
+    assert "王芳" in cli("users", "list", "--address", "fang@example.com").out
+    again = cli("users", "create", "u-1")
+    assert again.code == 1
+    assert "user_exists" in again.err
+    assert cli("users", "create").code == 2
+    assert cli("users", "create", "u-2", "--identity", "email").code == 2
+
+
+def test_a_key_is_made_used_rotated_and_revoked(cli: Cli) -> None:
+    done = cli("keys", "create", "--name", "mine", "--app", "shop", "--role", "viewer", "-o", "json")
+    first: dict[str, Any] = json.loads(done.out)
+    second: dict[str, Any] = json.loads(cli("keys", "rotate", first["id"], "-o", "json").out)
+
+    def listed(key: str) -> int:
+        return tongda("list", environment={"TONGDA_API_URL": cli.url, "TONGDA_API_KEY": key}).code
+
+    assert (listed(first["key"]), listed(second["key"])) == (1, 0)
+    assert first["id"] in cli("keys", "list", "--app", "shop").out
+    assert first["key"] not in cli("keys", "list").out
+    revoked = cli("keys", "revoke", second["id"])
+    assert (revoked.code, revoked.out) == (0, "done\n")
+    assert listed(second["key"]) == 1
+
+
+def test_a_key_made_for_people_says_that_it_is_shown_once(cli: Cli) -> None:
+    assert "not shown again" in cli("keys", "create", "--name", "n", "--app", "shop", "--role", "viewer").out
+    assert cli("keys", "create", "--name", "n", "--app", "shop", "--role", "king").code == 1
+
+
+def test_up_becomes_the_supervisor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    became: list[tuple[list[str], str]] = []
+    monkeypatch.setattr(
+        os, "execve", lambda _, arguments, environment: became.append((arguments, environment["TONGDA_HOME"]))
+    )
+    monkeypatch.chdir(tmp_path)
+    assert tongda("up", "--once", environment={"TONGDA_HOME": "here"}).code == 0
+    assert became == [([sys.executable, "-m", "cli.up", "--once"], str(tmp_path / "here"))]
+    assert Path.cwd() == CHECKOUT
+
+
+def test_control_characters_do_not_reach_the_terminal(cli: Cli) -> None:
+    body = {"to": {"email": "e@example.com"}, "content": {"title": "t", "text": "t"}, "metadata": {"x": "\x1b[2J"}}
+    sent = json.loads(cli("send", "--file", "-", "-o", "json", given=json.dumps(body)).out)
+    assert "\x1b" not in cli("get", sent["id"]).out
+
+
+def test_every_command_explains_itself() -> None:
+    for command in ("up", "send", "get", "list", "timeline", "tail", "cancel", "doctor"):
+        assert tongda(command, "--help", environment={}).code == 0
+    for group, commands in {
+        "templates": ("list", "show", "create", "draft", "publish", "preview"),
+        "users": ("list", "show", "create"),
+        "keys": ("list", "create", "rotate", "revoke"),
+    }.items():
+        said = tongda(group, "--help", environment={}).out
+        assert all(command in said for command in commands)
+
+
+def test_the_script_completes_for_bash(tmp_path: Path) -> None:
+    environment = {**os.environ, "_TONGDA_COMPLETE": "complete_bash", "COMP_WORDS": "tongda ti", "COMP_CWORD": "1"}
+    command = [sys.executable, "-P", "-m", "cli.tongda"]
+    done = subprocess.run(
+        command, env={**environment, "PYTHONPATH": str(CHECKOUT)}, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "timeline"
