@@ -112,7 +112,7 @@ def timeline(notification_id: Id, *, output: OutputOption = Output.TABLE) -> Non
     """Tell everything that happened to a notification, in order."""
     with open_api() as api:
         got = api.get(f"/v1/notifications/{segment(notification_id)}/timeline")
-        show.answer(got, output=output, table=show.page(TIMELINE))
+        show.answer(got, output=output, table=_story)
 
 
 def cancel(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
@@ -160,3 +160,14 @@ def _details(body: dict[str, Any]) -> str:
     links = "".join(f"\nworkflow  {show.clean(w['url'])}" for w in body["workflows"])
     deliveries = f"\n\n{show.grid(DELIVERIES, body['deliveries'])}" if body["deliveries"] else ""
     return show.fields(rest) + links + deliveries
+
+
+def _story(body: dict[str, Any]) -> str:
+    """The timeline; of a workflow only its id, as `get` shows the links."""
+    rows = [{**event, "detail": _short(event["detail"])} for event in body["items"]]
+    return show.page(TIMELINE)({"items": rows})
+
+
+def _short(detail: dict[str, Any]) -> dict[str, Any]:
+    plain = {name: value["id"] if name == "workflow" else value for name, value in detail.items()}
+    return {name: ", ".join(value) if name == "channels" else value for name, value in plain.items() if value is not None}
