@@ -169,5 +169,9 @@ def _story(body: dict[str, Any]) -> str:
 
 
 def _short(detail: dict[str, Any]) -> dict[str, Any]:
-    plain = {name: value["id"] if name == "workflow" else value for name, value in detail.items()}
-    return {name: ", ".join(value) if name == "channels" else value for name, value in plain.items() if value is not None}
+    there = {name: value for name, value in detail.items() if value is not None}
+    if isinstance(workflow := there.get("workflow"), dict):
+        there["workflow"] = workflow["id"]
+    if isinstance(channels := there.get("channels"), list):
+        there["channels"] = ",".join(map(str, channels))
+    return there

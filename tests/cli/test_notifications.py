@@ -10,10 +10,13 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
+import asyncpg
 import httpx
 import pytest
 
+from tests.api.conftest import insert_event
 from tests.cli.conftest import Cli
 
 LATER = (datetime.now(UTC) + timedelta(days=1)).isoformat()
@@ -46,6 +49,16 @@ def test_json_is_exactly_the_answer(cli: Cli) -> None:
     path = f"/v1/notifications/{notification}"
     answer = httpx.get(cli.url + path, headers={"Authorization": f"Bearer {cli.keys['owner']}"}, trust_env=False)
     assert cli("get", notification, "-o", "json").out == answer.text + "\n"
+
+
+async def test_a_timeline_for_people(cli: Cli) -> None:
+    notification = sent(cli)
+    async with asyncpg.create_pool(cli.database, min_size=1) as pool:
+        detail = json.dumps({"channels": ["email", "inapp"], "drops": None})
+        await insert_event(pool, UUID(notification), type="planned", detail=detail)
+    line = next(line for line in cli("timeline", notification).out.splitlines() if "planned" in line)
+    assert "channels=email,inapp" in line
+    assert "null" not in line
 
 
 def test_an_idempotency_key_sends_once(cli: Cli) -> None:
