@@ -52,7 +52,7 @@ class Container:
 async def open_container(settings: Settings) -> AsyncIterator[Container]:
     """Open it all. Raises OSError or an asyncpg error when the database cannot be reached."""
     async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(settings, name="tongda-api")
+        database = await Database.open(settings, name="tongda-api", with_replica=True)
         stack.push_async_callback(database.close)
         catalog = TemplateCatalog(database)
         stopping = asyncio.Event()

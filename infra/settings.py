@@ -41,6 +41,10 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         default=SecretStr("postgresql://tongda@127.0.0.1:5432/tongda"), description="PostgreSQL, the truth."
     )
+    database_read_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="PostgreSQL that the API's long lists are read from, such as a replica; empty = TONGDA_DATABASE_URL.",
+    )
     database_pool: int = Field(default=8, ge=2, le=200, description="Connections each process may hold.")
     temporal_address: str = Field(
         default="127.0.0.1:7233", pattern=r"^\S+:[0-9]{1,5}$", description="Temporal frontend, host:port."
@@ -121,10 +125,10 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_read_url")
     @classmethod
     def _postgresql(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+        if value.get_secret_value() and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("an address of PostgreSQL begins with postgresql://")
         return value
 

@@ -35,7 +35,12 @@ def keys_of(container: Annotated[Container, Depends(container_of)]) -> ApiKeyRep
     return ApiKeyRepository(container.database)
 
 
+def listed_of(container: Annotated[Container, Depends(container_of)]) -> ApiKeyRepository:
+    return ApiKeyRepository(container.database.lists)
+
+
 Keys = Annotated[ApiKeyRepository, Depends(keys_of)]
+Listed = Annotated[ApiKeyRepository, Depends(listed_of)]
 
 
 class ApiKeyIn(Body):
@@ -128,7 +133,7 @@ async def create_key(
 @router.get("", summary="List API keys")
 async def list_keys(
     who: Reader,
-    keys: Keys,
+    keys: Listed,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     app: Annotated[str | None, Query(max_length=128)] = None,

@@ -89,7 +89,7 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
         since=query.since,
         until=query.until,
     )
-    rows = await _reader(parts).page(
+    rows = await NotificationReader(parts.database.lists.pool).page(
         principal.tenant, filters=filters, before=_position(query.cursor), limit=query.limit + 1
     )
     more = len(rows) > query.limit

@@ -25,7 +25,7 @@ from api.routes.template_shapes import (
     WhichVersion,
 )
 from api.security import Permission, Principal, require
-from infra.postgres.templates import VersionContent
+from infra.postgres.templates import TemplateRepository, VersionContent
 from infra.rendering.drafts import Shown, TemplateDrafts
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
@@ -42,7 +42,12 @@ def drafts_of(container: Annotated[Container, Depends(container_of)]) -> Templat
     return TemplateDrafts(container.database, catalog=container.catalog)
 
 
+def listed_of(container: Annotated[Container, Depends(container_of)]) -> TemplateRepository:
+    return TemplateRepository(container.database.lists.engine)
+
+
 Drafts = Annotated[TemplateDrafts, Depends(drafts_of)]
+Listed = Annotated[TemplateRepository, Depends(listed_of)]
 
 
 @router.post(
@@ -65,12 +70,12 @@ async def create_template(body: NewTemplate, creation: Creating, drafts: Drafts)
 @router.get("", summary="List templates")
 async def list_templates(
     who: Reader,
-    drafts: Drafts,
+    templates: Listed,
     limit: Limit = 50,
     cursor: Cursor = None,
     category: Annotated[str | None, Query(max_length=128)] = None,
 ) -> TemplatePage:
-    found = await drafts.repository.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1, category=category)
+    found = await templates.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1, category=category)
     page = found[:limit]
     more = encoded(page[-1].name) if len(found) > limit else None
     return TemplatePage(items=[TemplateSummary.of(stored) for stored in page], next_cursor=more)

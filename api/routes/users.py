@@ -26,7 +26,12 @@ def persons_of(container: Annotated[Container, Depends(container_of)]) -> Person
     return PersonRepository(container.database.engine)
 
 
+def listed_of(container: Annotated[Container, Depends(container_of)]) -> PersonRepository:
+    return PersonRepository(container.database.lists.engine)
+
+
 Persons = Annotated[PersonRepository, Depends(persons_of)]
+Listed = Annotated[PersonRepository, Depends(listed_of)]
 
 
 class ListQuery(BaseModel):
@@ -61,7 +66,7 @@ async def create_user(
 
 
 @router.get("", summary="List users, or find them by an address")
-async def list_users(who: Reader, persons: Persons, query: Annotated[ListQuery, Query()]) -> Users:
+async def list_users(who: Reader, persons: Listed, query: Annotated[ListQuery, Query()]) -> Users:
     filters = PersonFilters(state=query.state, channel=query.channel, address=query.address)
     found = await persons.listed(who.tenant, after=decoded(query.cursor) or "", limit=query.limit + 1, filters=filters)
     page = found[: query.limit]

@@ -1,4 +1,7 @@
-"""Connections to PostgreSQL: an asyncpg pool for hot statements, a SQLAlchemy engine for everything else."""
+"""Connections to PostgreSQL: an asyncpg pool for hot statements, a SQLAlchemy engine for everything else.
+
+Reads that follow writes (by id, timelines, keys, suppression) go to the primary; lists may lag and read a replica.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from infra.settings import Settings
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
 ENGINE_CONNECTIONS = 5
+LIST_CONNECTIONS = 4
+"""To the replica, of each kind: lists are few and may wait for one another."""
 HOT_STATEMENTS = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"}
 """Settings of the pool. Each statement is planned once a connection: those with short arrays would otherwise be planned
 anew every time (measured: 2.3 of 3.7 ms for a lone message). One whose plan hangs on its values sets `plan_cache_mode` for
@@ -32,15 +37,36 @@ class Database:
 
     pool: asyncpg.Pool
     engine: AsyncEngine
+    replica: Database | None = None
+    """Open only where the settings name another database for lists. It may lag."""
+
+    @property
+    def lists(self) -> Database:
+        """For lists alone: what it shows may be older than an answer that was given already."""
+        return self.replica or self
 
     @classmethod
-    async def open(cls, settings: Settings, *, name: str) -> Database:
-        """Connect as `name` (pg_stat_activity.application_name). Raises OSError or asyncpg errors when it cannot."""
-        url = settings.database_url.get_secret_value()
+    async def open(cls, settings: Settings, *, name: str, with_replica: bool = False) -> Database:
+        """Connect as `name` (pg_stat_activity.application_name). Raises OSError or asyncpg errors when it cannot.
+
+        A replica is connected to when it is first read: it may be away without anything else noticing.
+        """
+        url, read_url = settings.database_url.get_secret_value(), settings.database_read_url.get_secret_value()
+        primary = await cls._connected(
+            url, name=name, least=1, most=settings.database_pool, engine_connections=ENGINE_CONNECTIONS
+        )
+        if not with_replica or read_url in ("", url):
+            return primary
+        most = min(LIST_CONNECTIONS, settings.database_pool)
+        replica = await cls._connected(read_url, name=f"{name}-lists", least=0, most=most, engine_connections=most // 2)
+        return cls(primary.pool, primary.engine, replica)
+
+    @classmethod
+    async def _connected(cls, url: str, *, name: str, least: int, most: int, engine_connections: int) -> Database:
         pool = await asyncpg.create_pool(
             url,
-            min_size=1,
-            max_size=settings.database_pool,
+            min_size=least,
+            max_size=most,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=COMMAND_TIMEOUT_S,
             reset=_leave_as_it_is,
@@ -48,13 +74,15 @@ class Database:
         )
         engine = create_async_engine(
             sqlalchemy_url(url),
-            pool_size=ENGINE_CONNECTIONS,
-            max_overflow=ENGINE_CONNECTIONS,
+            pool_size=engine_connections,
+            max_overflow=engine_connections,
             pool_pre_ping=True,
             connect_args={"server_settings": {"application_name": name}, "timeout": CONNECT_TIMEOUT_S},
         )
         return cls(pool, engine)
 
     async def close(self) -> None:
+        if self.replica is not None:
+            await self.replica.close()
         await self.engine.dispose()
         await self.pool.close()

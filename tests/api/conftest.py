@@ -73,16 +73,17 @@ class Api:
                 return
 
 
-def settings_for(database: str) -> Settings:
+def settings_for(database: str, *, read: str = "") -> Settings:
     return Settings(
-        database_url=SecretStr(database), temporal_address=NOWHERE, temporal_ui_url="http://ui.test/",
+        database_url=SecretStr(database), database_read_url=SecretStr(read), temporal_address=NOWHERE, temporal_ui_url="http://ui.test/",
         secret_key=SecretStr("0123456789abcdef" * 2),
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def running(database: str) -> AsyncIterator[Api]:
-    settings = settings_for(database)
+async def running(database: str, *, read: str = "") -> AsyncIterator[Api]:
+    """`read`: another database for lists."""
+    settings = settings_for(database, read=read)
     async with open_container(settings) as container:
         front = create_app(settings, container=container)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
