@@ -38,7 +38,7 @@ def running(environment: Mapping[str, str]) -> dict[str, Any] | None:
         facts = json.loads((home(environment) / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return facts if isinstance(facts, dict) else None
+    return facts if isinstance(facts, dict) and {"api_url", "key_file"} <= facts.keys() else None
 
 
 def find_address(environment: Mapping[str, str]) -> str:

@@ -11,6 +11,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import asyncpg
@@ -180,3 +181,34 @@ def test_disk_and_ports(monkeypatch: pytest.MonkeyPatch) -> None:
         settings = Settings(api_port=taken.getsockname()[1])
         assert checks_here.check_ports(settings, api_answers=False).state is State.WARNING
     assert checks_here.check_ports(settings, api_answers=True).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (
+            b'{"ready": false, "dependencies": {"postgres": {"ready": false, "reason": "cannot be reached"}}}',
+            "postgres cannot",
+        ),
+        (b"<html>", "is not Tongda"),
+    ],
+)
+def test_an_api_that_is_not_ready_and_something_else(tmp_path: Path, body: bytes, says: str) -> None:
+    class Away(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Away) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        environment = {"TONGDA_API_URL": f"http://127.0.0.1:{server.server_port}", "TONGDA_API_KEY": "tk_x"}
+        said, found = examined({**environment, "TONGDA_HOME": str(tmp_path)})
+        server.shutdown()
+        thread.join(5)
+    assert said.code == 1
+    assert says in found["API"][1]
