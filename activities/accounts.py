@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from channels.base import Provider
+from channels.base import Capabilities, Provider
 from domain.channels import Channel
 
 
@@ -64,6 +64,11 @@ class Accounts:
 
     def of(self, channel: Channel) -> Account:
         return self._by_channel[channel]
+
+    def capabilities_of(self, channel: Channel) -> Capabilities:
+        """What the channel's provider can; where its account was taken away since the plan, nothing."""
+        account = self._by_channel.get(channel)
+        return account.provider.capabilities if account else Capabilities(provider="none", channel=channel)
 
     def name_of(self, channel: Channel) -> str | None:
         account = self._by_channel.get(channel)

@@ -29,6 +29,7 @@ _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
 """What the recheck at the moment of hand-over leads to."""
 
 BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
+NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
 
 
@@ -42,7 +43,7 @@ class Decider:
 
     def answered(self, claim: Claim, result: SendResult, *, started_s: float) -> StepOutcome:
         """A provider's answer, or its loss."""
-        capabilities = self._accounts.of(claim.channel).provider.capabilities
+        capabilities = self._accounts.capabilities_of(claim.channel)
         step = Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, capabilities.idempotent)
         ended_s = time.monotonic()
         decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
@@ -69,6 +70,11 @@ class Decider:
         """The template cannot be rendered with this data; trying again cannot help."""
         detail = {"channel": claim.channel, "reason": Reason.TEMPLATE_BROKEN, "code": code}
         return self._outcome(claim, BROKEN_TEMPLATE, [Event(EventType.SUPPRESSED, detail)])
+
+    def unserved(self, claim: Claim) -> StepOutcome:
+        """The channel's account was taken away after the plan."""
+        detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": "hand_over"}
+        return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
 
     def quarantined(self, claim: Claim, code: str) -> StepOutcome:
         """It failed inside this service once too often."""
@@ -109,7 +115,7 @@ class Decider:
             claim=claim,
             decision=decision,
             result=result,
-            provider=self._accounts.of(claim.channel).provider.capabilities.provider,
+            provider=self._accounts.capabilities_of(claim.channel).provider,
             events=tuple(events),
             happened_at_s=time.monotonic() if at_s is None else at_s,
             cohort=self._cohort,

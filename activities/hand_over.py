@@ -67,6 +67,9 @@ class HandOver:
 
     async def channel(self, channel: Channel) -> None:
         """Claim and send on one channel until nothing is due, or until `stopping`; returns with calls still in flight."""
+        if channel not in self._accounts.channels:
+            await self._give_up(channel)
+            return
         account = self._accounts.of(channel)
         capabilities = account.provider.capabilities
         timeout = timedelta(seconds=capabilities.call_timeout_s)
@@ -92,6 +95,16 @@ class HandOver:
             self._in_flight += len(rows)
             for batch in batches:
                 self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+
+    async def _give_up(self, channel: Channel) -> None:
+        """No account serves this channel any more: its steps end, and a chain goes on to the next channel."""
+        nothing = timedelta(0)
+        while rows := await self._claims.claim(
+            self._cohort, epoch=self._epoch, channel=channel, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing
+        ):
+            for claim in rows:
+                self._writer.put(self._decider.unserved(claim))
+            await self._writer.settle()
 
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""

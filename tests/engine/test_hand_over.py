@@ -228,3 +228,14 @@ async def test_a_defect_of_ours_counts_as_a_fault(engine: Engine) -> None:
         await handed_over(engine, cohort, engine.accounts, contents=BrokenContents(lambda _: Broken()))
         await engine.make_due()
     assert await engine.end(one) == ("failed", "quarantined", True)
+
+
+async def test_steps_whose_account_was_taken_away_end_with_a_reason(engine: Engine) -> None:
+    """Catches: a KeyError that fails the activity, so that the whole cohort is driven again for ever."""
+    cohort, ids = await engine.planned(3)
+    passing = hand_over(engine, cohort, accounts_of())
+    await passing.channel(EMAIL)
+    await passing.close()
+    assert not await engine.work()
+    for notification_id in ids:
+        assert await engine.deliveries(notification_id) == {"email": ("failed", "no_account")}
