@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     for number in ENDING:
         signal.signal(number, _interrupt)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # the script held them back while Python started
         with _alone():
             prepare(group)
         # Held back until the program has its own handlers, so that no signal falls in between.
