@@ -15,8 +15,6 @@ class EventType(StrEnum):
     `took_ms`, and `retry_at` or `status`."""
     UNKNOWN = "unknown"
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend or hold."""
-    RETURNED = "returned"
-    """A claim was given back before its first byte. `attempt`, `why`."""
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`."""
     EXPIRED = "expired"
