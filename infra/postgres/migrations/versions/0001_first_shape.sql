@@ -1,4 +1,4 @@
--- The first shape of everything. Hot tables are explained in infra/postgres/tables.py.
+-- The first shape of everything. Hot tables are explained in infra/postgres/tables/.
 
 CREATE TABLE cohort (
     id UUID NOT NULL,

@@ -1,0 +1,38 @@
+"""Every table as SQLAlchemy sees it, a file for each group. Migrations create them; a test compares the two.
+
+Personal data lives only in the columns that `PERSONAL` lists: erasing a person is one set of updates over that list.
+Hot tables (`notification`, `work`, `cohort`, `delivery`, `event`) are written by the statements of their repositories.
+"""
+
+from __future__ import annotations
+
+from infra.postgres.tables.access import api_key, app, tenant
+from infra.postgres.tables.engine import cohort, work
+from infra.postgres.tables.inbox import inbox_item, inbox_ticket
+from infra.postgres.tables.notifications import delivery, event, idempotency, notification
+from infra.postgres.tables.parts import metadata
+from infra.postgres.tables.people import identity, person, suppression
+from infra.postgres.tables.personal import PERSONAL
+from infra.postgres.tables.templates import category, template, template_version
+
+__all__ = [
+    "PERSONAL",
+    "api_key",
+    "app",
+    "category",
+    "cohort",
+    "delivery",
+    "event",
+    "idempotency",
+    "identity",
+    "inbox_item",
+    "inbox_ticket",
+    "metadata",
+    "notification",
+    "person",
+    "suppression",
+    "template",
+    "template_version",
+    "tenant",
+    "work",
+]

@@ -1,0 +1,52 @@
+"""Open steps and the cohorts that workflows drive: small tables that change constantly."""
+
+from __future__ import annotations
+
+from sqlalchemy import JSON, Boolean, Column, Index, Integer, SmallInteger, Table, Uuid, text
+
+from infra.postgres.tables.parts import metadata, now_column, text_column, time_column
+
+work = Table(
+    "work",
+    metadata,
+    Column("notification_id", Uuid, primary_key=True),
+    Column("n", SmallInteger, primary_key=True, autoincrement=False),
+    text_column("tenant"),
+    Column("lane", SmallInteger, nullable=False),
+    text_column("channel", nullable=True),
+    text_column("account", nullable=True),
+    text_column("address", nullable=True),
+    text_column("locale", nullable=True),
+    Column("chain", JSON),
+    time_column("due_at", nullable=False),
+    time_column("expires_at", nullable=False),
+    Column("state", SmallInteger, nullable=False, server_default=text("0")),
+    Column("cohort", Uuid),
+    Column("attempt", SmallInteger, nullable=False, server_default=text("0")),
+    Column("failures", SmallInteger, nullable=False, server_default=text("0")),
+    Column("faults", SmallInteger, nullable=False, server_default=text("0")),
+    Column("version", SmallInteger, nullable=False, server_default=text("1")),
+    time_column("start_by"),
+    time_column("unknown_at"),
+    postgresql_with={"fillfactor": 50},
+)
+"""One open step. n = 0 is the plan. `state`: 0 open, 1 handing over.
+`attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own."""
+Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
+Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))
+Index("work_unknown", work.c.unknown_at, postgresql_where=text("state = 1"))
+
+cohort = Table(
+    "cohort",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("lane", SmallInteger, nullable=False),
+    text_column("tenant", nullable=True),
+    Column("epoch", Integer, nullable=False),
+    Column("size", Integer, nullable=False),
+    time_column("lease", nullable=False),
+    Column("holding", Boolean, nullable=False, server_default=text("false")),
+    now_column(),
+)
+"""Notifications that one workflow drives. `tenant` is NULL where the lane mixes tenants."""
+Index("cohort_lease", cohort.c.lease)

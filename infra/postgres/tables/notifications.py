@@ -1,0 +1,115 @@
+"""Notifications, the record of each step, timelines, and idempotency keys; partitioned by time through UUIDv7 keys."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    func,
+    text,
+)
+
+from infra.postgres.tables.parts import metadata, now_column, text_column, time_column
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    text_column("tenant", primary_key=True),
+    text_column("app", primary_key=True),
+    text_column("route", primary_key=True),
+    text_column("key", primary_key=True),
+    Column("body_hash", LargeBinary, nullable=False),
+    Column("notification_id", Uuid),
+    Column("answer", LargeBinary, nullable=False),
+    now_column(),
+)
+Index("idempotency_age", idempotency.c.created_at)
+
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    text_column("tenant"),
+    text_column("app"),
+    Column("lane", SmallInteger, nullable=False),
+    text_column("category"),
+    text_column("user_id", nullable=True),
+    text_column("to_channel", nullable=True),
+    text_column("to_address", nullable=True),
+    Column("channels", ARRAY(Text), nullable=False),
+    text_column("strategy"),
+    text_column("template", nullable=True),
+    Column("template_version", Integer),
+    Column("content", JSON),
+    Column("data", JSON),
+    Column("metadata", JSON),
+    Column("options", JSON),
+    text_column("status"),
+    Column("final", Boolean, nullable=False, server_default=text("false")),
+    text_column("reason", nullable=True),
+    Column("partial", Boolean, nullable=False, server_default=text("false")),
+    Column("version", SmallInteger, nullable=False, server_default=text("1")),
+    time_column("accepted_at", nullable=False),
+    time_column("send_at"),
+    time_column("expires_at", nullable=False),
+    time_column("cancelled_at"),
+    time_column("finished_at"),
+    time_column("deleted_at"),
+    Column("origin", Uuid),
+    postgresql_partition_by="RANGE (id)",
+)
+Index("notification_tenant", notification.c.tenant, notification.c.id)
+Index(
+    "notification_user",
+    notification.c.tenant,
+    notification.c.user_id,
+    notification.c.id,
+    postgresql_where=notification.c.user_id.isnot(None),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("notification_id", Uuid, primary_key=True),
+    Column("n", SmallInteger, primary_key=True, autoincrement=False),
+    text_column("tenant"),
+    text_column("channel"),
+    text_column("provider", nullable=True),
+    text_column("account", nullable=True),
+    text_column("address", nullable=True),
+    text_column("status"),
+    text_column("reason", nullable=True),
+    text_column("class", nullable=True),
+    text_column("code", nullable=True),
+    Column("attempts", SmallInteger, nullable=False, server_default=text("0")),
+    text_column("provider_id", nullable=True),
+    time_column("sent_at"),
+    time_column("delivered_at"),
+    time_column("read_at"),
+    Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    postgresql_partition_by="RANGE (notification_id)",
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("notification_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
+    Column("n", SmallInteger, nullable=False),
+    time_column("at", nullable=False),
+    text_column("type"),
+    Column("cohort", Uuid),
+    Column("epoch", Integer),
+    Column("detail", JSON),
+    postgresql_partition_by="RANGE (notification_id)",
+)
