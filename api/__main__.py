@@ -16,9 +16,9 @@ import uvicorn
 import uvloop
 from pydantic import ValidationError
 
+from api.accept.protocol import protocol_of
 from api.app import create_app
 from api.container import Container, open_container
-from api.one_write import OneWriteProtocol
 from infra import garbage
 from infra.settings import Settings
 from infra.telemetry.logs import configure
@@ -44,9 +44,11 @@ class Server(uvicorn.Server):
 async def serve(settings: Settings, listener: socket.socket) -> None:
     """Until SIGTERM or SIGINT; a second one does not wait for requests. Raises what opening the database raises."""
     async with open_container(settings) as container:
+        app = create_app(settings, container=container)
+        assert app.accept is not None, "the container is open"
         config = uvicorn.Config(
-            create_app(settings, container=container),
-            http=OneWriteProtocol,
+            app,
+            http=protocol_of(app.accept),
             lifespan="off",
             access_log=False,
             log_config=None,

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Depends, FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api import openapi, problems, reference
 from api.accept.asgi import AcceptParts, AcceptRoutes
@@ -60,14 +60,11 @@ class Front:
 
     def __init__(self, fastapi: FastAPI) -> None:
         self.fastapi = fastapi
-        self._app: ASGIApp = fastapi
-
-    def put_before(self, app: ASGIApp) -> None:
-        """Requests go to `app` first, which passes on what is not its own."""
-        self._app = app
+        self.accept: AcceptRoutes | None = None
+        """Requests go there first; it passes on what is not its own."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        await (self.accept or self.fastapi)(scope, receive, send)
 
 
 def create_app(settings: Settings, *, container: Container | None = None) -> Front:
@@ -109,4 +106,4 @@ def create_app(settings: Settings, *, container: Container | None = None) -> Fro
 def _attach(front: Front, container: Container) -> None:
     front.fastapi.state.container = container
     parts = AcceptParts(container.keys, container.accept)
-    front.put_before(AcceptRoutes(front.fastapi, parts=parts))
+    front.accept = AcceptRoutes(front.fastapi, parts=parts)

@@ -13,7 +13,7 @@ from fastapi import Depends, Header, Request, Response, status
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.accept.service import key_errors
+from api.accept.rows import key_errors
 from api.accept.writer import judge
 from api.container import Container, container_of
 from api.security import Documented, Permission, Principal, authenticate, documented

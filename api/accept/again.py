@@ -9,7 +9,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from api.accept.service import Accepted, AcceptService, Sender, answer_of
+from api.accept.rows import Sender, answer_of
+from api.accept.service import Accepted, AcceptService
 from api.accept.stored import expires_in_of, options_of
 from api.accept.writer import judge
 from domain.errors import Conflict, RecipientGone, TongdaError

@@ -6,18 +6,20 @@ Everything else goes through to the application behind. Every answer is JSON or 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.accept.service import Accepted, AcceptService, Sender, key_errors
+from api.accept.rows import Sender, key_errors
+from api.accept.service import Accepted, AcceptService
 from api.body import check_json
 from api.body_guard import read_body
 from api.keyring import KeyRing
 from api.problems import problem, problem_fields
-from api.security import Permission, check
-from domain.errors import Invalid
+from api.security import Permission, Principal, check
+from domain.errors import Invalid, TongdaError
 from domain.lanes import Lane
 from infra.telemetry.metrics import ACCEPT_SECONDS, ACCEPTED, REJECTED, REPLAYED
 
@@ -68,37 +70,60 @@ class AcceptRoutes:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         started_s = time.perf_counter()
-        parts = self._parts
         authorization = key = None
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorization = value
             elif name == b"idempotency-key":
-                key = _key(value)
-        principal = parts.keys.remembered(authorization) or await parts.keys.authenticate(authorization)
-        check(principal, Permission.SEND)
+                key = value
+        sender = _sender(await self._parts.keys.authenticate(authorization))
         if scope["query_string"]:
             raise Invalid.field("?", "unknown_parameter", "There are no query parameters here.")
         raw = await read_body(scope, receive)
         if raw is None:
             raise ClientGone
         check_json(raw)
-        sender = Sender(principal.tenant, principal.app)
         if scope["path"] == BATCH:
-            return await _batch(parts.service, raw, sender=sender, key=key)
-        answer = await parts.service.accept(raw, sender=sender, key=key)
-        if not answer.replay:
-            _SECONDS[answer.lane].observe(time.perf_counter() - started_s)
-        return _one(answer)
+            return await _batch(self._parts.service, raw, sender=sender, key=_key(key))
+        answer = await self._parts.service.accept(raw, sender=sender, key=_key(key))
+        return _one(answer, took_s=time.perf_counter() - started_s)
+
+    def answer_at_once(
+        self, raw: bytes, *, authorization: bytes | None, key: bytes | None, send: Callable[[Answer], None]
+    ) -> bool:
+        """`POST /v1/notifications` without a task for it, where nothing has to be asked of the database first; otherwise
+        False, and nothing has happened. `send` is called once, after the COMMIT or with the problem. Raises nothing."""
+        started_s = time.perf_counter()
+
+        def told(what: Accepted | TongdaError) -> None:
+            send(_refused(what) if isinstance(what, TongdaError) else _one(what, took_s=time.perf_counter() - started_s))
+
+        try:
+            principal = self._parts.keys.remembered(authorization)
+            if principal is None:
+                return False
+            sender = _sender(principal)
+            check_json(raw)
+            return self._parts.service.accept_at_once(raw, sender=sender, key=_key(key), told=told)
+        except Exception as error:
+            send(_refused(error))
+            return True
 
 
-def _one(answer: Accepted) -> Answer:
+def _sender(principal: Principal) -> Sender:
+    """Raises Forbidden."""
+    check(principal, Permission.SEND)
+    return Sender(principal.tenant, principal.app)
+
+
+def _one(answer: Accepted, *, took_s: float) -> Answer:
     headers = _headers(answer.body, replay=answer.replay)
     headers.append((b"location", f"{ONE}/{answer.id}".encode()))
     if answer.replay:
         REPLAYED.inc()
         return 200, headers, answer.body
     _ACCEPTED[answer.lane].inc()
+    _SECONDS[answer.lane].observe(took_s)
     return 202, headers, answer.body
 
 
@@ -129,7 +154,9 @@ def _headers(body: bytes, *, replay: bool) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _key(value: bytes) -> str:
+def _key(value: bytes | None) -> str | None:
+    if value is None:
+        return None
     key = value.decode("latin-1")
     errors = key_errors(key)
     if errors:

@@ -11,8 +11,9 @@ from msgspec import UNSET
 
 from api.accept import decode
 from api.accept.request import NotificationPatch, NotificationRequest
+from api.accept.rows import Sender
 from api.accept.rules import broken_rules, duration
-from api.accept.service import AcceptService, Sender
+from api.accept.service import AcceptService
 from api.accept.stored import expires_in_of, options_of, posted
 from domain.edits import Life, Times, life
 from domain.errors import Invalid, Unavailable

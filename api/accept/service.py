@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,12 +18,11 @@ from api.accept import decode
 from api.accept.recipients import Recipients, User
 from api.accept.request import NotificationRequest
 from api.accept.routing import CategoryRoutes
-from api.accept.rules import broken_rules, direct_address, duration
-from api.accept.writer import CommitWriter, judge
-from domain.errors import FieldError, Invalid, Overloaded, TongdaError, Unavailable
-from domain.ids import uuid7
-from domain.lanes import POLICIES, Lane
-from domain.states import Status, Strategy
+from api.accept.rows import Sender, answer_of, follow, key_of, pinned, row_of, takes_a_route
+from api.accept.rules import broken_rules
+from api.accept.writer import CommitWriter, Stored, judge
+from domain.errors import Invalid, Overloaded, TongdaError, Unavailable
+from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.errors import AWAY
 from infra.rendering.catalog import TemplateCatalog
@@ -36,14 +35,6 @@ MOST_BATCHES_WAITING = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
-    """Who asks: from the API key."""
-
-    tenant: str
-    app: str
-
-
-@dataclass(frozen=True, slots=True)
 class Accepted:
     """The answer to one request."""
 
@@ -51,6 +42,10 @@ class Accepted:
     lane: Lane
     body: bytes
     replay: bool = False
+
+
+Told = Callable[[Accepted | TongdaError], None]
+"""Takes the answer to one request, once. Must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +87,49 @@ class AcceptService:
         """One notification. Returns only after the COMMIT. Raises the errors of `domain.errors`."""
         request = decode.notification(raw)
         user = _check(request, sender)
-        if user is not None and not self._recipients.is_known(user):
+        if user is not None:
             await self._recipients.check(user)
-        version = await self.pinned_version(request, sender=sender)
-        if request.channels is UNSET and request.category:
-            await self._follow_route(request, sender=sender)
-        row = self._row(request, sender=sender, version=version)
-        body = answer_of(row)
-        writer = self._urgent if row[3] == Lane.HIGH else self._normal
-        if key is None:
-            await writer.put(row, key=None)
-            return Accepted(row[0], Lane(row[3]), body)
-        stored = await writer.put(row, key=_key(sender, ROUTE_ONE, key=key, raw=raw, answer=body))
-        if stored.replay is None:
-            return Accepted(row[0], Lane(row[3]), body)
-        return Accepted(UUID(msgspec.json.decode(stored.replay)["id"]), Lane(row[3]), stored.replay, replay=True)
+        row = await self._prepared(request, sender=sender)
+        if isinstance(row, TongdaError):
+            raise row
+        answered: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
+        self._put(row, sender=sender, key=key, raw=raw, told=partial(_settle, answered))
+        return await answered
+
+    def accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: Told) -> bool:
+        """The same without a task that waits, where everything that has to be known is remembered; otherwise False, and
+        nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with the request."""
+        request = decode.notification(raw)
+        user = _check(request, sender)
+        if user is not None and not self._recipients.is_known(user):
+            return False
+        template = routes = None
+        if request.template is not UNSET:
+            template = self._catalog.published_cached(sender.tenant, request.template)
+            if template is None:
+                return False
+        version = pinned(request, template)
+        if takes_a_route(request):
+            routes = self.routes.cached(sender.tenant)
+            if routes is None:
+                return False
+            follow(request, routes)
+        self._put(row_of(request, sender=sender, version=version), sender=sender, key=key, raw=raw, told=told)
+        return True
+
+    def _put(self, row: Row, *, sender: Sender, key: str | None, raw: bytes, told: Told) -> None:
+        lane, body = Lane(row[3]), answer_of(row)
+        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=body)
+
+        def stored(what: Stored | TongdaError) -> None:
+            if isinstance(what, TongdaError):
+                told(what)
+            elif what.replay is None:
+                told(Accepted(what.id, lane, body))
+            else:
+                told(Accepted(UUID(msgspec.json.decode(what.replay)["id"]), lane, what.replay, replay=True))
+
+        (self._urgent if lane is Lane.HIGH else self._normal).put(row, key=kept, told=stored)
 
     def due(self, lane: Lane) -> None:
         """Something of this lane that did not come through here is due: group it."""
@@ -128,7 +151,7 @@ class AcceptService:
         ]
         answer = {"items": items, "accepted": len(rows), "rejected": len(prepared) - len(rows)}
         body = msgspec.json.encode(answer)
-        kept = _key(sender, ROUTE_BATCH, key=key, raw=raw, answer=body) if key is not None else None
+        kept = key_of(sender, ROUTE_BATCH, key=key, raw=raw, answer=body) if key is not None else None
         lanes = Counter(Lane(row[3]) for row in rows)
         if not rows and kept is None:
             return BatchAnswer(body, lanes)
@@ -181,9 +204,10 @@ class AcceptService:
             version = await self.pinned_version(request, sender=sender)
         except Invalid as error:
             return error
-        if request.channels is UNSET and request.category:
-            await self._follow_route(request, sender=sender)
-        return self._row(request, sender=sender, version=version)
+        if takes_a_route(request):
+            routes = self.routes.cached(sender.tenant)
+            follow(request, await self.routes.of(sender.tenant) if routes is None else routes)
+        return row_of(request, sender=sender, version=version)
 
     async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
         """The published version, pinned, its variables checked. Raises Invalid."""
@@ -195,56 +219,22 @@ class AcceptService:
             template = await self._catalog.published(sender.tenant, name)
         if template is None:
             raise Invalid.field("/template", "unknown", "There is no published template of this name.")
-        errors = template.check({} if request.data is UNSET else request.data)
-        if errors:
-            raise Invalid(errors)
-        if not request.category:
-            request.category = template.category
-        return template.version
-
-    async def _follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
-        """Pin the route of its category, if there is one. An address by itself can only be reached on its own channel."""
-        if request.to.user is UNSET:
-            return
-        routes = self.routes.cached(sender.tenant)
-        if routes is None:
-            routes = await self.routes.of(sender.tenant)
-        route = routes.get(request.category)
-        if route is not None and route.channels:
-            request.channels = list(route.channels)
-            if request.strategy is UNSET:
-                request.strategy = route.strategy
-
-    def _row(self, request: NotificationRequest, *, sender: Sender, version: int | None) -> Row:
-        lane = Lane.of(request.priority)
-        direct = direct_address(request.to)
-        return (
-            uuid7(),
-            sender.tenant,
-            sender.app,
-            int(lane),
-            request.category,
-            None if request.to.user is UNSET else request.to.user,
-            direct[0] if direct else None,
-            direct[1] if direct else None,
-            "" if request.channels is UNSET else ",".join(request.channels),
-            Strategy.ALL if request.strategy is UNSET else request.strategy,
-            None if request.template is UNSET else request.template,
-            version,
-            _json(request.content),
-            _json(request.data),
-            _json(request.metadata),
-            _options(request),
-            None if request.send_at is UNSET else request.send_at,
-            POLICIES[lane].expires_in if request.expires_in is UNSET else duration(request.expires_in),
-            None if request.expires_at is UNSET else request.expires_at,
-        )
+        return pinned(request, template)
 
     def _committed(self, rows: Iterable[Row]) -> None:
         """What is due now is grouped at once; what is due later is found by the sweep."""
         now = datetime.now(UTC)
         for lane in {row[3] for row in rows if row[16] is None or row[16] <= now}:
             self._poke(Lane(lane))
+
+
+def _settle(answered: asyncio.Future[Accepted], what: Accepted | TongdaError) -> None:
+    if answered.done():  # whoever asked has gone
+        return
+    if isinstance(what, TongdaError):
+        answered.set_exception(what)
+    else:
+        answered.set_result(what)
 
 
 def _check(request: NotificationRequest, sender: Sender) -> User | None:
@@ -261,34 +251,3 @@ def _decoded(item: msgspec.Raw, sender: Sender) -> tuple[NotificationRequest | T
         return request, _check(request, sender)
     except TongdaError as error:
         return error, None
-
-
-def answer_of(row: Row) -> bytes:
-    """The body of the 202."""
-    lane = Lane(row[3]).label
-    return b'{"id":"%s","status":"%s","lane":"%s"}' % (str(row[0]).encode(), Status.ACCEPTED.encode(), lane.encode())
-
-
-def _json(value: Any) -> str | None:
-    return None if value is UNSET else msgspec.json.encode(value).decode()
-
-
-def _options(request: NotificationRequest) -> str | None:
-    """What was posted and is only read again by the plan, the claim and GET."""
-    options: dict[str, Any] = {}
-    if request.on_unknown is not UNSET:
-        options["on_unknown"] = request.on_unknown
-    if request.expires_in is not UNSET:
-        options["expires_in"] = duration(request.expires_in)
-    return msgspec.json.encode(options).decode() if options else None
-
-
-def _key(sender: Sender, route: str, *, key: str, raw: bytes, answer: bytes) -> Key:
-    return Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), answer)
-
-
-def key_errors(key: str) -> list[FieldError]:
-    """Rules for the header Idempotency-Key."""
-    if 0 < len(key) <= 255 and key.isprintable():
-        return []
-    return [FieldError("/headers/Idempotency-Key", "format", "A key has 1 to 255 printable characters.")]

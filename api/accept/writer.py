@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
 from infra.postgres.accepting import AcceptRepository, Kept, Key, Row
+from infra.postgres.engine.locks import Connection
 from infra.postgres.errors import AWAY, POISON
 
 log = structlog.get_logger()
@@ -38,25 +39,36 @@ class Stored:
     """The first answer, where this request repeats an earlier one."""
 
 
+Told = Callable[[Stored | TongdaError], None]
+"""Is called once, after the COMMIT or with the reason why there was none."""
+
+
 @dataclass(slots=True, eq=False)
 class Pending:
     """One request on its way to the COMMIT."""
 
     row: Row
     key: Key | None
-    done: asyncio.Future[Stored] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    told: Told | None
 
     @property
     def id(self) -> UUID:
         return self.row[0]
 
     def succeed(self, replay: bytes | None = None) -> None:
-        if not self.done.done():
-            self.done.set_result(Stored(self.id, replay))
+        self._tell(Stored(self.id, replay))
 
     def fail(self, error: TongdaError) -> None:
-        if not self.done.done():
-            self.done.set_exception(error)
+        self._tell(error)
+
+    def _tell(self, what: Stored | TongdaError) -> None:
+        told, self.told = self.told, None
+        if told is None:
+            return
+        try:
+            told(what)
+        except Exception:
+            log.exception("accept.answer_failed", notification_id=str(self.id))  # the others of its group get theirs
 
 
 class CommitWriter:
@@ -72,16 +84,15 @@ class CommitWriter:
         self._open = True
         self._tasks = [asyncio.create_task(self._write(), name=f"commit-{name}-{i}") for i in range(writers)]
 
-    async def put(self, row: Row, *, key: Key | None) -> Stored:
-        """Wait for the COMMIT. Raises Overloaded, Unavailable, Conflict (the key was used for another body)."""
+    def put(self, row: Row, *, key: Key | None, told: Told) -> None:
+        """Have it committed; `told` gets what became of it: Unavailable, Conflict (the key was used for another body).
+        Raises Overloaded, Unavailable, and then `told` is not called."""
         if len(self._waiting) >= MOST_WAITING:
             raise Overloaded
         if not self._open:
             raise Unavailable("The service is stopping; send this again.")
-        pending = Pending(row, key)
-        self._waiting.append(pending)
+        self._waiting.append(Pending(row, key, told))
         self._wake.set()
-        return await pending.done
 
     async def stop(self) -> None:
         """Commit what was taken, then end."""
@@ -96,14 +107,23 @@ class CommitWriter:
                     return
                 self._wake.clear()
                 await self._wake.wait()
-            count = min(MOST_ROWS, len(self._waiting))
-            await self._commit([self._waiting.popleft() for _ in range(count)])
+            try:
+                async with self._repository.connection() as connection:
+                    while self._waiting and not connection.is_closed():
+                        await self._commit(self._next(), over=connection)
+            except Exception as error:  # no connection: each group asks for one again, and says so if there is none
+                log.warning("accept.no_connection", code=type(error).__name__)
+                if self._waiting:
+                    await self._commit(self._next(), over=None)
 
-    async def _commit(self, group: Sequence[Pending]) -> None:
+    def _next(self) -> list[Pending]:
+        return [self._waiting.popleft() for _ in range(min(MOST_ROWS, len(self._waiting)))]
+
+    async def _commit(self, group: Sequence[Pending], *, over: Connection | None) -> None:
         """Whatever happens, every request of the group gets its answer."""
         first, repeated = _first_of_each_key(group)
         try:
-            new = await self._store(first)
+            new = await self._store(first, over=over)
         except POISON as error:
             await self._alone(first, error)
         except Exception as error:
@@ -118,19 +138,20 @@ class CommitWriter:
                     repeated.append(pending)
         await self._resolve(repeated)
 
-    async def _store(self, group: Sequence[Pending]) -> set[UUID]:
+    async def _store(self, group: Sequence[Pending], *, over: Connection | None) -> set[UUID]:
         """Repeated while the database is away: ids and keys make the same statement again harmless."""
         rows = [p.row for p in group]
         keys = [(p.id, p.key) for p in group if p.key is not None]
         until_s = time.monotonic() + AGAIN_FOR_S
         while True:
             try:
-                return await self._repository.store(rows, keys=keys)
+                return await self._repository.store(rows, keys=keys, over=over)
             except POISON:
                 raise
             except AWAY:
                 if time.monotonic() >= until_s:
                     raise
+                over = None  # it may be lost; the pool has others
                 await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _alone(self, group: Sequence[Pending], error: Exception) -> None:
@@ -140,8 +161,8 @@ class CommitWriter:
             group[0].fail(Broken("This request cannot be stored; tell the operators its time.", code="not_storable"))
             return
         middle = len(group) // 2
-        await self._commit(group[:middle])
-        await self._commit(group[middle:])
+        await self._commit(group[:middle], over=None)
+        await self._commit(group[middle:], over=None)
 
     async def _resolve(self, group: Sequence[Pending]) -> None:
         """Requests whose key was there before them: the same request again, a lost COMMIT of our own, or a conflict."""

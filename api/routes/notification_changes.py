@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel, ConfigDict
 
-from api.accept.service import Sender, key_errors
+from api.accept.rows import Sender, key_errors
 from api.container import Container, container_of
 from api.idempotency import IdempotencyKey
 from api.routes.notification_shapes import Accepted, Priority

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.accepting import AcceptRepository, Row
 from tests.accept.conftest import Api, body
 
 
@@ -78,10 +78,10 @@ async def test_a_commit_whose_answer_is_lost_is_found_again(
     """The connection breaks after COMMIT: the group is written again, which changes nothing, and is answered as new."""
     store, calls = AcceptRepository.store, 0
 
-    async def lossy(self: AcceptRepository, rows: Sequence[Row], *, keys: Sequence[tuple[UUID, Key]] = ()) -> set[UUID]:
+    async def lossy(self: AcceptRepository, rows: Sequence[Row], **how: Any) -> set[UUID]:
         nonlocal calls
         calls += 1
-        found = await store(self, rows, keys=keys)
+        found = await store(self, rows, **how)
         if calls == 1:
             raise ConnectionResetError
         return found

@@ -1,0 +1,112 @@
+"""From a request that is in order to the row that is stored, its answer and its key. Nothing here waits."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from api.accept.request import NotificationRequest
+from api.accept.routing import Routes
+from api.accept.rules import direct_address, duration
+from domain.errors import FieldError, Invalid
+from domain.ids import uuid7
+from domain.lanes import POLICIES, Lane
+from domain.states import Status, Strategy
+from infra.postgres.accepting import Key, Row
+from infra.rendering.template import PublishedTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who asks: from the API key."""
+
+    tenant: str
+    app: str
+
+
+def pinned(request: NotificationRequest, template: PublishedTemplate | None) -> int | None:
+    """The template's version, its variables checked; its category where the request names none. Raises Invalid."""
+    if template is None:
+        return None
+    errors = template.check({} if request.data is UNSET else request.data)
+    if errors:
+        raise Invalid(errors)
+    if not request.category:
+        request.category = template.category
+    return template.version
+
+
+def takes_a_route(request: NotificationRequest) -> bool:
+    """An address by itself can only be reached on its own channel."""
+    return request.channels is UNSET and bool(request.category) and request.to.user is not UNSET
+
+
+def follow(request: NotificationRequest, routes: Routes) -> None:
+    """Pin the route of its category, if there is one."""
+    route = routes.get(request.category)
+    if route is not None and route.channels:
+        request.channels = list(route.channels)
+        if request.strategy is UNSET:
+            request.strategy = route.strategy
+
+
+def row_of(request: NotificationRequest, *, sender: Sender, version: int | None) -> Row:
+    """As the accepting statement takes it. `version` is the template's, pinned."""
+    lane = Lane.of(request.priority)
+    direct = direct_address(request.to)
+    return (
+        uuid7(),
+        sender.tenant,
+        sender.app,
+        int(lane),
+        request.category,
+        None if request.to.user is UNSET else request.to.user,
+        direct[0] if direct else None,
+        direct[1] if direct else None,
+        "" if request.channels is UNSET else ",".join(request.channels),
+        Strategy.ALL if request.strategy is UNSET else request.strategy,
+        None if request.template is UNSET else request.template,
+        version,
+        _json(request.content),
+        _json(request.data),
+        _json(request.metadata),
+        _options(request),
+        None if request.send_at is UNSET else request.send_at,
+        POLICIES[lane].expires_in if request.expires_in is UNSET else duration(request.expires_in),
+        None if request.expires_at is UNSET else request.expires_at,
+    )
+
+
+def answer_of(row: Row) -> bytes:
+    """The body of the 202."""
+    lane = Lane(row[3]).label
+    return b'{"id":"%s","status":"%s","lane":"%s"}' % (str(row[0]).encode(), Status.ACCEPTED.encode(), lane.encode())
+
+
+def _json(value: Any) -> str | None:
+    return None if value is UNSET else msgspec.json.encode(value).decode()
+
+
+def _options(request: NotificationRequest) -> str | None:
+    """What was posted and is only read again by the plan, the claim and GET."""
+    options: dict[str, Any] = {}
+    if request.on_unknown is not UNSET:
+        options["on_unknown"] = request.on_unknown
+    if request.expires_in is not UNSET:
+        options["expires_in"] = duration(request.expires_in)
+    return msgspec.json.encode(options).decode() if options else None
+
+
+def key_of(sender: Sender, route: str, *, key: str, raw: bytes, answer: bytes) -> Key:
+    return Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), answer)
+
+
+def key_errors(key: str) -> list[FieldError]:
+    """Rules for the header Idempotency-Key."""
+    if 0 < len(key) <= 255 and key.isprintable():
+        return []
+    return [FieldError("/headers/Idempotency-Key", "format", "A key has 1 to 255 printable characters.")]
