@@ -29,6 +29,7 @@ from api.routes import (
     inbox_stream,
     notification_changes,
     notifications,
+    suppressions,
     templates,
     users,
 )
@@ -44,6 +45,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     templates.router,
     users.router,
     identities.router,
+    suppressions.users,
+    suppressions.tenant,
     apps.router,
     api_keys.router,
     inbox.users,

@@ -39,6 +39,8 @@ class Created:
     """The answer."""
     again: BaseModel | None = None
     """What a repetition gets where it must differ: secrets are answered once and never stored."""
+    existed: bool = False
+    """Asked for again, by whomever, it is the same thing: answered with 200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +62,19 @@ class Creation:
         scope = await self._scope()
         async with self.container.database.engine.begin() as connection:
             if scope is None:
-                return _answer(
-                    (await unit(connection)).shown.model_dump_json().encode(), replay=False, under=under, named=named
-                )
+                return _first(await unit(connection), under=under, named=named)
             kept = await claim(connection, scope)
             if kept is None:
                 made = await unit(connection)
                 await keep(connection, scope, answer=(made.again or made.shown).model_dump_json().encode())
-                return _answer(made.shown.model_dump_json().encode(), replay=False, under=under, named=named)
+                return _first(made, under=under, named=named)
         key = Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")
         first = judge(key, kept)
         if isinstance(first, TongdaError):
             raise first
-        return _answer(first, replay=True, under=under, named=named)
+        answer = _answer(first, code=status.HTTP_200_OK, under=under, named=named)
+        answer.headers["Idempotent-Replay"] = "true"
+        return answer
 
     async def _scope(self) -> Scope | None:
         if self.key is None:
@@ -100,9 +102,11 @@ def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
     return creation
 
 
-def _answer(body: bytes, *, replay: bool, under: str, named: str) -> Response:
+def _first(made: Created, *, under: str, named: str) -> Response:
+    code = status.HTTP_200_OK if made.existed else status.HTTP_201_CREATED
+    return _answer(made.shown.model_dump_json().encode(), code=code, under=under, named=named)
+
+
+def _answer(body: bytes, *, code: int, under: str, named: str) -> Response:
     headers = {"Location": f"{under}/{quote(str(msgspec.json.decode(body)[named]), safe='')}"}
-    if replay:
-        headers["Idempotent-Replay"] = "true"
-    code = status.HTTP_200_OK if replay else status.HTTP_201_CREATED
     return Response(body, status_code=code, headers=headers, media_type="application/json")

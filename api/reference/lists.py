@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from domain.results import ResultClass
 from domain.states import Reason, Status
+from domain.suppressions import SuppressionReason
 from domain.timeline import EventType
 
 
@@ -27,6 +28,7 @@ def published_lists() -> list[PublishedList]:
     return [
         _published("States", "states", Status),
         _published("Reasons", "reasons", Reason),
+        _published("Reasons of suppressions", "suppression-reasons", SuppressionReason),
         _published("Timeline events", "timeline-events", EventType),
         _published("Classes of providers' answers", "classes", ResultClass),
     ]

@@ -41,6 +41,8 @@ async def one_of_each(api: Api) -> Ids:
     await api.post("/v1/templates/t-acme/publish", {})
     assert (await api.post("/v1/apps", {"id": "a-acme", "name": "x"})).status_code == 201
     key = (await api.post("/v1/api-keys", {"name": "k", "app": "shop", "roles": ["sender"]})).json()["id"]
+    suppressed = {"channel": "email", "address": "a@example.com"}
+    suppression = (await api.post("/v1/users/u-acme/suppressions", suppressed)).json()["id"]
     identity = (await api.get("/v1/users/u-acme/identities")).json()["items"][0]["id"]
     notification = await insert_notification(api.pool, user_id="u-acme", content='{"text": "Hello"}')
     item = uuid7()
@@ -51,7 +53,8 @@ async def one_of_each(api: Api) -> Ids:
     return {
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
-        "/v1/api-keys/{key_id}": key, "{identity_id}": identity, "{item_id}": str(item), "{version}": "1",
+        "/v1/api-keys/{key_id}": key, "{identity_id}": identity,
+        "{suppression_id}": suppression, "{item_id}": str(item), "{version}": "1",
     }  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
+from infra.postgres.suppressions import digest_sql
 
-_ROW = """
+_ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
        u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
        n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
@@ -35,7 +36,10 @@ JOIN LATERAL (SELECT app, category, user_id, template, template_version, content
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state, name FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
-                   WHERE tenant = u.tenant AND channel = u.channel AND address = u.address OFFSET 0) x ON true"""
+                   WHERE tenant = u.tenant AND channel = u.channel
+                     AND address IN (u.address,
+                                     {digest_sql(tenant="u.tenant", channel="u.channel", address="u.address")})
+                   LIMIT 1) x ON true"""
 
 _CLAIM = (
     """

@@ -21,6 +21,7 @@ from domain.ids import uuid7
 from domain.planning import PlannedStep
 from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
+from domain.suppressions import SuppressionReason
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
@@ -78,8 +79,8 @@ FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], 
 ON CONFLICT DO NOTHING"""
 
 _SUPPRESS = """
-INSERT INTO suppression (tenant, channel, address, reason)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING"""
+INSERT INTO suppression (tenant, channel, address, reason, id)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[]) ON CONFLICT DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +274,9 @@ async def _write_events(connection: Connection, matches: Sequence[_Match], *, no
 
 
 async def _suppress(connection: Connection, claims: Sequence[Claim]) -> None:
-    rows = sorted({(c.tenant, str(c.channel), c.address, "recipient_refused") for c in claims})
+    rows = sorted({(c.tenant, str(c.channel), c.address, SuppressionReason.RECIPIENT_REFUSED) for c in claims})
     if rows:
-        await connection.execute(_SUPPRESS, *_columns(rows))
+        await connection.execute(_SUPPRESS, *_columns([(*row, uuid7()) for row in rows]))
 
 
 def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:

@@ -11,7 +11,7 @@ from infra.postgres.tables.engine import cohort, work
 from infra.postgres.tables.inbox import inbox_item, inbox_ticket
 from infra.postgres.tables.notifications import delivery, event, idempotency, notification
 from infra.postgres.tables.parts import metadata
-from infra.postgres.tables.people import identity, person, suppression
+from infra.postgres.tables.people import device, erasure, identity, person, suppression, suppression_pepper
 from infra.postgres.tables.personal import PERSONAL
 from infra.postgres.tables.templates import category, template, template_version
 
@@ -22,6 +22,8 @@ __all__ = [
     "category",
     "cohort",
     "delivery",
+    "device",
+    "erasure",
     "event",
     "idempotency",
     "identity",
@@ -31,6 +33,7 @@ __all__ = [
     "notification",
     "person",
     "suppression",
+    "suppression_pepper",
     "template",
     "template_version",
     "tenant",

@@ -66,6 +66,7 @@ notification = Table(
     time_column("finished_at"),
     time_column("deleted_at"),
     Column("origin", Uuid),
+    time_column("erased_at"),
     postgresql_partition_by="RANGE (id)",
 )
 Index("notification_tenant", notification.c.tenant, notification.c.id)

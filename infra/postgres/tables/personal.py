@@ -5,6 +5,7 @@ from __future__ import annotations
 PERSONAL: dict[str, tuple[str, ...]] = {
     "person": ("name", "attributes"),
     "identity": ("address",),
+    "device": ("token", "keys"),
     "suppression": ("address",),
     "notification": ("to_address", "content", "data", "metadata"),
     "work": ("address", "chain"),
