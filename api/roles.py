@@ -10,7 +10,7 @@ class Role(StrEnum):
     """What a key is for. Values are the names in the API."""
 
     SENDER = "sender"
-    """An application's module: sends, cancels what it sent, opens inboxes for its users."""
+    """An application's module: sends, cancels what it sent, opens inboxes and registers devices for its users."""
     OPERATOR = "operator"
     """Keeps it running: users, providers, what is under way."""
     EDITOR = "editor"
@@ -20,7 +20,7 @@ class Role(StrEnum):
     ADMINISTRATOR = "administrator"
     """Everything within the tenant but sending, approving and what belongs to the owner."""
     AUDITOR = "auditor"
-    """Reads everything, who may do what included."""
+    """Reads everything, who may do what and what is held about a person included."""
     VIEWER = "viewer"
     """Reads."""
     OWNER = "owner"
@@ -38,6 +38,12 @@ class Permission(StrEnum):
     """Make tokens with which a user's browser reads that user's inbox."""
     MANAGE_TEMPLATES = "manage_templates"
     MANAGE_USERS = "manage_users"
+    REGISTER_DEVICES = "register_devices"
+    """Say on which browsers and apps a user is."""
+    EXPORT_USERS = "export_users"
+    """Read all that is held about a person, in one document."""
+    ERASE_USERS = "erase_users"
+    """Erase a person for good."""
     READ_KEYS = "read_keys"
     MANAGE_KEYS = "manage_keys"
     """Apps and API keys."""
@@ -50,11 +56,18 @@ _READER = frozenset({Permission.READ})
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.VIEWER: _READER,
-    Role.SENDER: _READER | {Permission.SEND, Permission.CONTROL, Permission.OPEN_INBOX},
-    Role.OPERATOR: _READER | {Permission.CONTROL, Permission.OPEN_INBOX, Permission.MANAGE_USERS, Permission.OPERATE},
+    Role.SENDER: _READER | {Permission.SEND, Permission.CONTROL, Permission.OPEN_INBOX, Permission.REGISTER_DEVICES},
+    Role.OPERATOR: _READER
+    | {
+        Permission.CONTROL,
+        Permission.OPEN_INBOX,
+        Permission.MANAGE_USERS,
+        Permission.REGISTER_DEVICES,
+        Permission.OPERATE,
+    },
     Role.EDITOR: _READER | {Permission.MANAGE_TEMPLATES},
     Role.APPROVER: _READER | {Permission.APPROVE},
-    Role.AUDITOR: _READER | {Permission.READ_KEYS, Permission.AUDIT},
+    Role.AUDITOR: _READER | {Permission.READ_KEYS, Permission.AUDIT, Permission.EXPORT_USERS},
     Role.ADMINISTRATOR: frozenset(Permission) - {Permission.SEND, Permission.APPROVE},
     Role.OWNER: frozenset(Permission),
 }

@@ -37,8 +37,11 @@ async def deliver(api: Api, **body: object) -> tuple[str, str | None]:
 async def grouped(api: Api, notification: UUID) -> CohortRow:
     """The cohort into which the API itself puts it; no workflow takes it up here."""
     query = "SELECT c.* FROM work w JOIN cohort c ON c.id = w.cohort WHERE w.notification_id = $1"
-    while (row := await api.pool.fetchrow(query, notification)) is None:
+    for _ in range(1000):
+        if (row := await api.pool.fetchrow(query, notification)) is not None:
+            break
         await asyncio.sleep(0.01)
+    assert row is not None
     return CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
 
 

@@ -43,6 +43,7 @@ async def one_of_each(api: Api) -> Ids:
     key = (await api.post("/v1/api-keys", {"name": "k", "app": "shop", "roles": ["sender"]})).json()["id"]
     suppressed = {"channel": "email", "address": "a@example.com"}
     suppression = (await api.post("/v1/users/u-acme/suppressions", suppressed)).json()["id"]
+    device = (await api.post("/v1/users/u-acme/devices", {"kind": "android", "token": "t" * 20})).json()["id"]
     identity = (await api.get("/v1/users/u-acme/identities")).json()["items"][0]["id"]
     notification = await insert_notification(api.pool, user_id="u-acme", content='{"text": "Hello"}')
     item = uuid7()
@@ -54,7 +55,7 @@ async def one_of_each(api: Api) -> Ids:
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
         "/v1/api-keys/{key_id}": key, "{identity_id}": identity,
-        "{suppression_id}": suppression, "{item_id}": str(item), "{version}": "1",
+        "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item), "{version}": "1",
     }  # fmt: skip
 
 

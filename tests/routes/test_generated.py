@@ -33,7 +33,8 @@ def example(document: dict[str, Any], operation: dict[str, Any]) -> Any:
 async def rows(api: Api) -> list[Any]:
     """All that another tenant could have changed."""
     tables = (
-        "notification", "work", "person", "identity", "suppression", "template", "category", "app", "inbox_item", "api_key",
+        "notification", "work", "person", "identity", "suppression", "device", "template", "category", "app",
+        "inbox_item", "api_key",
     )  # fmt: skip
     return [
         await api.pool.fetch(f"SELECT t::text FROM {table} t WHERE tenant = 'acme' ORDER BY 1") for table in tables
