@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
+from activities.erasing import Erasing
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
 from api.accept.changes import ChangeParts
@@ -25,6 +26,7 @@ from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.erasing import ErasureRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.postgres.recipients import RecipientRepository
 from infra.rendering.catalog import TemplateCatalog
@@ -44,6 +46,7 @@ class Container:
     catalog: TemplateCatalog
     accept: AcceptService
     inbox: InboxParts
+    erasing: Erasing
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set as soon as the process is told to stop, before requests are waited for: streams end themselves by it."""
 
@@ -66,8 +69,20 @@ async def open_container(settings: Settings) -> AsyncIterator[Container]:
             catalog=catalog,
             accept=accept,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping)),
+            erasing=await stack.enter_async_context(_erasing(database)),
             stopping=stopping,
         )
+
+
+@contextlib.asynccontextmanager
+async def _erasing(database: Database) -> AsyncIterator[Erasing]:
+    erasing = Erasing(ErasureRepository(database))
+    going_on = asyncio.create_task(erasing.run_forever(), name="erasing")
+    try:
+        yield erasing
+    finally:
+        going_on.cancel()
+        await asyncio.gather(going_on, return_exceptions=True)
 
 
 @contextlib.asynccontextmanager

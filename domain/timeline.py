@@ -33,6 +33,8 @@ class EventType(StrEnum):
     """A new notification was made from it. `as`: its id."""
     DELETED = "deleted"
     """Removed from view; the audit trail keeps it. `answer`: what its cancellation achieved."""
+    ERASED = "erased"
+    """The recipient was erased: content, data and addresses are gone."""
     FINISHED = "finished"
     """All steps ended. `status`, `reason`; read from the notification itself."""
     READ = "read"

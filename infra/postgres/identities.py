@@ -59,8 +59,9 @@ class IdentityRepository:
             return (await identities_of(connection, tenant, [person_id])).get(person_id, [])
 
     async def add(self, connection: AsyncConnection, tenant: str, person_id: str, *, new: NewIdentity) -> StoredIdentity:
-        """In the caller's transaction. Raises NotFound, Conflict `identity_exists`, Invalid (too many)."""
-        await _person(connection, tenant, person_id)
+        """In the caller's transaction. Raises NotFound, Conflict (`identity_exists`, erased), Invalid (too many)."""
+        if await _person(connection, tenant, person_id) in ("erased", "merged"):
+            raise Conflict("This user was erased or merged into another and cannot be changed.")
         count = select(func.count()).where(identity.c.tenant == tenant, identity.c.person_id == person_id)
         if (await connection.execute(count)).scalar_one() >= MOST_IDENTITIES:
             raise Invalid.field("", "too_many", f"A user has at most {MOST_IDENTITIES} identities.")
@@ -142,11 +143,13 @@ async def _no_primary(connection: AsyncConnection, tenant: str, person_id: str, 
         )
 
 
-async def _person(connection: AsyncConnection, tenant: str, person_id: str, *, lock: bool = True) -> None:
-    """Lock the user. Raises NotFound."""
-    query = select(person.c.id).where(person.c.tenant == tenant, person.c.id == person_id)
-    if (await connection.execute(query.with_for_update() if lock else query)).first() is None:
+async def _person(connection: AsyncConnection, tenant: str, person_id: str, *, lock: bool = True) -> str:
+    """Lock the user, and tell its state. Raises NotFound."""
+    query = select(person.c.state).where(person.c.tenant == tenant, person.c.id == person_id)
+    state: str | None = (await connection.execute(query.with_for_update() if lock else query)).scalar()
+    if state is None:
         raise NotFound("There is no user with this id.")
+    return state
 
 
 def _one(tenant: str, person_id: str, identity_id: UUID) -> tuple[Any, ...]:

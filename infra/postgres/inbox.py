@@ -34,6 +34,7 @@ WITH stored AS (
     FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::int2[], $6::text[], $7::text[], $8::text[], $9::text[],
                 $10::text[], $11::timestamptz[])
          AS x(id, tenant, user_id, notification_id, n, title, text, url, category, data, expires_at)
+    WHERE (SELECT state FROM person WHERE tenant = x.tenant AND id = x.user_id) IS DISTINCT FROM 'erased'
     ORDER BY x.notification_id, x.n
     ON CONFLICT (notification_id, n) DO NOTHING
     RETURNING 1)

@@ -24,6 +24,8 @@ from infra.postgres.engine.locks import Connection, retried
 _LOCK = """
 SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
+_HELD = "SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2"
+
 _TAKE_BACK = """
 DELETE FROM work WHERE notification_id = $1 AND state = 0 RETURNING n, tenant, channel, account, address, attempt"""
 
@@ -83,17 +85,28 @@ class ControlRepository:
             row = await connection.fetchrow(_LOCK, notification_id, tenant)
             if row is None:
                 raise NotFound("There is no notification with this id.")
-            stopped = not row["final"] and await _stop(connection, notification_id)
-            state = await connection.fetchrow(_STATE, notification_id)
-            assert state is not None
-            answer = _answer(state)
-            if stopped or (row["cancelled_at"] is None and not row["final"]):
-                detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
-                event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
-                await connection.execute(_EVENT, *event)
-            return answer
+            return await _cancel(connection, notification_id, row)
 
         return await retried(self._pool, unit)
+
+
+async def cancel_locked(connection: Connection, tenant: str, *, notification_id: UUID) -> None:
+    """The same in a transaction of the caller, who holds the notification's lock; also one that was removed from view."""
+    row = await connection.fetchrow(_HELD, notification_id, tenant)
+    assert row is not None
+    await _cancel(connection, notification_id, row)
+
+
+async def _cancel(connection: Connection, notification_id: UUID, row: asyncpg.Record) -> CancelAnswer:
+    stopped = not row["final"] and await _stop(connection, notification_id)
+    state = await connection.fetchrow(_STATE, notification_id)
+    assert state is not None
+    answer = _answer(state)
+    if stopped or (row["cancelled_at"] is None and not row["final"]):
+        detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
+        event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
+        await connection.execute(_EVENT, *event)
+    return answer
 
 
 async def _stop(connection: Connection, notification_id: UUID) -> bool:

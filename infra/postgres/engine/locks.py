@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -26,10 +27,20 @@ LOST_RACE: tuple[type[Exception], ...] = (
 """Somebody else was first; all of it was undone, and the same again may work."""
 
 _LOCK = """
-SELECT n.id FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT id, cancelled_at FROM notification WHERE id = x.id OFFSET 0 FOR UPDATE) n
-     ON n.cancelled_at IS NOT NULL"""
-"""OFFSET 0 keeps the condition above the lock: the planner otherwise moves it below, and locks cancelled ones only."""
+SELECT n.id, n.cancelled_at IS NOT NULL AS cancelled, n.erased_at IS NOT NULL AS erased FROM unnest($1::uuid[]) x(id)
+JOIN LATERAL (SELECT id, cancelled_at, erased_at FROM notification WHERE id = x.id OFFSET 0 FOR UPDATE) n
+     ON n.cancelled_at IS NOT NULL OR n.erased_at IS NOT NULL"""
+"""OFFSET 0 keeps the condition above the lock: the planner otherwise moves it below, and locks those only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What stands against going on as before."""
+
+    cancelled: set[UUID]
+    """Their cancellation was asked for."""
+    erased: set[UUID]
+    """Their recipient was erased: no address of theirs is written any more."""
 
 
 async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
@@ -37,7 +48,13 @@ async def lock_notifications(connection: Connection, ids: Sequence[UUID]) -> set
 
     What follows acts in a second statement, so that it sees what the former holder of the lock has written.
     """
-    return {row["id"] for row in await connection.fetch(_LOCK, ids)}
+    return (await lock_and_look(connection, ids)).cancelled
+
+
+async def lock_and_look(connection: Connection, ids: Sequence[UUID]) -> Locked:
+    """As `lock_notifications`, and tells more."""
+    rows = await connection.fetch(_LOCK, ids)
+    return Locked({row["id"] for row in rows if row["cancelled"]}, {row["id"] for row in rows if row["erased"]})
 
 
 async def retried(pool: asyncpg.Pool, unit: Callable[[Connection], Awaitable[T]]) -> T:

@@ -25,7 +25,7 @@ from domain.suppressions import SuppressionReason
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
 
 _MATCH = """
@@ -118,6 +118,8 @@ class _Match:
 
     outcome: StepOutcome
     row: asyncpg.Record
+    erased: bool
+    """Its recipient was erased meanwhile: what happened is recorded without the address."""
 
     @property
     def mine(self) -> bool:
@@ -188,19 +190,24 @@ class OutcomeRepository:
         ids = sorted({o.claim.notification_id for o in outcomes})
 
         async def unit(connection: Connection) -> None:
-            cancelled = await lock_notifications(connection, ids)
+            locked = await lock_and_look(connection, ids)
             rows = await connection.fetch(
                 _MATCH, [o.claim.notification_id for o in outcomes], [o.claim.n for o in outcomes]
             )
             matches = [
-                _Match(_stopped(o) if o.claim.notification_id in cancelled else o, row)
+                _Match(
+                    _stopped(o) if o.claim.notification_id in locked.cancelled else o,
+                    row,
+                    erased=o.claim.notification_id in locked.erased,
+                )
                 for o, row in zip(outcomes, rows, strict=True)
             ]
             matches = [m for m in matches if m.stands]
             await _change_work(connection, matches)
             await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
             await _write_events(connection, matches, now_s=now_s)
-            await _suppress(connection, [m.outcome.claim for m in matches if m.outcome.decision.suppresses])
+            suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
+            await _suppress(connection, suppressing)
             await decide_ends(connection, ids)
 
         await retried(self._pool, unit)
@@ -258,7 +265,8 @@ def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
     o, claim = match.outcome, match.outcome.claim
     attempts = max(claim.attempt if o.result is not None else claim.attempt - 1, match.row["attempts"] or 0)
     result = o.result
-    return (claim.notification_id, claim.n, claim.tenant, claim.channel, o.provider, claim.account, claim.address,
+    address = None if match.erased else claim.address
+    return (claim.notification_id, claim.n, claim.tenant, claim.channel, o.provider, claim.account, address,
             match.status, match.reason, result.result if result else None, result.code if result else None, attempts,
             result.provider_id if result else None, _age(o, now_s=now_s))  # fmt: skip
 
