@@ -1,18 +1,23 @@
-"""What a person can ask for: /v1/users/{id}/erase and /export."""
+"""A person as a whole: /v1/users/{id}/erase, /export and /stats."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response, status
+from fastapi import APIRouter, Depends, Query, Response, status
+from fastapi.responses import StreamingResponse
 
 from api.container import Container, container_of
-from api.routes.right_shapes import Erasure
+from api.routes.right_shapes import Erasure, Stats, StatsQuery, UserExport
+from api.routes.users import Reader
 from api.security import Permission, Principal, require
+from infra.postgres.exporting import ExportRepository
+from infra.postgres.user_stats import UserStatsReader
 
 router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"])
 
 Eraser = Annotated[Principal, Depends(require(Permission.ERASE_USERS))]
+Exporter = Annotated[Principal, Depends(require(Permission.EXPORT_USERS))]
 Parts = Annotated[Container, Depends(container_of)]
 
 _PROGRESS: dict[int | str, dict[str, Any]] = {
@@ -31,3 +36,24 @@ async def erase_user(user_id: str, who: Eraser, parts: Parts, response: Response
     if erasure.finished_at is None:
         response.status_code = status.HTTP_202_ACCEPTED
     return Erasure.of(user_id, erasure)
+
+
+@router.get(
+    "/export",
+    summary="Export all that is held about a user",
+    response_model=None,
+    responses={200: {"model": UserExport, "description": "The document, written while it is read"}},
+)
+async def export_user(user_id: str, who: Exporter, parts: Parts) -> Response:
+    """Addresses, tokens and contents in full. An answer that breaks off is no JSON: ask again."""
+    pieces = await ExportRepository(parts.database).open(who.tenant, user_id)
+    headers = {"Content-Disposition": 'attachment; filename="user.json"', "Cache-Control": "no-store"}
+    return StreamingResponse(pieces, media_type="application/json", headers=headers)
+
+
+@router.get("/stats", summary="Figures about a user's notifications")
+async def user_stats(user_id: str, who: Reader, parts: Parts, query: Annotated[StatsQuery, Query()]) -> Stats:
+    """By status, category and channel, with the first and the last, and what is unread in the inbox."""
+    query.check()
+    stats = await UserStatsReader(parts.database.pool).read(who.tenant, user_id, since=query.since, until=query.until)
+    return Stats.of(stats, inbox_unread=await parts.inbox.store.unread(who.tenant, user_id))

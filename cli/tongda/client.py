@@ -68,6 +68,17 @@ class Api:
         """Raises Refused, Unreachable."""
         return self._call("DELETE", path)
 
+    def pieces(self, path: str) -> Iterator[str]:
+        """A long answer as it comes; nothing of it is kept. Raises Refused, Unreachable."""
+        try:
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise Refused(answer)
+                yield from answer.iter_text()
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
+            raise Unreachable(f"{self._url} did not answer to the end: {type(error).__name__}") from None
+
     def _call(self, method: str, path: str, **rest: Any) -> httpx.Response:
         try:
             answer = self._http.request(method, path, **rest)

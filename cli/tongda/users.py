@@ -1,7 +1,8 @@
-"""`users list | show | create`."""
+"""`users list | show | create | suppressions | suppress | lift | export | erase`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,6 +12,9 @@ from cli.tongda import options, show
 from cli.tongda.client import open_api, segment
 from cli.tongda.show import Output, OutputOption
 
+Id = Annotated[str, typer.Argument(metavar="ID", help="Your own id of this person.")]
+Address = Annotated[str, typer.Argument(metavar="CHANNEL=ADDRESS", help="Such as email=fang@example.com.")]
+
 app = typer.Typer(help="Users, by your own ids.", no_args_is_help=True, rich_markup_mode=None)
 
 LIST: Final = {
@@ -18,6 +22,10 @@ LIST: Final = {
 }  # fmt: skip
 IDENTITIES: Final = {
     "CHANNEL": "channel", "ADDRESS": "address", "APP": "app", "VERIFIED": "verified", "PRIMARY": "primary", "ID": "id",
+}  # fmt: skip
+
+SUPPRESSIONS: Final = {
+    "CHANNEL": "channel", "ADDRESS": "address", "REASON": "reason", "SINCE": "created_at", "ID": "id",
 }  # fmt: skip
 
 
@@ -70,11 +78,68 @@ def create(
         show.answer(api.post("/v1/users", body, once=idempotency_key), output=output, table=_details)
 
 
-def _identity(text: str) -> dict[str, str]:
+@app.command("suppressions")
+def suppressions(user_id: Id, *, output: OutputOption = Output.TABLE) -> None:
+    """Show which of a user's addresses are not written to, and why."""
+    with open_api() as api:
+        got = api.get(f"/v1/users/{segment(user_id)}/suppressions")
+        show.answer(got, output=output, table=show.page(SUPPRESSIONS))
+
+
+@app.command("suppress")
+def suppress(
+    user_id: Id,
+    address: Address,
+    *,
+    reason: Annotated[str, typer.Option(help="requested, complaint, hard_bounce or recipient_refused.")] = "requested",
+    idempotency_key: options.Once = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Write to an address of a user no more."""
+    body = {**_identity(address, option="The address"), "reason": reason}
+    with open_api() as api:
+        made = api.post(f"/v1/users/{segment(user_id)}/suppressions", body, once=idempotency_key)
+        show.answer(made, output=output, table=show.fields)
+
+
+@app.command("lift")
+def lift(user_id: Id, suppression_id: Annotated[str, typer.Argument(metavar="SUPPRESSION")]) -> None:
+    """Write to a suppressed address of a user again."""
+    with open_api() as api:
+        done = api.delete(f"/v1/users/{segment(user_id)}/suppressions/{segment(suppression_id)}")
+        show.answer(done, output=Output.TABLE, table=show.fields)
+
+
+@app.command("export")
+def export(user_id: Id) -> None:
+    """Write all that is held about a user to standard output, as JSON."""
+    with open_api() as api:
+        for piece in api.pieces(f"/v1/users/{segment(user_id)}/export"):
+            sys.stdout.write(piece)
+        sys.stdout.write("\n")
+
+
+@app.command("erase")
+def erase(
+    user_id: Id,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Erase a user for good. Again, it tells how far it is."""
+    if not yes:
+        typer.confirm(
+            f"Erase {show.clean(user_id)} and all that is held about this person? It cannot be undone", abort=True
+        )
+    with open_api() as api:
+        show.answer(api.post(f"/v1/users/{segment(user_id)}/erase"), output=output, table=show.fields)
+
+
+def _identity(text: str, *, option: str = "--identity") -> dict[str, str]:
     """Raises BadParameter."""
     channel, equals, address = text.partition("=")
     if not equals:
-        raise typer.BadParameter("--identity is CHANNEL=ADDRESS, such as email=fang@example.com")
+        raise typer.BadParameter(f"{option} is CHANNEL=ADDRESS, such as email=fang@example.com")
     return {"channel": channel, "address": address}
 
 

@@ -59,7 +59,7 @@ _PERSON = f"""
 UPDATE person SET {emptied("person")}, locale = DEFAULT, time_zone = DEFAULT, state = 'erased', updated_at = now()
 WHERE tenant = :tenant AND id = :person"""
 
-_ADDRESSES = "SELECT address FROM identity WHERE tenant = :tenant AND person_id = :person"
+ADDRESSES = "SELECT address FROM identity WHERE tenant = :tenant AND person_id = :person"
 
 _IDENTITIES = "DELETE FROM identity WHERE tenant = :tenant AND person_id = :person"
 
@@ -67,9 +67,9 @@ _DEVICES = "DELETE FROM device WHERE tenant = :tenant AND person_id = :person"
 
 _TICKETS = "DELETE FROM inbox_ticket WHERE tenant = :tenant AND user_id = :person"
 
-_ANSWERS = """
-DELETE FROM idempotency i USING app a
-WHERE a.tenant = :tenant AND i.tenant = a.tenant AND i.app = a.id
+STORED_ANSWERS = """
+FROM idempotency i JOIN app a ON i.tenant = a.tenant AND i.app = a.id
+WHERE a.tenant = :tenant
   AND i.route = ANY (CAST(:own AS text[]) || ARRAY['POST /v1/users', 'POST /v1/suppressions'])
   AND CASE i.route
           WHEN 'POST /v1/users' THEN
@@ -77,8 +77,12 @@ WHERE a.tenant = :tenant AND i.tenant = a.tenant AND i.app = a.id
                    THEN convert_from(i.answer, 'UTF8')::json ->> 'id' = :person END
           WHEN 'POST /v1/suppressions' THEN convert_from(i.answer, 'UTF8')::json ->> 'address' = ANY (:addresses)
           ELSE true END"""
-"""A key that goes with its answer is free again, and its request is refused by then: the user is erased. The routes are
-ranges of the primary key: none but users' and suppressions' answers of the last 30 days are read."""
+"""Answers kept under idempotency keys that tell of one user (`answers_of`). The routes are ranges of the primary key: none
+but users' and suppressions' answers of the last 30 days are read."""
+
+_ANSWERS = f"""
+DELETE FROM idempotency WHERE (tenant, app, route, key) IN (SELECT i.tenant, i.app, i.route, i.key {STORED_ANSWERS})"""
+"""A key that goes with its answer is free again, and its request is refused by then: the user is erased."""
 
 _BEGIN = """
 INSERT INTO erasure (tenant, person_id, requested_by, counts) VALUES (:tenant, :person, :by, CAST(:counts AS jsonb))
@@ -190,14 +194,18 @@ class ErasureRepository:
         return await retried(self._pool, unit)
 
 
-async def _erase_profile(connection: AsyncConnection, tenant: str, person_id: str) -> dict[str, int]:
-    who = {"tenant": tenant, "person": person_id}
-    addresses = [row.address for row in await connection.execute(text(_ADDRESSES), who)]
-    gone, kept = await leave_objections(connection, tenant, person_id)
+def answers_of(tenant: str, person_id: str, *, addresses: Sequence[str]) -> dict[str, Any]:
+    """What `STORED_ANSWERS` takes."""
     own = [f"POST /v1/users/{person_id}/{part}" for part in ("identities", "suppressions", "devices")]
     encoded = msgspec.json.encode(person_id).decode()
-    wanted = {**who, "own": own, "addresses": addresses, "encoded": encoded}
-    answers = await connection.execute(text(_ANSWERS), wanted)
+    return {"tenant": tenant, "person": person_id, "own": own, "encoded": encoded, "addresses": list(addresses)}
+
+
+async def _erase_profile(connection: AsyncConnection, tenant: str, person_id: str) -> dict[str, int]:
+    who = {"tenant": tenant, "person": person_id}
+    addresses = [row.address for row in await connection.execute(text(ADDRESSES), who)]
+    gone, kept = await leave_objections(connection, tenant, person_id)
+    answers = await connection.execute(text(_ANSWERS), answers_of(tenant, person_id, addresses=addresses))
     devices = await connection.execute(text(_DEVICES), who)
     identities = await connection.execute(text(_IDENTITIES), who)
     await connection.execute(text(_TICKETS), who)

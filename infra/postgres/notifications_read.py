@@ -16,14 +16,14 @@ import asyncpg
 
 from domain.ids import uuid7_floor
 
-_SHOWN = """
+SHOWN = """
 CASE WHEN n.final THEN n.status
      WHEN EXISTS (SELECT FROM work w WHERE w.notification_id = n.id AND w.n > 0) THEN 'processing'
      WHEN n.send_at > now() THEN 'scheduled'
      ELSE 'accepted' END"""
 
 _ONE = f"""
-SELECT n.*, {_SHOWN} AS shown FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
+SELECT n.*, {SHOWN} AS shown FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
 
 _DELIVERIES = """
 SELECT coalesce(d.n, w.n) AS n, coalesce(d.channel, w.channel) AS channel, d.provider,
@@ -46,7 +46,7 @@ _EVENTS = "SELECT id, n, at, type, cohort, epoch, detail FROM event WHERE notifi
 _LIST = f"""
 SELECT n.id, n.app, n.lane, n.category, n.user_id, n.to_channel, n.to_address, n.channels, n.strategy, n.template,
        n.template_version, n.final, n.reason, n.partial, n.accepted_at, n.send_at, n.expires_at, n.finished_at, n.origin,
-       {_SHOWN} AS shown
+       {SHOWN} AS shown
 FROM notification n
 WHERE n.tenant = $1 AND n.deleted_at IS NULL AND n.id < $2 AND n.id >= $3
   AND ($4::smallint IS NULL OR n.lane = $4)
@@ -58,7 +58,7 @@ WHERE n.tenant = $1 AND n.deleted_at IS NULL AND n.id < $2 AND n.id >= $3
   AND ($10::timestamptz IS NULL OR n.accepted_at < $10)
   AND ($11::text IS NULL OR $11 = ANY (n.channels) OR n.to_channel = $11
        OR EXISTS (SELECT FROM delivery d WHERE d.notification_id = n.id AND d.channel = $11))
-  AND ($12::text IS NULL OR {_SHOWN} = $12)
+  AND ($12::text IS NULL OR {SHOWN} = $12)
 ORDER BY n.id DESC LIMIT $13"""
 
 _LAST = UUID(int=(1 << 128) - 1)
@@ -117,16 +117,36 @@ class NotificationReader:
     async def page(self, tenant: str, *, filters: Filters, before: UUID | None, limit: int) -> list[asyncpg.Record]:
         """At most `limit` rows, newest first, below the keyset position `before`. Rows that come in meanwhile are above it,
         so nothing is skipped or shown twice."""
-        since, until = _bounded(filters.since), _bounded(filters.until)
-        above = uuid7_floor(until + _SKEW) if until else _LAST
-        first = uuid7_floor(since - _SKEW) if since else _FIRST
+        bounds = id_bounds(filters.since, filters.until)
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # by the filters that are given
             rows: list[asyncpg.Record] = await connection.fetch(
-                _LIST, tenant, min(before or _LAST, above), first, filters.lane, filters.app, filters.user,
-                filters.category, filters.template, since, until, filters.channel, filters.status, limit,
+                _LIST, tenant, min(before or _LAST, bounds.above), bounds.first, filters.lane, filters.app, filters.user,
+                filters.category, filters.template, bounds.since, bounds.until, filters.channel, filters.status, limit,
             )  # fmt: skip
         return rows
+
+
+@dataclass(frozen=True, slots=True)
+class IdBounds:
+    """A span of time, brought within what PostgreSQL's times hold, and the ids that can lie in it."""
+
+    since: datetime | None
+    until: datetime | None
+    first: UUID
+    """Inclusive."""
+    above: UUID
+    """Exclusive."""
+
+
+def id_bounds(since: datetime | None, until: datetime | None) -> IdBounds:
+    since, until = _bounded(since), _bounded(until)
+    return IdBounds(
+        since,
+        until,
+        first=uuid7_floor(since - _SKEW) if since else _FIRST,
+        above=uuid7_floor(until + _SKEW) if until else _LAST,
+    )
 
 
 def _bounded(at: datetime | None) -> datetime | None:

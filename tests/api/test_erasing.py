@@ -79,7 +79,7 @@ async def erased(api: Api, *, status: int = 202) -> dict[str, Any]:
 
 
 async def test_nothing_is_left_in_any_column_of_the_list(api: Api) -> None:
-    """Catches: a new column with personal data that the erasure does not know. `fill` must learn it, and then the erasure."""
+    """Catches: a new personal column that the erasure does not know. `fill` must learn it, and then the erasure."""
     await fill(api, "u-1", MARK)
     await fill(api, "u-2", OTHER)
     await api.post("/v1/notifications", {"to": {"email": f"{OTHER}@example.com"}, "content": {"text": OTHER}})

@@ -22,6 +22,7 @@ MATRIX: dict[str, set[str]] = {
     "PATCH /v1/users/{id}": {"operator", "administrator", "owner"},
     "POST /v1/users/{id}/devices": {"sender", "operator", "administrator", "owner"},
     "POST /v1/users/{id}/suppressions": {"operator", "administrator", "owner"},
+    "GET /v1/users/{id}/export": {"auditor", "administrator", "owner"},
     "POST /v1/users/{id}/erase": {"administrator", "owner"},
     "POST /v1/suppressions": {"operator", "administrator", "owner"},
     "POST /v1/templates": {"editor", "administrator", "owner"},

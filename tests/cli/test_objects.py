@@ -61,6 +61,27 @@ def test_users(cli: Cli) -> None:
     assert cli("users", "create", "u-2", "--identity", "email").code == 2
 
 
+def test_what_a_person_can_ask_for(cli: Cli) -> None:
+    cli("users", "create", "u-7", "--name", "王芳", "--identity", "email=seven@example.com")
+    assert cli("users", "suppress", "u-7", "email=other@example.com").code == 1
+    assert cli("users", "suppress", "u-7", "email").code == 2
+    made = json.loads(cli("users", "suppress", "u-7", "email=seven@example.com", "-o", "json").out)
+    listed = cli("users", "suppressions", "u-7").out
+    assert "seven@example.com" in listed
+    assert "requested" in listed
+    assert cli("users", "lift", "u-7", made["id"]).out == "done\n"
+    assert cli("users", "lift", "u-7", made["id"]).code == 1
+    assert json.loads(cli("users", "export", "u-7").out)["user"]["name"] == "王芳"
+    refused = cli("users", "export", "u-7", role="operator")
+    assert (refused.code, refused.out) == (1, "")
+    assert "403" in refused.err
+    assert cli("users", "erase", "u-7", given="n\n").code == 1
+    assert cli("users", "erase", "u-7", "--yes", role="operator").code == 1
+    assert "王芳" in cli("users", "show", "u-7").out
+    assert "under_way" in cli("users", "erase", "u-7", "--yes").out
+    assert "erased" in cli("users", "show", "u-7").out
+
+
 def test_a_key_is_made_used_rotated_and_revoked(cli: Cli) -> None:
     done = cli("keys", "create", "--name", "mine", "--app", "shop", "--role", "viewer", "-o", "json")
     first: dict[str, Any] = json.loads(done.out)
@@ -104,7 +125,7 @@ def test_every_command_explains_itself() -> None:
         assert tongda(command, "--help", environment={}).code == 0
     for group, commands in {
         "templates": ("list", "show", "create", "draft", "publish", "preview"),
-        "users": ("list", "show", "create"),
+        "users": ("list", "show", "create", "suppressions", "suppress", "lift", "export", "erase"),
         "keys": ("list", "create", "rotate", "revoke"),
     }.items():
         said = tongda(group, "--help", environment={}).out
