@@ -24,6 +24,11 @@ SAID = (
     '"lane":"high"',
     "idempotent-replay: true",
     '"accepted":1,"rejected":1',
+    '"reason":"requested"',
+    '"token_hint":"fcm-to***"',
+    '"inbox_unread":0',
+    '"format":"tongda.user/1"',
+    '"progress":"under_way"',
     '"published_version":1',
     "Your order <b>A-77</b> has left.",
     '"type":"attempt"',
@@ -76,7 +81,7 @@ def test_shell_and_python_blocks_do_what_they_say(service: dict[str, str]) -> No
     for wanted in SAID:
         assert wanted.lower() in said.lower(), wanted
     shown = _run([sys.executable, "-"], "\n".join(blocks(GUIDE, "python")), service)
-    for wanted in ("100 0", "delivered None", "finished", "True", "422 recipient_unknown"):
+    for wanted in ("100 0", "erased under_way 1", "delivered None", "finished", "True", "422 recipient_unknown"):
         assert wanted in shown, shown
 
     _see_it_live(service)

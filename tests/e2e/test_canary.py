@@ -69,6 +69,12 @@ async def make_people_and_templates(caller: Caller) -> None:
     ]
     user = {"id": "u-1", "name": f"{MARK}-name", "locale": "en", "attributes": {"x": f"{MARK}-attribute"}}
     await caller.post("/v1/users", {**user, "identities": identities}, headers={"Idempotency-Key": "once"})
+    device = {"kind": "android", "token": f"{MARK}-token-of-a-device"}
+    await caller.post("/v1/users/u-1/devices", device, headers={"Idempotency-Key": "device"})
+    suppressed = {"channel": "email", "address": f"{MARK}-suppressed@example.com"}
+    await caller.post("/v1/suppressions", suppressed, headers={"Idempotency-Key": "suppressed"})
+    await caller.post("/v1/users", {"id": "u-9", "name": f"{MARK}-gone", "identities": [suppressed]})
+    await caller.post("/v1/users/u-9/erase", None, status=202)
     template = {
         "name": "t-1",
         "category": "c-1",
