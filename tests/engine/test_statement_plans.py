@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
+from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine import claims, cohorts, ends, locks, outcomes, plans
 
@@ -40,6 +41,14 @@ STATEMENTS = {
     "events": outcomes._EVENTS,
     "closed": ends._CLOSED,
     "end of a notification": ends._END,
+    "erasure: page": erasing._PAGE,
+    "erasure: open steps": erasing._OPEN,
+    "erasure: notifications": erasing._NOTIFICATIONS,
+    "erasure: deliveries": erasing._DELIVERIES,
+    "export: notifications": exporting._NOTIFICATIONS,
+    "export: deliveries": exporting._DELIVERIES,
+    "export: open steps": exporting._STEPS,
+    "figures of a user": user_stats._COUNT,
 }
 FILL = """
 WITH n AS (
