@@ -27,6 +27,12 @@ class SmtpSecurity(StrEnum):
     TLS = "tls"
 
 
+class DirectoryKind(StrEnum):
+    OPENLDAP = "openldap"
+    ACTIVE_DIRECTORY = "active_directory"
+    EDIRECTORY = "edirectory"
+
+
 class Settings(BaseSettings):
     """Settings by environment, prefix `TONGDA_`; the embedded supervisor fills in what it starts itself."""
 
@@ -92,6 +98,21 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9._-]{1,100}$",
         description="The data centre to read and write in, as `nodetool status` names it.",
     )
+    directory_url: str = Field(
+        default="",
+        pattern=r"^(ldaps?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?)?$",
+        description="LDAP directory, ldap://host or ldaps://host; empty = none.",
+    )
+    directory_kind: DirectoryKind = Field(default=DirectoryKind.OPENLDAP, description="Which directory it is.")
+    directory_start_tls: bool = Field(
+        default=True, description="StartTLS before the log-in; only ldap://, as ldaps:// is TLS from the start."
+    )
+    directory_ca_file: Path | None = Field(
+        default=None, description="Certificates (PEM) to trust for it; none = those of this system."
+    )
+    directory_bind_dn: str = Field(default="", description="Who logs in to it: a DN (or a UPN); empty = anonymous.")
+    directory_password: SecretStr = Field(default=SecretStr(""), description="Its password.")
+    directory_base_dn: str = Field(default="", description="Where people and groups are looked for: the DN of a subtree.")
     log_level: str = Field(
         default="INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="DEBUG, INFO, WARNING or ERROR."
     )
@@ -159,4 +180,13 @@ class Settings(BaseSettings):
     def _logs_in_or_not(self) -> Self:
         if bool(self.cassandra_username) != bool(self.cassandra_password.get_secret_value()):
             raise ValueError("set TONGDA_CASSANDRA_USERNAME and TONGDA_CASSANDRA_PASSWORD together, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _finds_people(self) -> Self:
+        """A DN with an empty password would count as an anonymous log-in that succeeded (RFC 4513, section 5.1.2)."""
+        if bool(self.directory_bind_dn) != bool(self.directory_password.get_secret_value()):
+            raise ValueError("set TONGDA_DIRECTORY_BIND_DN and TONGDA_DIRECTORY_PASSWORD together, or neither")
+        if self.directory_url and not self.directory_base_dn:
+            raise ValueError("TONGDA_DIRECTORY_URL needs TONGDA_DIRECTORY_BASE_DN")
         return self
