@@ -18,11 +18,11 @@ from cli.tongda.show import Output, OutputOption, clean
 from infra.settings import Settings
 
 MARKS: Final = {State.OK: "✓", State.WARNING: "!", State.FAILED: "✗", State.SKIPPED: "·"}
-SERVERS: Final = ("PostgreSQL", "Temporal", "SMTP", "Cassandra")
+SERVERS: Final = ("PostgreSQL", "Temporal", "SMTP", "Cassandra", "directory")
 
 
 def doctor(*, output: OutputOption = Output.TABLE) -> None:
-    """Check settings, API, key, PostgreSQL, Temporal, mail, clock, disk and ports. Exit code 1 when anything failed."""
+    """Check settings, API, key, servers, mail, directory, clock, disk and ports. Exit code 1 when anything failed."""
     found = examine()
     good = not any(finding.state is State.FAILED for finding in found)
     if output is Output.JSON:
@@ -50,17 +50,19 @@ def examine() -> list[Finding]:
 
 async def _servers(settings: Settings) -> Sequence[Finding]:
     from cli.tongda import checks_servers as servers
+    from cli.tongda.checks_directory import check_directory
 
     facts = here.facts_of(os.environ) or {}
     own_mail = any(os.environ.get(f"TONGDA_SMTP_{name}") for name in ("HOST", "PORT"))
     sandbox_url = "" if own_mail else str(facts.get("sandbox_url") or "")
-    postgres, temporal, mail, cassandra = await asyncio.gather(
+    postgres, temporal, mail, cassandra, directory = await asyncio.gather(
         servers.check_postgres(settings),
         servers.check_temporal(settings),
         servers.check_mail(settings, sandbox_url=sandbox_url),
         servers.check_cassandra(settings),
+        check_directory(settings),
     )
-    return [*postgres, *temporal, mail, *cassandra]
+    return [*postgres, *temporal, mail, *cassandra, directory]
 
 
 def _line(finding: Finding) -> str:

@@ -78,7 +78,7 @@ def test_all_is_well(environment: dict[str, str], temporal_address: str) -> None
     with mail_server() as port:
         said, found = examined({**environment, "TONGDA_TEMPORAL_ADDRESS": temporal_address, "TONGDA_SMTP_PORT": str(port)})
     assert said.code == 0, found
-    assert {check for check, (state, *_) in found.items() if state != "ok"} == {"Cassandra"}
+    assert {check for check, (state, *_) in found.items() if state != "ok"} == {"Cassandra", "directory"}
     assert "roles: owner" in found["key"][1]
     assert found["sweep"][0] == "ok"
 

@@ -47,6 +47,9 @@ def test_every_setting_says_what_it_is() -> None:
         ("CASSANDRA_HOSTS", "one:70000"),
         ("CASSANDRA_KEYSPACE", "x; DROP KEYSPACE y"),
         ("CASSANDRA_DATACENTER", "dc'1"),
+        ("DIRECTORY_URL", "http://secret@ldap"),
+        ("DIRECTORY_URL", "ldap://host/dc=x"),
+        ("DIRECTORY_KIND", "nis"),
         ("LOG_LEVEL", "LOUD"),
     ],
 )
@@ -62,6 +65,24 @@ def test_a_user_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("TONGDA_CASSANDRA_USERNAME", "tongda")
     with pytest.raises(ValidationError, match="together"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"BIND_DN": "cn=reader", "BASE_DN": "dc=x"}, "together"),
+        ({"PASSWORD": "hunter2", "BASE_DN": "dc=x"}, "together"),
+        ({}, "needs TONGDA_DIRECTORY_BASE_DN"),
+    ],
+)
+def test_half_a_directory_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str) -> None:
+    """A name without a password would be let in by most directories, as nobody."""
+    monkeypatch.setenv("TONGDA_DIRECTORY_URL", "ldaps://ldap.example")
+    for name, value in given.items():
+        monkeypatch.setenv(f"TONGDA_DIRECTORY_{name}", value)
+    with pytest.raises(ValidationError, match=says) as caught:
+        Settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_nodes_of_cassandra(monkeypatch: pytest.MonkeyPatch) -> None:
