@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,7 +19,9 @@ from activities.accounts import Accounts
 from activities.decisions import Decider
 from activities.grouping import Driver
 from activities.outcomes import OutcomeWriter
+from domain.clock import Clock
 from domain.lanes import Lane
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
@@ -60,7 +61,9 @@ class Sweep:
         driver: Driver,
         accounts: Accounts | None,
         poke: Callable[[Lane], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self._monotonic_s = clock.monotonic_s
         self._repositories = repositories
         self._driver = driver
         self._accounts = accounts
@@ -113,14 +116,14 @@ class Sweep:
 
     async def _tidy(self) -> None:
         """Now and then: partitions ahead and old ones away, keys that are too old away, a bounded number at a time."""
-        if time.monotonic() - self._tidied_at_s < TIDY_EVERY_S:
+        if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
         dropped = await self._repositories.partitions.drop_old()
         if dropped:
             log.info("partitions.dropped", count=dropped)
         if await self._repositories.accepting.forget_keys(limit=KEYS_A_TURN) < KEYS_A_TURN:
-            self._tidied_at_s = time.monotonic()
+            self._tidied_at_s = self._monotonic_s()
 
     async def measure(self) -> None:
         """Put the backlog into the gauges."""
@@ -137,9 +140,9 @@ class Sweep:
         while True:
             try:
                 await self.run_once()
-                if time.monotonic() >= measure_at_s:
+                if self._monotonic_s() >= measure_at_s:
                     await self.measure()
-                    measure_at_s = time.monotonic() + MEASURE_EVERY_S
+                    measure_at_s = self._monotonic_s() + MEASURE_EVERY_S
             except AWAY as error:
                 log.warning("sweep.away", code=type(error).__name__)
             except Exception:

@@ -18,6 +18,8 @@ from api.accept.routing import CategoryRoutes
 from api.accept.service import AcceptService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
+from domain.clock import Clock
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
 from infra.postgres.categories import CategoryRepository
@@ -45,6 +47,7 @@ class Container:
     changes: ChangeParts
     catalog: TemplateCatalog
     accept: AcceptService
+    clock: Clock
     inbox: InboxParts
     erasing: Erasing
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,23 +55,27 @@ class Container:
 
 
 @contextlib.asynccontextmanager
-async def open_container(settings: Settings) -> AsyncIterator[Container]:
-    """Open it all. Raises OSError or an asyncpg error when the database cannot be reached."""
+async def open_container(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Container]:
+    """Open it all; what is decided by time is decided by `clock`.
+
+    Raises OSError or an asyncpg error when the database cannot be reached.
+    """
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings, name="tongda-api", with_replica=True)
         stack.push_async_callback(database.close)
-        catalog = TemplateCatalog(database)
+        catalog = TemplateCatalog(database, clock=clock)
         stopping = asyncio.Event()
-        accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog))
+        accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog, clock=clock))
         yield Container(
             settings=settings,
             database=database,
-            keys=KeyRing(ApiKeyRepository(database)),
+            keys=KeyRing(ApiKeyRepository(database), clock=clock),
             control=ControlRepository(database.pool),
             changes=ChangeParts.over(database.pool, accept=accept),
             catalog=catalog,
             accept=accept,
-            inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping)),
+            clock=clock,
+            inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
             stopping=stopping,
         )
@@ -86,7 +93,9 @@ async def _erasing(database: Database) -> AsyncIterator[Erasing]:
 
 
 @contextlib.asynccontextmanager
-async def _accepting(settings: Settings, *, database: Database, catalog: TemplateCatalog) -> AsyncIterator[AcceptService]:
+async def _accepting(
+    settings: Settings, *, database: Database, catalog: TemplateCatalog, clock: Clock
+) -> AsyncIterator[AcceptService]:
     """The accept path with its group start and its sweep. Temporal may be away: it is asked for when it is needed."""
     pool = database.pool
     cohorts = CohortRepository(pool)
@@ -98,13 +107,15 @@ async def _accepting(settings: Settings, *, database: Database, catalog: Templat
         driver=driver,
         accounts=None,
         poke=starter.poke,
+        clock=clock,
     )
     service = AcceptService(
         accepting,
-        recipients=Recipients(RecipientRepository(pool)),
+        recipients=Recipients(RecipientRepository(pool), clock=clock),
         catalog=catalog,
-        routes=CategoryRoutes(CategoryRepository(database.engine)),
+        routes=CategoryRoutes(CategoryRepository(database.engine), clock=clock),
         poke=starter.poke,
+        clock=clock,
     )
     starter.start()
     sweeping = asyncio.create_task(sweep.run_forever(), name="sweep")

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from domain.clock import Clock
 from infra.postgres.database import Database
 from infra.postgres.inbox import Inbox
 from infra.postgres.inbox_feed import InboxFeed
@@ -21,13 +22,17 @@ class InboxParts:
     feed: InboxFeed
     tickets: InboxTickets
     tokens: UserTokens
+    clock: Clock
 
 
 @contextlib.asynccontextmanager
-async def open_inbox(settings: Settings, *, database: Database, stopping: asyncio.Event) -> AsyncIterator[InboxParts]:
+async def open_inbox(
+    settings: Settings, *, database: Database, stopping: asyncio.Event, clock: Clock
+) -> AsyncIterator[InboxParts]:
     """Streams end as soon as `stopping` is set: the server waits for open responses before it closes anything."""
     feed = InboxFeed(database, database_url=settings.database_url.get_secret_value())
-    parts = InboxParts(Inbox(database), feed, InboxTickets(database), UserTokens(settings.secret_key.get_secret_value()))
+    tokens = UserTokens(settings.secret_key.get_secret_value(), clock=clock)
+    parts = InboxParts(Inbox(database), feed, InboxTickets(database), tokens, clock)
 
     async def end_streams() -> None:
         await stopping.wait()

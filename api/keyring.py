@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from uuid import UUID
 
 from api.roles import Role
+from domain.clock import Clock
 from domain.errors import Unauthenticated, Unavailable
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.api_keys import ApiKeyRepository, FoundKey
 from infra.postgres.errors import is_away
 
@@ -42,15 +44,15 @@ class _Entry:
     principal: Principal
     until_s: float
     """By the monotonic clock."""
-    expires_at_s: float | None
-    """By the wall clock."""
+    expires_at: datetime | None
 
 
 class KeyRing:
     """One a process. A look-up is by SHA-256, so the time it takes tells nothing about a key."""
 
-    def __init__(self, repository: ApiKeyRepository) -> None:
+    def __init__(self, repository: ApiKeyRepository, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._repository = repository
+        self._now, self._monotonic_s = clock.now, clock.monotonic_s
         self._known: dict[bytes, _Entry] = {}
         self._unknown: dict[bytes, float] = {}
         self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
@@ -65,10 +67,10 @@ class KeyRing:
         Raises Unauthenticated.
         """
         hash_ = _hash(authorization)
-        now_s = time.monotonic()
+        now_s = self._monotonic_s()
         entry = self._known.get(hash_)
         if entry is not None and entry.until_s > now_s:
-            if entry.expires_at_s is not None and entry.expires_at_s <= time.time():
+            if entry.expires_at is not None and entry.expires_at <= self._now():
                 raise Unauthenticated("This API key has expired.")
             return entry.principal
         if self._unknown.get(hash_, 0.0) > now_s:
@@ -93,7 +95,7 @@ class KeyRing:
         return principal
 
     async def _ask(self, hash_: bytes) -> Principal | None:
-        asked_s = time.monotonic()
+        asked_s = self._monotonic_s()
         try:
             found = await self._repository.find(hash_)
         except Exception as error:
@@ -111,8 +113,7 @@ class KeyRing:
         principal = _principal(found)
         if current:
             self._unknown.pop(hash_, None)
-            ends_s = None if found.expires_at is None else found.expires_at.timestamp()
-            _remember(self._known, hash_, _Entry(principal, asked_s + KNOWN_FOR_S, ends_s))
+            _remember(self._known, hash_, _Entry(principal, asked_s + KNOWN_FOR_S, found.expires_at))
         return principal
 
 

@@ -8,9 +8,11 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from domain.clock import Clock
 from domain.errors import Unauthenticated, Unavailable
+from infra.clock import SYSTEM_CLOCK
 from infra.secrets import derive
 
 PREFIX = "tu_"
@@ -28,8 +30,9 @@ class UserToken:
 class UserTokens:
     """Issues and reads tokens. Nothing is stored: a token is good until it expires."""
 
-    def __init__(self, secret_key: str) -> None:
+    def __init__(self, secret_key: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
         """Without a `secret_key` nothing can be issued or read: what derives from "" is known to all."""
+        self._clock = clock
         self._key = derive(secret_key, "user-token") if secret_key else None
 
     def issue(self, tenant: str, user_id: str, *, expires_at: datetime) -> str:
@@ -38,7 +41,7 @@ class UserTokens:
         payload = _encoded(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
         return f"{PREFIX}{payload}.{_encoded(self._mac(payload))}"
 
-    def read(self, token: str, *, now: datetime | None = None) -> UserToken:
+    def read(self, token: str) -> UserToken:
         """Raises Unauthenticated for anything that was not issued here or has expired."""
         payload, _, mac = token.removeprefix(PREFIX).partition(".")
         if not token.startswith(PREFIX) or len(token) > _LONGEST or not mac.isascii():
@@ -49,7 +52,7 @@ class UserTokens:
             claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         except (ValueError, binascii.Error):
             raise Unauthenticated("This is not a valid user token.") from None
-        if (now or datetime.now(UTC)).timestamp() >= claims["e"]:
+        if self._clock.now().timestamp() >= claims["e"]:
             raise Unauthenticated("This user token has expired.", code="token_expired")
         return UserToken(claims["t"], claims["u"])
 

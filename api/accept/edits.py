@@ -51,7 +51,7 @@ class EditService:
 
     async def _computed(self, row: asyncpg.Record, patch: NotificationPatch, *, changed: list[str]) -> Edit:
         request = merged(row, patch)
-        errors = broken_rules(request)
+        errors = broken_rules(request, now=self._accept.clock.now())
         if errors:
             raise Invalid(errors)
         version: int | None = row["template_version"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
+from domain.clock import Clock
 from domain.errors import RecipientGone, RecipientUnknown
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.recipients import RecipientRepository
 
 REMEMBER_S = 5.0
@@ -21,8 +22,9 @@ User = tuple[str, str]
 class Recipients:
     """Collects the questions that arrive while one query is in flight; the next query answers them all."""
 
-    def __init__(self, repository: RecipientRepository) -> None:
+    def __init__(self, repository: RecipientRepository, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._repository = repository
+        self._monotonic_s = clock.monotonic_s
         self._known: dict[User, float] = {}
         self._asked: dict[User, list[asyncio.Future[str | None]]] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -30,7 +32,7 @@ class Recipients:
     def is_known(self, user: User) -> bool:
         """Without asking: this user was active a moment ago."""
         until = self._known.get(user)
-        return until is not None and until > time.monotonic()
+        return until is not None and until > self._monotonic_s()
 
     async def check(self, user: User) -> None:
         """Raises RecipientUnknown or RecipientGone."""
@@ -74,7 +76,7 @@ class Recipients:
         if state == "active":
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
-            self._known[user] = time.monotonic() + REMEMBER_S
+            self._known[user] = self._monotonic_s() + REMEMBER_S
         else:
             self._known.pop(user, None)
 

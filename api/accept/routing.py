@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 
+from domain.clock import Clock
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.categories import CategoryRepository, Route
 
 FRESH_S = 2.0
@@ -18,15 +19,16 @@ Routes = Mapping[str, Route]
 class CategoryRoutes:
     """One a process. Callers that ask while a load is under way share it."""
 
-    def __init__(self, repository: CategoryRepository) -> None:
+    def __init__(self, repository: CategoryRepository, *, clock: Clock = SYSTEM_CLOCK) -> None:
         self._repository = repository
+        self._monotonic_s = clock.monotonic_s
         self._known: dict[str, tuple[float, Routes]] = {}
         self._loads: dict[str, asyncio.Task[Routes]] = {}
 
     def cached(self, tenant: str) -> Routes | None:
         """What `of` would answer without asking the database; None where it would have to ask."""
         entry = self._known.get(tenant)
-        return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+        return entry[1] if entry is not None and entry[0] > self._monotonic_s() else None
 
     async def of(self, tenant: str) -> Routes:
         """All routes of this tenant by the category's name."""
@@ -45,7 +47,7 @@ class CategoryRoutes:
         self._loads.pop(tenant, None)
 
     async def _load(self, tenant: str) -> Routes:
-        asked_s = time.monotonic()
+        asked_s = self._monotonic_s()
         try:
             routes = await self._repository.routes(tenant)
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -34,12 +34,12 @@ def direct_address(to: To) -> tuple[Channel, str] | None:
     return None
 
 
-def broken_rules(request: NotificationRequest) -> list[FieldError]:
+def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldError]:
     """All rules that this request breaks; empty when it may be accepted as far as it can be told without a database."""
     errors: list[FieldError] = []
     _to(request, errors)
     _what(request, errors)
-    _times(request, errors)
+    _times(request, errors, now=now)
     _ways(request, errors)
     if request.metadata is not UNSET:
         _encodable(request.metadata, "/metadata", errors, most_bytes=MOST_METADATA_BYTES)
@@ -99,8 +99,7 @@ def _content(content: InlineContent, errors: list[FieldError]) -> None:
             errors.append(FieldError("/content/url", "format", problem))
 
 
-def _times(request: NotificationRequest, errors: list[FieldError]) -> None:
-    now = datetime.now(UTC)
+def _times(request: NotificationRequest, errors: list[FieldError], *, now: datetime) -> None:
     begins = now
     if request.send_at is not UNSET:
         begins = max(now, request.send_at)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -21,8 +21,10 @@ from api.accept.routing import CategoryRoutes
 from api.accept.rows import Sender, answer_of, follow, key_of, pinned, row_of, takes_a_route
 from api.accept.rules import broken_rules
 from api.accept.writer import CommitWriter, Stored, judge
+from domain.clock import Clock
 from domain.errors import Invalid, Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.errors import AWAY
 from infra.rendering.catalog import TemplateCatalog
@@ -68,7 +70,9 @@ class AcceptService:
         catalog: TemplateCatalog,
         routes: CategoryRoutes,
         poke: Callable[[Lane], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        self.clock = clock
         self._repository = repository
         self._recipients = recipients
         self._catalog = catalog
@@ -86,7 +90,7 @@ class AcceptService:
     async def accept(self, raw: bytes, *, sender: Sender, key: str | None) -> Accepted:
         """One notification. Returns only after the COMMIT. Raises the errors of `domain.errors`."""
         request = decode.notification(raw)
-        user = _check(request, sender)
+        user = _check(request, sender, now=self.clock.now())
         if user is not None:
             await self._recipients.check(user)
         row = await self._prepared(request, sender=sender)
@@ -100,7 +104,7 @@ class AcceptService:
         """The same without a task that waits, where everything that has to be known is remembered; otherwise False, and
         nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with the request."""
         request = decode.notification(raw)
-        user = _check(request, sender)
+        user = _check(request, sender, now=self.clock.now())
         if user is not None and not self._recipients.is_known(user):
             return False
         template = routes = None
@@ -182,10 +186,11 @@ class AcceptService:
         """A row or the reason against it for each item, in order."""
         requests: list[NotificationRequest | TongdaError] = []
         users: list[User | None] = []
+        now = self.clock.now()
         for turn, item in enumerate(items):
             if turn % 100 == 99:
                 await asyncio.sleep(0)  # other requests, an OTP among them, go on meanwhile
-            request, user = _decoded(item, sender)
+            request, user = _decoded(item, sender, now=now)
             requests.append(request)
             users.append(user)
         refused = await self._recipients.check_all([user for user in users if user is not None])
@@ -223,7 +228,7 @@ class AcceptService:
 
     def _committed(self, rows: Iterable[Row]) -> None:
         """What is due now is grouped at once; what is due later is found by the sweep."""
-        now = datetime.now(UTC)
+        now = self.clock.now()
         for lane in {row[3] for row in rows if row[16] is None or row[16] <= now}:
             self._poke(Lane(lane))
 
@@ -237,17 +242,17 @@ def _settle(answered: asyncio.Future[Accepted], what: Accepted | TongdaError) ->
         answered.set_result(what)
 
 
-def _check(request: NotificationRequest, sender: Sender) -> User | None:
+def _check(request: NotificationRequest, sender: Sender, *, now: datetime) -> User | None:
     """The user to look up. Raises Invalid."""
-    errors = broken_rules(request)
+    errors = broken_rules(request, now=now)
     if errors:
         raise Invalid(errors)
     return None if request.to.user is UNSET else (sender.tenant, request.to.user)
 
 
-def _decoded(item: msgspec.Raw, sender: Sender) -> tuple[NotificationRequest | TongdaError, User | None]:
+def _decoded(item: msgspec.Raw, sender: Sender, *, now: datetime) -> tuple[NotificationRequest | TongdaError, User | None]:
     try:
         request = decode.notification(item)
-        return request, _check(request, sender)
+        return request, _check(request, sender, now=now)
     except TongdaError as error:
         return error, None

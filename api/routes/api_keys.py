@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -53,9 +53,9 @@ class ApiKeyIn(Body):
     roles: list[Role] = Field(min_length=1, max_length=len(Role))
     expires_at: Moment | None = None
 
-    def check(self) -> None:
+    def check(self, *, now: datetime) -> None:
         """Raises Invalid."""
-        if self.expires_at is not None and self.expires_at <= datetime.now(UTC):
+        if self.expires_at is not None and self.expires_at <= now:
             raise Invalid.field("/expires_at", "range", "expires_at lies after now.")
 
 
@@ -84,10 +84,10 @@ class ApiKey(BaseModel):
     revoked_at: datetime | None
 
     @classmethod
-    def of(cls, stored: StoredKey) -> ApiKey:
+    def of(cls, stored: StoredKey, *, now: datetime) -> ApiKey:
         return cls(
             id=stored.id, name=stored.name, app=stored.app, roles=list(stored.roles), hint=stored.hint,
-            state=_state(stored), created_by=stored.created_by, created_at=stored.created_at,
+            state=_state(stored, now=now), created_by=stored.created_by, created_at=stored.created_at,
             expires_at=stored.expires_at, revoked_at=stored.revoked_at,
         )  # fmt: skip
 
@@ -100,8 +100,8 @@ class NewApiKey(ApiKey):
     key: str | None
 
     @classmethod
-    def made(cls, stored: StoredKey, key: str | None) -> NewApiKey:
-        return cls(**ApiKey.of(stored).model_dump(), key=key)
+    def made(cls, stored: StoredKey, key: str | None, *, now: datetime) -> NewApiKey:
+        return cls(**ApiKey.of(stored, now=now).model_dump(), key=key)
 
 
 class ApiKeyPage(BaseModel):
@@ -116,7 +116,8 @@ async def create_key(
     body: ApiKeyIn, creation: Annotated[Creation, Depends(creating(Permission.MANAGE_KEYS))], keys: Keys
 ) -> Response:
     """The key is in this answer and nowhere else: it is stored as a hash."""
-    body.check()
+    now = creation.container.clock.now()
+    body.check(now=now)
     who = creation.principal
     roles = list(dict.fromkeys(body.roles))
     if not may_grant(who.roles, roles):
@@ -125,7 +126,7 @@ async def create_key(
     async def unit(connection: AsyncConnection) -> Created:
         new = NewKey(body.app, body.name, roles, body.expires_at)
         stored, key = await keys.create(connection, who.tenant, new, by=who.key_id)
-        return Created(NewApiKey.made(stored, key), again=NewApiKey.made(stored, None))
+        return Created(NewApiKey.made(stored, key, now=now), again=NewApiKey.made(stored, None, now=now))
 
     return await creation.run(unit, under="/v1/api-keys")
 
@@ -134,6 +135,7 @@ async def create_key(
 async def list_keys(
     who: Reader,
     keys: Listed,
+    container: Annotated[Container, Depends(container_of)],
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     app: Annotated[str | None, Query(max_length=128)] = None,
@@ -141,12 +143,13 @@ async def list_keys(
     found = await keys.listed(who.tenant, after=_position(cursor), limit=limit + 1, app_id=app)
     page = found[:limit]
     more = encoded(str(page[-1].id)) if len(found) > limit else None
-    return ApiKeyPage(items=[ApiKey.of(stored) for stored in page], next_cursor=more)
+    now = container.clock.now()
+    return ApiKeyPage(items=[ApiKey.of(stored, now=now) for stored in page], next_cursor=more)
 
 
 @router.get("/{key_id}", summary="Read an API key")
-async def read_key(key_id: UUID, who: Reader, keys: Keys) -> ApiKey:
-    return ApiKey.of(await keys.get(who.tenant, key_id))
+async def read_key(key_id: UUID, who: Reader, keys: Keys, container: Annotated[Container, Depends(container_of)]) -> ApiKey:
+    return ApiKey.of(await keys.get(who.tenant, key_id), now=container.clock.now())
 
 
 @router.delete("/{key_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Revoke an API key")
@@ -175,7 +178,8 @@ async def rotate_key(
 
     async def unit(connection: AsyncConnection) -> Created:
         stored, key = await keys.rotate(connection, who.tenant, old.id, by=who.key_id, overlap=overlap)
-        return Created(NewApiKey.made(stored, key), again=NewApiKey.made(stored, None))
+        now = creation.container.clock.now()
+        return Created(NewApiKey.made(stored, key, now=now), again=NewApiKey.made(stored, None, now=now))
 
     answer = await creation.run(unit, under="/v1/api-keys")
     creation.container.keys.forget(old.id)
@@ -191,10 +195,10 @@ async def _manageable(keys: ApiKeyRepository, who: Principal, key_id: UUID) -> S
     return stored
 
 
-def _state(stored: StoredKey) -> Literal["active", "expired", "revoked"]:
+def _state(stored: StoredKey, *, now: datetime) -> Literal["active", "expired", "revoked"]:
     if stored.revoked_at is not None:
         return "revoked"
-    return "expired" if stored.expires_at is not None and stored.expires_at <= datetime.now(UTC) else "active"
+    return "expired" if stored.expires_at is not None and stored.expires_at <= now else "active"
 
 
 def _position(cursor: str | None) -> UUID:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -101,7 +100,7 @@ async def archive(item_id: UUID, owner: OpenedByKey, parts: Parts) -> Item:
 @users.post("/tokens", status_code=status.HTTP_201_CREATED, summary="Make a token for the user's own browser or app")
 async def make_token(owner: OpenedByKey, parts: Parts, body: NewToken | None = None) -> Token:
     """Reads and marks this one inbox, and nothing else. It cannot be revoked: keep it short."""
-    expires_at = (datetime.now(UTC) + (body or NewToken()).expires_in).replace(microsecond=0)
+    expires_at = (parts.clock.now() + (body or NewToken()).expires_in).replace(microsecond=0)
     return Token(token=parts.tokens.issue(owner.tenant, owner.user_id, expires_at=expires_at), expires_at=expires_at)
 
 

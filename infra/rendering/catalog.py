@@ -7,11 +7,12 @@ Versions never change, so a compiled one is kept until others push it out. Which
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from domain.clock import Clock
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.database import Database
 from infra.postgres.templates import StoredVersion, TemplateRepository
 from infra.rendering.template import PublishedTemplate
@@ -20,7 +21,6 @@ FRESH_S = 2.0
 MAX_VERSIONS = 2048
 MAX_PUBLISHED = 8192
 
-_now = time.monotonic
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -64,7 +64,8 @@ def _retrieved(task: asyncio.Task[V]) -> None:
 class TemplateCatalog:
     """Compiled templates by tenant. One instance a process, used on its event loop."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._monotonic_s = clock.monotonic_s
         self._repository = TemplateRepository(database.engine)
         self._versions: OrderedDict[tuple[str, str, int], PublishedTemplate] = OrderedDict()
         self._published: dict[tuple[str, str], tuple[float, PublishedTemplate]] = {}
@@ -74,7 +75,7 @@ class TemplateCatalog:
     def published_cached(self, tenant: str, name: str) -> PublishedTemplate | None:
         """What `published` would answer without asking the database; None where it would have to ask."""
         entry = self._published.get((tenant, name))
-        return entry[1] if entry is not None and entry[0] > _now() else None
+        return entry[1] if entry is not None and entry[0] > self._monotonic_s() else None
 
     async def published(self, tenant: str, name: str) -> PublishedTemplate | None:
         """The version in force; None where there is no such template or it was never published."""
@@ -95,7 +96,7 @@ class TemplateCatalog:
         self._lookups.forget((tenant, name))
 
     async def _look_up(self, key: tuple[str, str]) -> PublishedTemplate | None:
-        asked = _now()
+        asked = self._monotonic_s()
         version = await self._repository.published_version(*key)
         if version is None:
             self._published.pop(key, None)

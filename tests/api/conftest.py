@@ -21,7 +21,9 @@ from pydantic import SecretStr
 from api.app import Front, create_app
 from api.container import Container, open_container
 from api.roles import Role
+from domain.clock import Clock
 from domain.ids import uuid7
+from infra.clock import SYSTEM_CLOCK, ManualClock
 from infra.postgres.bootstrap import bootstrap
 from infra.settings import Settings
 
@@ -81,10 +83,10 @@ def settings_for(database: str, *, read: str = "") -> Settings:
 
 
 @asynccontextmanager
-async def running(database: str, *, read: str = "") -> AsyncIterator[Api]:
-    """`read`: another database for lists."""
+async def running(database: str, *, read: str = "", clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Api]:
+    """`read`: another database for lists. `clock`: the API's own; PostgreSQL's goes on."""
     settings = settings_for(database, read=read)
-    async with open_container(settings) as container:
+    async with open_container(settings, clock=clock) as container:
         front = create_app(settings, container=container)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:
             yield Api(front, container, http)
@@ -137,6 +139,19 @@ async def make_keys(database: str) -> dict[str, str]:
 @pytest.fixture
 async def api(database: str) -> AsyncIterator[Api]:
     async with running(database) as made:
+        made.keys = await make_keys(database)
+        yield made
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def timed_api(database: str, clock: ManualClock) -> AsyncIterator[Api]:
+    """The API's clock is the test's `clock`; PostgreSQL's goes on by itself."""
+    async with running(database, clock=clock) as made:
         made.keys = await make_keys(database)
         yield made
 

@@ -12,6 +12,7 @@ import pytest
 from api import keyring
 from api.keyring import KeyRing
 from domain.errors import Unauthenticated, Unavailable
+from infra.clock import ManualClock
 from infra.postgres.api_keys import ApiKeyRepository, FoundKey
 from tests.api.conftest import Api, codes
 
@@ -56,26 +57,35 @@ async def test_a_revoked_key_is_refused_at_once_here(api: Api) -> None:
     assert (await api.get(f"/v1/api-keys/{made['id']}")).json()["state"] == "revoked"
 
 
-async def test_a_revoked_key_is_refused_elsewhere_within_its_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "KNOWN_FOR_S", 0.2)
-    elsewhere = KeyRing(ApiKeyRepository(api.container.database))
+async def test_a_revoked_key_is_refused_elsewhere_within_its_time(api: Api) -> None:
+    clock = ManualClock()
+    elsewhere = KeyRing(ApiKeyRepository(api.container.database), clock=clock)
     made = (await api.post("/v1/api-keys", NEW)).json()
     header = f"Bearer {made['key']}".encode()
     assert (await elsewhere.authenticate(header)).app == "shop"
     await api.call("DELETE", f"/v1/api-keys/{made['id']}")
     assert elsewhere.remembered(header) is not None
-    await asyncio.sleep(0.25)
+    clock.advance(timedelta(seconds=keyring.KNOWN_FOR_S))
     with pytest.raises(Unauthenticated):
         await elsewhere.authenticate(header)
 
 
-async def test_an_expired_key_is_refused_at_once(api: Api) -> None:
-    ends = datetime.now(UTC) + timedelta(seconds=1)
+async def test_an_expired_key_is_refused_at_once(timed_api: Api, clock: ManualClock) -> None:
+    """Also by a process that still remembers it: its time is over before that of the memory is."""
+    api, ends = timed_api, clock.now() + timedelta(hours=1)
     made = (await api.post("/v1/api-keys", {**NEW, "expires_at": ends.isoformat()})).json()
+    clock.set(ends - timedelta(microseconds=1))
     assert await works(api, made["key"])
-    await asyncio.sleep((ends - datetime.now(UTC)).total_seconds() + 0.02)
+    clock.set(ends)
     assert not await works(api, made["key"])
     assert (await api.get(f"/v1/api-keys/{made['id']}")).json()["state"] == "expired"
+
+
+async def test_an_expired_key_is_over_for_the_database_too(api: Api) -> None:
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    made = (await api.post("/v1/api-keys", {**NEW, "expires_at": ends})).json()
+    await api.pool.execute("UPDATE api_key SET expires_at = clock_timestamp() WHERE id = $1", made["id"])
+    assert not await works(api, made["key"])
     rotated = await api.post(f"/v1/api-keys/{made['id']}/rotate")
     assert (rotated.status_code, rotated.json()["code"]) == (409, "key_revoked")
 
@@ -90,11 +100,14 @@ async def test_rotation_replaces_a_key(api: Api) -> None:
     assert not await works(api, old["key"])
 
 
-async def test_rotation_can_leave_time_to_change_over(api: Api) -> None:
+async def test_rotation_can_leave_time_to_change_over(timed_api: Api, clock: ManualClock) -> None:
+    api = timed_api
     old = (await api.post("/v1/api-keys", NEW)).json()
-    new = (await api.post(f"/v1/api-keys/{old['id']}/rotate", {"overlap_seconds": 1})).json()
+    new = (await api.post(f"/v1/api-keys/{old['id']}/rotate", {"overlap_seconds": 3600})).json()
     assert await works(api, old["key"])
-    await asyncio.sleep(1.1)
+    clock.set(clock.now() + timedelta(minutes=59))
+    assert await works(api, old["key"])
+    clock.set(clock.now() + timedelta(minutes=2))
     assert not await works(api, old["key"])
     assert await works(api, new["key"])
 
@@ -154,17 +167,21 @@ class Counting:
         return self.answer
 
 
-def ring(repository: Counting) -> KeyRing:
-    return KeyRing(repository)  # type: ignore[arg-type]
+def ring(repository: Counting, *, clock: ManualClock | None = None) -> KeyRing:
+    return KeyRing(repository, clock=clock or ManualClock())  # type: ignore[arg-type]
 
 
-async def test_a_crowd_with_a_wrong_key_asks_the_database_once() -> None:
+async def test_a_crowd_with_a_wrong_key_asks_the_database_once(clock: ManualClock) -> None:
     repository = Counting(None)
-    keys = ring(repository)
+    keys = ring(repository, clock=clock)
     for _ in range(3):
         results = await asyncio.gather(*(keys.authenticate(b"Bearer wrong") for _ in range(50)), return_exceptions=True)
         assert all(isinstance(result, Unauthenticated) for result in results)
     assert repository.asked == 1
+    clock.advance(timedelta(seconds=keyring.UNKNOWN_FOR_S))
+    with pytest.raises(Unauthenticated):
+        await keys.authenticate(b"Bearer wrong")
+    assert repository.asked == 2
 
 
 async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

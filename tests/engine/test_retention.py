@@ -10,9 +10,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from activities.sweep import Sweep, SweepRepositories
+from activities.sweep import TIDY_EVERY_S, Sweep, SweepRepositories
 from domain.history import Event
 from domain.ids import uuid7, uuid7_floor
+from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
 from infra.postgres.notifications_read import NotificationReader
 from infra.postgres.partitions import PARENTS, PartitionRepository
@@ -157,3 +158,22 @@ async def test_the_sweep_drops_them(engine: Engine) -> None:
     repositories = SweepRepositories(engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept)
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
+
+
+async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
+    """It comes every second; looking for old partitions that often would be all it does."""
+
+    class Counted(PartitionRepository):
+        looked = 0
+
+        async def drop_old(self) -> int:
+            self.looked += 1
+            return await super().drop_old()
+
+    clock, partitions = ManualClock(), Counted(engine.pool, keep=KEEP)
+    repositories = SweepRepositories(engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept)
+    sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
+    for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):
+        clock.advance(timedelta(seconds=span_s))
+        await sweep.run_once()
+        assert partitions.looked == looked

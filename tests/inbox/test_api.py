@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from api.app import create_app
 from api.container import open_container
 from domain.errors import Unauthenticated, Unavailable
+from infra.clock import ManualClock
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.database import Database
 from infra.postgres.inbox import Inbox
@@ -184,6 +185,18 @@ def test_no_text_is_a_token_by_chance(text: str) -> None:
     for candidate in (text, f"tu_{text}", f"tu_{text}.{text}"):
         with pytest.raises(Unauthenticated):
             UserTokens("k" * 32).read(candidate)
+
+
+def test_a_token_is_good_until_its_end_and_no_longer() -> None:
+    clock = ManualClock()
+    tokens = UserTokens("k" * 32, clock=clock)
+    ends = (clock.now() + timedelta(hours=1)).replace(microsecond=0)
+    token = tokens.issue("acme", "u-1", expires_at=ends)
+    clock.set(ends - timedelta(microseconds=1))
+    assert tokens.read(token).user_id == "u-1"
+    clock.set(ends)
+    with pytest.raises(Unauthenticated, match="expired"):
+        tokens.read(token)
 
 
 def test_another_installations_token_is_refused_and_without_a_secret_there_are_none() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from domain.errors import Conflict, NotFound
+from infra.clock import ManualClock
 from infra.postgres.database import Database
 from infra.postgres.templates import TemplateRepository, VersionContent
 from infra.rendering import TemplateCatalog, catalog
@@ -59,11 +61,10 @@ async def test_a_draft_is_not_published(db: Database, repository: TemplateReposi
 
 
 async def test_publish_and_rollback_show_at_once_here_and_soon_elsewhere(
-    db: Database, repository: TemplateRepository, monkeypatch: pytest.MonkeyPatch
+    db: Database, repository: TemplateRepository
 ) -> None:
-    clock = 1000.0
-    monkeypatch.setattr(catalog, "_now", lambda: clock)
-    here, elsewhere = TemplateCatalog(db), TemplateCatalog(db)
+    clock = ManualClock()
+    here, elsewhere = TemplateCatalog(db, clock=clock), TemplateCatalog(db, clock=clock)
     await create(repository, "t")
     await add(repository, "t", "two")
     await repository.publish("acme", "t", 1)
@@ -71,7 +72,7 @@ async def test_publish_and_rollback_show_at_once_here_and_soon_elsewhere(
     await repository.publish("acme", "t", 2)
     here.forget("acme", "t")
     assert [await shown(here, "t"), await shown(elsewhere, "t")] == ["two", "one"]
-    clock += catalog.FRESH_S
+    clock.advance(timedelta(seconds=catalog.FRESH_S))
     assert elsewhere.published_cached("acme", "t") is None
     assert await shown(elsewhere, "t") == "two"
     await repository.archive("acme", "t")

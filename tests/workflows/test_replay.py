@@ -10,6 +10,7 @@ import asyncio
 import re
 import socket
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from temporalio import workflow
@@ -17,9 +18,9 @@ from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
+from tests.workflows.found import WORKFLOWS, recorded, workflows_of
 from tests.workflows.record_histories import DELIVERIES, FOLDER
 from workflows.delivery import Cohort, DeliveryWorkflow, Progress
-from workflows.housekeeping import SweepWorkflow
 
 FILES = sorted(FOLDER.glob("*.json"))
 names = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -34,7 +35,7 @@ def history(path: Path) -> WorkflowHistory:
 async def test_recorded_histories_replay(path: Path, sandboxed: str) -> None:
     """Catches: another command, another order of commands, another input."""
     runner = SandboxedWorkflowRunner() if sandboxed == "inside" else UnsandboxedWorkflowRunner()
-    await Replayer(workflows=[DeliveryWorkflow, SweepWorkflow], workflow_runner=runner).replay_workflow(history(path))
+    await Replayer(workflows=list(WORKFLOWS.values()), workflow_runner=runner).replay_workflow(history(path))
 
 
 @workflow.defn(name="DeliveryWorkflow")
@@ -63,6 +64,38 @@ def test_every_scenario_has_its_history() -> None:
     assert {path.stem for path in FILES} == {*DELIVERIES, "sweep"}
 
 
+def test_every_workflow_has_a_history() -> None:
+    """A new one fails here until `record_histories.py` records it: without, a deploy could break those that are open."""
+    assert set(recorded(FILES)) == set(WORKFLOWS)
+
+
+def test_every_history_has_its_fingerprint() -> None:
+    assert set(FINGERPRINTS) | IN_ANY_ORDER == {path.stem for path in FILES}
+
+
+def test_a_new_workflow_is_found() -> None:
+    """The finding itself, in a module that was just written."""
+    module = ModuleType("workflows.brand_new")
+    exec("from temporalio import workflow\n" + NEW, vars(module))
+    assert list(workflows_of([module])) == ["BrandNewWorkflow"]
+    assert "BrandNewWorkflow" not in recorded(FILES)
+
+
+NEW = """
+@workflow.defn(name="BrandNewWorkflow", sandboxed=False)
+class New:
+    @workflow.run
+    async def run(self) -> None:
+        pass
+"""
+
+
+@pytest.mark.parametrize("name", sorted(WORKFLOWS))
+def test_every_workflow_is_taken_by_the_sandbox(name: str) -> None:
+    """What the SDK checks when a sandboxed worker starts: its module is imported under the sandbox's restrictions."""
+    SandboxedWorkflowRunner().prepare_workflow(workflow._Definition.must_from_class(WORKFLOWS[name]))
+
+
 @names
 def test_histories_hold_nothing_of_anybodys(path: Path) -> None:
     """No addresses, no paths, no name of the machine that recorded them."""
@@ -85,6 +118,8 @@ FINGERPRINTS = {
 }
 """Each workflow's commands in words, so that a change of its cost is seen in review: every one is a trip to Temporal. While
 a call is under way and another channel waits, a timer is set and cancelled again. (Channels at once end in any order.)"""
+
+IN_ANY_ORDER = {"delivery-medium-channels-at-once"}
 
 
 @pytest.mark.parametrize("name", FINGERPRINTS)
