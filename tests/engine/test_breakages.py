@@ -6,8 +6,9 @@ DESIGN.md names for each rule what goes wrong otherwise. A test that passes with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import asyncpg
 import pytest
@@ -26,6 +27,7 @@ from tests.engine import (
     test_plan_step,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
+from tests.engine.conftest import EMPTY, open_pool
 from tests.engine.support import OK, Engine
 
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
@@ -57,6 +59,7 @@ LATER_ATTEMPT_ONLY = property(
 WORK_FOR_EVERY_ROW = test_accepting.PLAIN.replace(
     "ON CONFLICT (id) DO NOTHING", "ON CONFLICT (id) DO UPDATE SET app = EXCLUDED.app"
 )
+CUT_OFF_WITHIN_S = 30.0
 NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
 
 Test = Callable[[Engine], Awaitable[None]]
@@ -187,6 +190,26 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
 }  # fmt: skip
 
 
+@pytest.fixture
+async def pool(module_database: str) -> AsyncIterator[asyncpg.Pool]:
+    """One for each guard, and never closed in peace: a guard that fails leaves tasks behind, and whoever cancels them can
+    cut asyncpg off between taking a connection back and having it, which then waits for its return for ever."""
+    opened = await open_pool(module_database)
+    await opened.execute(EMPTY)
+    yield opened
+    opened.terminate()
+
+
+async def cut_off(pool: asyncpg.Pool, *, before: set[asyncio.Task[Any]]) -> None:
+    """Ends what a guard has left behind: its connections first, so that nobody has anything to wait for."""
+    pool.terminate()
+    while left := asyncio.all_tasks() - before:
+        for task in left:
+            task.cancel()
+        _, standing = await asyncio.wait(left, timeout=CUT_OFF_WITHIN_S)
+        assert not standing, f"these cannot be ended: {standing}"
+
+
 @pytest.mark.parametrize("name", BREAKAGES)
 async def test_the_guard_fails_without_the_rule(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     breakages, guard = BREAKAGES[name]
@@ -199,11 +222,20 @@ async def test_the_guard_fails_without_the_rule(name: str, engine: Engine, monke
     except (Exception, pytest.fail.Exception) as error:
         failure = error
     finally:
-        for task in asyncio.all_tasks() - before:
-            task.cancel()
-        await asyncio.gather(*(asyncio.all_tasks() - before), return_exceptions=True)
+        await cut_off(engine.pool, before=before)
     assert failure is not None, "the rule was taken out and nothing failed"
     assert not isinstance(failure, asyncpg.SyntaxOrAccessError), failure
+
+
+async def test_a_guard_that_fails_while_it_gives_back_a_connection_holds_nobody_up(pool: asyncpg.Pool) -> None:
+    """Caught: Pool.close() waited two minutes for it, and the teardown of whatever test came last failed."""
+    before = asyncio.all_tasks()
+    connection = await pool.acquire()
+    giving_back = asyncio.create_task(pool.release(connection))
+    await asyncio.sleep(0)  # asyncpg's own task for it is there and has not taken its first step
+    await cut_off(pool, before=before)
+    assert giving_back.done()
+    assert pool.get_size() == 0
 
 
 def test_matches_are_what_is_broken_here() -> None:
