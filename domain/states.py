@@ -61,6 +61,8 @@ class Reason(StrEnum):
     EXPIRED_BEFORE_RETRY = "expired_before_retry"
     """An attempt failed, and the next would come after the time has run out."""
     CANCELLED_BY_REQUEST = "cancelled_by_request"
+    RECALLED_BY_REQUEST = "recalled_by_request"
+    """It had been handed over and was taken back unread."""
     ANSWER_LOST = "answer_lost"
     """It was handed over and no answer came: it may have arrived. A later receipt corrects this."""
     TEMPLATE_BROKEN = "template_broken"
@@ -82,6 +84,26 @@ FINAL = frozenset(
     }
 )
 SUCCESS = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
+UNDELIVERED = FINAL - SUCCESS
+"""Ends that carry a reason, always: lists find them by it."""
+
+_ENDS_AS: dict[Reason, Status] = {
+    Reason.NO_ADDRESS: Status.SUPPRESSED,
+    Reason.RECIPIENT_GONE: Status.SUPPRESSED,
+    Reason.ADDRESS_SUPPRESSED: Status.SUPPRESSED,
+    Reason.NO_CHANNEL: Status.SUPPRESSED,
+    Reason.EXPIRED_BEFORE_PLAN: Status.EXPIRED,
+    Reason.EXPIRED_BEFORE_HAND_OVER: Status.EXPIRED,
+    Reason.EXPIRED_BEFORE_RETRY: Status.EXPIRED,
+    Reason.CANCELLED_BY_REQUEST: Status.CANCELLED,
+    Reason.RECALLED_BY_REQUEST: Status.CANCELLED,
+}
+"""Reasons that never stand with another state. One that is not here may stand with any."""
+
+
+def reasons_of(status: Status) -> frozenset[Reason]:
+    """Every reason that a notification in this state can carry."""
+    return frozenset(reason for reason in Reason if _ENDS_AS.get(reason, status) is status)
 
 _RANK: dict[Status, int] = {
     Status.READ: 90,

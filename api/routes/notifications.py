@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from functools import partial
 from typing import Annotated
 from uuid import UUID
@@ -14,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import views
 from api.container import Container, container_of
-from api.problems import parameter_error
+from api.list_positions import cursor_of, position_of
 from api.routes.notification_shapes import Notification, NotificationPage, NotificationStatus, Priority, Timeline
 from api.schemas import QueryMoment
 from api.security import Permission, Principal, require
@@ -22,15 +20,23 @@ from domain.channels import Channel
 from domain.cohorts import workflow_url
 from domain.errors import NotFound
 from domain.lanes import Lane
-from domain.states import Status
+from domain.states import Reason, Status
 from infra.postgres.engine.control import CancelResult
-from infra.postgres.notifications_read import Filters, NotificationReader
+from infra.postgres.notification_lists import Filters, NotificationLists
+from infra.postgres.notifications_read import NotificationReader
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Controller = Annotated[Principal, Depends(require(Permission.CONTROL))]
 Parts = Annotated[Container, Depends(container_of)]
+
+
+_Q = (
+    "Search. A notification's id, a user's id or an address (a user's, or one that was sent to) finds what belongs to it. "
+    "Anything else, and anything in quotation marks, is looked for as part of the template's name, of the title of inline "
+    "content, and of the values in `data` and `metadata`."
+)
 
 
 class ListQuery(BaseModel):
@@ -45,6 +51,9 @@ class ListQuery(BaseModel):
     user: str | None = Field(default=None, max_length=255)
     category: str | None = Field(default=None, max_length=128)
     template: str | None = Field(default=None, max_length=255)
+    reason: Reason | None = Field(default=None, description="Why it ended undelivered.")
+    final: bool | None = Field(default=None, description="false: what is still open; true: what has ended.")
+    q: str | None = Field(default=None, min_length=1, max_length=512, description=_Q)
     since: QueryMoment | None = Field(default=None, alias="from")
     until: QueryMoment | None = Field(default=None, alias="to")
     limit: int = Field(default=50, ge=1, le=500)
@@ -77,7 +86,8 @@ class Cancelled(BaseModel):
 
 @router.get("", summary="List notifications", responses={200: {"model": NotificationPage}})
 async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> JSONResponse:
-    """List notifications, newest first."""
+    """List notifications, newest first. A request examines a bounded number of them: where few fit the filters, a page has
+    fewer items than `limit`, or none, and `next_cursor` goes on from there; only a page without it is the last."""
     filters = Filters(
         lane=int(Lane.of(query.priority)) if query.priority else None,
         app=query.app,
@@ -86,16 +96,15 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
         template=query.template,
         channel=query.channel,
         status=query.status,
+        reason=query.reason,
+        final=query.final,
         since=query.since,
         until=query.until,
     )
-    rows = await NotificationReader(parts.database.lists.pool).page(
-        principal.tenant, filters=filters, before=_position(query.cursor), limit=query.limit + 1
+    page = await NotificationLists(parts.database.lists.pool).page(
+        principal.tenant, filters=filters, limit=query.limit, position=position_of(query.cursor), q=query.q
     )
-    more = len(rows) > query.limit
-    rows = rows[: query.limit]
-    next_cursor = _cursor(rows[-1]["id"]) if more else None
-    return JSONResponse({"items": [views.summary(row) for row in rows], "next_cursor": next_cursor})
+    return JSONResponse({"items": [views.summary(row) for row in page.rows], "next_cursor": cursor_of(page.position)})
 
 
 @router.get("/{notification_id}", summary="Read a notification", responses={200: {"model": Notification}})
@@ -137,16 +146,3 @@ def _reader(parts: Container) -> NotificationReader:
 def _workflow_url(parts: Container) -> views.WorkflowUrl:
     settings = parts.settings
     return partial(workflow_url, settings.temporal_ui_url, settings.temporal_namespace)
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
-
-
-def _position(cursor: str | None) -> UUID | None:
-    if cursor is None:
-        return None
-    try:
-        return UUID(bytes=base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, binascii.Error):
-        raise parameter_error("cursor", "format", "Give back a next_cursor as it was.") from None

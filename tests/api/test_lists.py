@@ -70,6 +70,12 @@ async def test_the_last_page_says_so_even_when_it_is_full(api: Api) -> None:
     assert [len(items) async for items in api.pages("/v1/notifications", limit=2)] == [2, 2]
 
 
+ENDS = {
+    "sent": None, "delivered": None, "read": None, "failed": "content_refused", "expired": "expired_before_plan",
+    "cancelled": "cancelled_by_request", "suppressed": "no_address", "unknown": "answer_lost",
+}  # fmt: skip
+
+
 async def states(api: Api) -> dict[str, str]:
     """Shown state -> id of one notification in it."""
     now = datetime.now(UTC)
@@ -78,8 +84,8 @@ async def states(api: Api) -> dict[str, str]:
         "scheduled": await insert_notification(api.pool, status="scheduled", send_at=now + timedelta(hours=1)),
         "processing": await insert_notification(api.pool),
         **{
-            status: await insert_notification(api.pool, status=status, final=True, finished_at=now)
-            for status in ("sent", "delivered", "read", "failed", "expired", "cancelled", "suppressed", "unknown")
+            status: await insert_notification(api.pool, status=status, reason=reason, final=True, finished_at=now)
+            for status, reason in ENDS.items()
         },
     }
     for status in ("accepted", "scheduled"):
@@ -91,6 +97,7 @@ async def states(api: Api) -> dict[str, str]:
 async def test_the_filter_agrees_with_what_is_shown(api: Api) -> None:
     made = await states(api)
     due = await insert_notification(api.pool, status="scheduled", send_at=datetime.now(UTC) - timedelta(seconds=1))
+    await insert_step(api.pool, due, n=0, channel=None, account=None, address=None)
     for status, id_ in made.items():
         answer = (await api.get("/v1/notifications", params={"status": status})).json()
         NotificationPage.model_validate_json((await api.get("/v1/notifications")).content)
@@ -106,6 +113,8 @@ async def test_each_filter(api: Api) -> None:
         "priority": ("high", {"lane": 0}), "app": ("crm", {"app": "crm"}), "category": ("otp", {"category": "otp"}),
         "user": ("u-1", {"user_id": "u-1", "to_channel": None, "to_address": None}),
         "template": ("shipped", {"template": "shipped"}), "channel": ("inapp", {"channels": ["inapp", "email"]}),
+        "reason": ("no_address", {"reason": "no_address", "status": "suppressed", "final": True}),
+        "final": (True, {"final": True, "status": "sent"}),
         "from": ((now - timedelta(minutes=1)).isoformat(), {}),
         "to": ((now - timedelta(hours=2)).isoformat(), {"accepted_at": now - timedelta(hours=3)}),
     }  # fmt: skip

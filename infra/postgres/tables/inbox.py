@@ -24,6 +24,7 @@ inbox_item = Table(
     time_column("archived_at"),
     now_column(),
     Column("changed_in", Xid8, nullable=False, server_default=text("pg_current_xact_id()")),
+    time_column("recalled_at"),
 )
 """`changed_in` is the transaction that last changed the row: the live stream's cursor (commit order is not id order)."""
 Index("inbox_item_delivery", inbox_item.c.notification_id, inbox_item.c.n, unique=True)

@@ -77,6 +77,30 @@ Index(
     notification.c.id,
     postgresql_where=notification.c.user_id.isnot(None),
 )
+Index(
+    "notification_reason",
+    notification.c.tenant,
+    notification.c.reason,
+    notification.c.id,
+    postgresql_where=notification.c.reason.isnot(None),
+)
+"""What ended undelivered. Written at no accept, and at the end of none that arrives."""
+Index(
+    "notification_blocks",
+    notification.c.app,
+    notification.c.category,
+    notification.c.template,
+    notification.c.to_address,
+    postgresql_using="brin",
+    postgresql_ops={
+        "app": "text_bloom_ops (n_distinct_per_range = 32)",
+        "category": "text_bloom_ops (n_distinct_per_range = 32)",
+        "template": "text_bloom_ops (n_distinct_per_range = 32)",
+        "to_address": "text_bloom_ops (n_distinct_per_range = 400)",
+    },
+    postgresql_with={"pages_per_range": 16, "autosummarize": "on"},
+)
+"""Which blocks can hold a value: for what is rare. See decision 0015."""
 
 delivery = Table(
     "delivery",

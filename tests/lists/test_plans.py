@@ -1,0 +1,130 @@
+"""Lists touch a bounded number of rows whatever is asked for, and whatever the statistics say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from infra.postgres import notification_lists
+from infra.postgres.database import HOT_STATEMENTS
+from infra.postgres.notification_lists import Position
+from tests.lists.filling import Filled, fill, make_weeks, summarise
+from tests.lists.touching import touch
+
+EXAMINED, SEARCHED, BY_BLOCK = 2_000, 500, 100
+FILLED = Filled(rows=60_000, weeks=4, one_failed_in=20_000)
+WEEK_AGO = datetime.now(UTC) - timedelta(days=7)
+
+COMMON: dict[str, dict[str, Any]] = {
+    "nothing": {}, "status": {"status": "delivered"}, "priority": {"lane": 1}, "channel": {"channel": "email"},
+    "app": {"app": "app-1"}, "user": {"user": "u-7838"}, "category": {"category": "c-3"}, "template": {"template": "t-3"},
+    "from": {"since": WEEK_AGO}, "to": {"until": WEEK_AGO}, "suppressed": {"status": "suppressed"},
+    "reason": {"reason": "no_address"}, "ended": {"final": True}, "text": {"q": "Order 5"},
+    "several": {"app": "app-1", "status": "delivered", "channel": "email", "since": WEEK_AGO},
+}  # fmt: skip
+RARE: dict[str, tuple[dict[str, Any], str, int]] = {
+    "one failed in 20,000": ({"status": "failed"}, "notification_reason", 3),
+    "its reason": ({"reason": "content_refused"}, "notification_reason", 3),
+    "a reason that never was": ({"reason": "quarantined"}, "notification_reason", 0),
+    "nothing open": ({"status": "processing"}, "work_pkey", 0),
+    "nothing unfinished": ({"final": False}, "work_pkey", 0),
+    "a template never used": ({"template": "never"}, "notification_blocks", 0),
+    "a template of three": ({"template": "rare-template"}, "notification_blocks", 3),
+    "an app of three": ({"app": "rare-app"}, "notification_blocks", 3),
+    "an app of three, a template never used": ({"app": "rare-app", "template": "never"}, "notification_blocks", 0),
+    "a category never used": ({"category": "never"}, "notification_blocks", 0),
+    "a user who got nothing": ({"user": "nobody"}, "notification_user", 0),
+    "an address by itself": ({"q": "once@example.com"}, "notification_blocks", 1),
+    "an address that nobody has": ({"q": "nobody@example.com"}, "notification_blocks", 0),
+}
+"""Name -> filters, the index they go by, and how many acme has."""
+
+
+@pytest.fixture(autouse=True)
+def _bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(notification_lists, "MOST_EXAMINED", EXAMINED)
+    monkeypatch.setattr(notification_lists, "MOST_SEARCHED", SEARCHED)
+    monkeypatch.setattr(notification_lists, "MOST_BY_BLOCK", BY_BLOCK)
+    yield
+
+
+@pytest.fixture(scope="module", params=["analysed while empty", "analysed with another tenant's", "analysed"])
+async def connection(
+    request: pytest.FixtureRequest, module_database: str
+) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """60,000 notifications over four weeks, 48,000 of them acme's."""
+    opened = await asyncpg.connect(module_database, server_settings=HOT_STATEMENTS)
+    await opened.execute("ALTER TABLE work SET (autovacuum_enabled = off); TRUNCATE notification, work, event, delivery")
+    if await opened.fetchval("SELECT to_regclass('notification_1_weeks') IS NULL"):
+        await make_weeks(opened, weeks=FILLED.weeks)
+    if request.param == "analysed with another tenant's":
+        await fill(opened, Filled(rows=2_000, weeks=4, one_failed_in=20_000))
+        await opened.execute("DELETE FROM notification WHERE tenant = 'acme'")
+    await opened.execute("ANALYZE notification, work, event, delivery")
+    if request.param == "analysed with another tenant's":
+        await opened.execute("DELETE FROM notification")
+    await fill(opened, FILLED)
+    if request.param == "analysed":
+        await opened.execute("ANALYZE notification, work, event, delivery")
+    await summarise(opened)
+    yield opened
+    await opened.close()
+
+
+@pytest.mark.parametrize("name", COMMON)
+async def test_a_page_examines_no_more_than_it_may(name: str, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Catches: an index that reads more than the order needs, a sort of everything, a scan of a week."""
+    found, touched = await touch(connection, **COMMON[name])
+    assert touched.whole == set()
+    assert touched.rows <= 2 * EXAMINED + 2 * BY_BLOCK * 400, touched
+    assert touched.buffers <= 4 * EXAMINED, touched
+    assert len(found.rows) > 0
+
+
+@pytest.mark.parametrize("name", RARE)
+async def test_what_is_rare_is_found_at_once(name: str, connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Catches: a rare value that makes the list walk over everything, or leave the reader with empty pages."""
+    wanted, index, count = RARE[name]
+    found, touched = await touch(connection, **wanted)
+    assert (len(found.rows), found.position) == (count, None), touched
+    assert index in touched.indexes
+    assert touched.whole == set()
+    assert touched.buffers <= 4 * EXAMINED, touched
+
+
+async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Text is looked for among so many at a time: honest pages, empty ones among them, that end."""
+    position: Position | None = None
+    pages, found = 0, []
+    while True:
+        part, touched = await touch(connection, q="A-57", position=position)
+        assert touched.buffers <= 4 * EXAMINED, touched
+        pages, found = pages + 1, found + [row["id"] for row in part.rows]
+        position = part.position
+        if position is None:
+            break
+    expected = await connection.fetch(
+        "SELECT id FROM notification WHERE tenant = 'acme' AND data ->> 'order' LIKE 'A-57%' ORDER BY id DESC"
+    )
+    assert found == [row["id"] for row in expected]
+    assert pages >= 48_000 // SEARCHED
+
+
+async def test_what_is_common_but_not_lately_is_left_to_the_walk(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """An app that stopped three weeks ago: the look-up by block gives up on a week that is full of it, and the pages go on."""
+    await connection.execute("UPDATE notification SET app = 'old' WHERE app = 'app-2' AND accepted_at < now() - interval '3 weeks'")
+    position: Position | None = None
+    found: list[Any] = []
+    while True:
+        part, touched = await touch(connection, app="old", position=position, limit=500)
+        assert touched.buffers <= 8 * EXAMINED, touched
+        found += [row["id"] for row in part.rows]
+        position = part.position
+        if position is None:
+            break
+    await connection.execute("UPDATE notification SET app = 'app-2' WHERE app = 'old'")
+    assert len(found) == len(set(found)) > BY_BLOCK
