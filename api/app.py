@@ -29,6 +29,7 @@ from api.routes import (
     inbox,
     inbox_stream,
     notification_changes,
+    notification_retries,
     notifications,
     rights,
     suppressions,
@@ -43,6 +44,7 @@ VERSION = "0.1.0"
 ROUTERS: tuple[APIRouter, ...] = (
     notifications.router,
     notification_changes.router,
+    notification_retries.router,
     categories.router,
     templates.router,
     users.router,

@@ -18,6 +18,9 @@ from api.accept.routing import CategoryRoutes
 from api.accept.service import AcceptService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
+from api.recalls import RecallService
+from channels.inapp.inbox import InboxProvider
+from domain.channels import Channel
 from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
@@ -28,7 +31,9 @@ from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.erasing import ErasureRepository
+from infra.postgres.inbox import Inbox
 from infra.postgres.partitions import PartitionRepository
 from infra.postgres.recipients import RecipientRepository
 from infra.rendering.catalog import TemplateCatalog
@@ -45,6 +50,7 @@ class Container:
     keys: KeyRing
     control: ControlRepository
     changes: ChangeParts
+    recalls: RecallService
     catalog: TemplateCatalog
     accept: AcceptService
     clock: Clock
@@ -72,6 +78,7 @@ async def open_container(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> 
             keys=KeyRing(ApiKeyRepository(database), clock=clock),
             control=ControlRepository(database.pool),
             changes=ChangeParts.over(database.pool, accept=accept),
+            recalls=RecallService(RecallRepository(database.pool), {Channel.INAPP: InboxProvider(Inbox(database))}),
             catalog=catalog,
             accept=accept,
             clock=clock,

@@ -6,7 +6,7 @@ import base64
 import binascii
 from uuid import UUID
 
-from api.problems import parameter_error
+from domain.errors import Invalid
 from infra.postgres.notification_lists import Position
 
 _TEXT = b"t"
@@ -20,7 +20,7 @@ def cursor_of(position: Position | None) -> str | None:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def position_of(cursor: str | None) -> Position | None:
+def position_of(cursor: str | None, *, place: str = "?cursor") -> Position | None:
     """Raises Invalid for what is no cursor."""
     if cursor is None:
         return None
@@ -30,4 +30,4 @@ def position_of(cursor: str | None) -> Position | None:
             return Position(UUID(bytes=raw[:16]), text=raw[16:] == _TEXT)
     except (ValueError, binascii.Error):
         pass
-    raise parameter_error("cursor", "format", "Give back a next_cursor as it was.")
+    raise Invalid.field(place, "format", "Give back a next_cursor as it was.")

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -78,6 +79,8 @@ class Capabilities:
     """The provider recognises `delivery_id`: after an unknown outcome sending again cannot show twice."""
     receipts: bool = False
     """The provider reports delivery later."""
+    recall: bool = False
+    """It is a `RecallingProvider`: what it took can be taken back, unread."""
     call_timeout_s: float = 10.0
     """The longest that one `send` takes; the port's time-outs add up to less."""
 
@@ -94,6 +97,37 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Give connections back; nothing is in flight any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """One message that shall be taken back. It may never have arrived, or be on its way in this moment."""
+
+    notification_id: UUID
+    n: int
+    tenant: str
+    channel: Channel
+    address: str
+    provider_id: str | None = None
+    """The provider's id of it, where one is known."""
+
+
+class RecallAnswer(StrEnum):
+    RECALLED = "recalled"
+    """It is gone unread, and does not turn up any more, on its way or not."""
+    ALREADY_READ = "already_read"
+    REFUSED = "refused"
+    """The provider takes it back no more (too late, for instance)."""
+    UNAVAILABLE = "unavailable"
+    """The provider could not be asked; asking again is harmless."""
+
+
+class RecallingProvider(Provider, Protocol):
+    """A provider with the capability `recall`."""
+
+    async def recall(self, batch: Sequence[Recall]) -> Sequence[RecallAnswer]:
+        """Take these back; one answer for each, in order. Safe to repeat: what is gone is `RECALLED`."""
         ...
 
 
@@ -169,4 +203,8 @@ class InboxItem:
 class InboxPort(Protocol):
     async def store(self, items: Sequence[InboxItem]) -> None:
         """Store all, each once: the same (notification, n) again changes nothing. Raises NotSent if none was stored."""
+        ...
+
+    async def recall(self, items: Sequence[Recall]) -> Sequence[bool]:
+        """Take them out of their inboxes, those too that are stored later; False for what was read. Raises NotSent."""
         ...

@@ -11,7 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from channels.base import Capabilities, HttpReply, InboxItem, Message, SmtpReply, TransportError
+from channels.base import (
+    Capabilities,
+    HttpReply,
+    InboxItem,
+    Message,
+    Recall,
+    RecallAnswer,
+    SmtpReply,
+    TransportError,
+)
 from channels.failures import result_of_failure
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
@@ -30,17 +39,27 @@ class MemoryProvider:
         channel: Channel = Channel.EMAIL,
         max_batch: int = 1,
         idempotent: bool = False,
+        recall: bool = False,
         answer: Callable[[Message], SendResult] | None = None,
     ) -> None:
         self.sent: list[Message] = []
         """Every message handed over, in order, whatever was answered."""
         self.calls: list[int] = []
         """Size of each batch."""
+        self.recalled: dict[tuple[UUID, int], Recall] = {}
+        """What was taken back."""
+        self.read: set[tuple[UUID, int]] = set()
+        """What a test says was read: it is not taken back."""
         self.closed = False
         self._script: deque[SendResult | Exception] = deque()
         self._answer = answer or (lambda message: SendResult(ResultClass.OK, provider_id=message.delivery_id))
         self._capabilities = Capabilities(
-            provider="memory", channel=channel, max_batch=max_batch, idempotent=idempotent, call_timeout_s=1.0
+            provider="memory",
+            channel=channel,
+            max_batch=max_batch,
+            idempotent=idempotent,
+            recall=recall,
+            call_timeout_s=1.0,
         )
 
     @property
@@ -63,6 +82,15 @@ class MemoryProvider:
         if isinstance(scripted, Exception):
             raise scripted
         return scripted
+
+    async def recall(self, batch: Sequence[Recall]) -> Sequence[RecallAnswer]:
+        """Takes no entry of the script but a TransportError, which means that it cannot be asked."""
+        if self._script and isinstance(self._script[0], TransportError):
+            self._script.popleft()
+            return [RecallAnswer.UNAVAILABLE] * len(batch)
+        gone = [one for one in batch if (one.notification_id, one.n) not in self.read]
+        self.recalled.update(((one.notification_id, one.n), one) for one in gone)
+        return [RecallAnswer.RECALLED if one in gone else RecallAnswer.ALREADY_READ for one in batch]
 
     async def close(self) -> None:
         self.closed = True
@@ -132,11 +160,14 @@ class MemorySmtp:
 
 
 class MemoryInbox:
-    """InboxPort: keeps each (notification, n) once. A scripted exception stores nothing of its call."""
+    """InboxPort: keeps each (notification, n) once. A scripted exception stores, or takes back, nothing of its call."""
 
     def __init__(self) -> None:
         self.items: dict[tuple[UUID, int], InboxItem] = {}
         self.calls: list[int] = []
+        self.recalled: set[tuple[UUID, int]] = set()
+        self.read: set[tuple[UUID, int]] = set()
+        """What a test says was read."""
         self._script: deque[TransportError] = deque()
 
     def script(self, *failures: TransportError) -> None:
@@ -147,4 +178,14 @@ class MemoryInbox:
         if self._script:
             raise self._script.popleft()
         for item in items:
-            self.items.setdefault((item.notification_id, item.n), item)
+            if (item.notification_id, item.n) not in self.recalled:
+                self.items.setdefault((item.notification_id, item.n), item)
+
+    async def recall(self, items: Sequence[Recall]) -> Sequence[bool]:
+        if self._script:
+            raise self._script.popleft()
+        gone = [(one.notification_id, one.n) for one in items if (one.notification_id, one.n) not in self.read]
+        self.recalled.update(gone)
+        for place in gone:
+            self.items.pop(place, None)
+        return [(one.notification_id, one.n) in self.recalled for one in items]

@@ -105,6 +105,7 @@ def reasons_of(status: Status) -> frozenset[Reason]:
     """Every reason that a notification in this state can carry."""
     return frozenset(reason for reason in Reason if _ENDS_AS.get(reason, status) is status)
 
+
 _RANK: dict[Status, int] = {
     Status.READ: 90,
     Status.DELIVERED: 80,

@@ -25,6 +25,8 @@ class EventType(StrEnum):
     """Failed three times inside this service. `code`."""
     CANCELLED = "cancelled"
     """Cancelled by request. `answer`, `in_flight`."""
+    RECALLED = "recalled"
+    """Recall was asked for. `answer`, `channels`: [{n, channel, result}]."""
     EDITED = "edited"
     """Changed before anything was handed over; it is planned anew. `fields` (names only), `version`."""
     EXPEDITED = "expedited"

@@ -31,7 +31,7 @@ class ResendService:
     async def resend(self, notification_id: UUID, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
         """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone."""
         old = await self._edits.stored(sender.tenant, notification_id=notification_id)
-        row = _row(old)
+        row = row_again(old)
         body = answer_of(row)
         route = f"POST /v1/notifications/{notification_id}/resend"
         kept = None
@@ -59,7 +59,7 @@ class ResendService:
             raise RecipientGone
 
 
-def _row(old: asyncpg.Record) -> Row:
+def row_again(old: asyncpg.Record) -> Row:
     """As accept would build it from the stored request, now."""
     lane = Lane(old["lane"])
     options = options_of(old)

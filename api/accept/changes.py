@@ -8,17 +8,20 @@ import asyncpg
 
 from api.accept.again import ResendService
 from api.accept.edits import EditService
+from api.accept.retries import RetryService
 from api.accept.service import AcceptService
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.removing import RemoveRepository
+from infra.postgres.retrying import RetryRepository
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeParts:
     edits: EditService
     resends: ResendService
+    retries: RetryService
     expedites: ExpediteRepository
     removes: RemoveRepository
 
@@ -28,6 +31,7 @@ class ChangeParts:
         return cls(
             EditService(stored, accept=accept),
             ResendService(stored, AcceptRepository(pool), accept=accept),
+            RetryService(stored, RetryRepository(pool), AcceptRepository(pool), accept=accept),
             ExpediteRepository(pool),
             RemoveRepository(pool),
         )

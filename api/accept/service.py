@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -142,6 +142,10 @@ class AcceptService:
     async def check_recipient(self, user: User) -> None:
         """Raises RecipientUnknown, RecipientGone."""
         await self._recipients.check(user)
+
+    async def refused_recipients(self, users: Sequence[User]) -> Mapping[User, TongdaError]:
+        """Those of `users` who cannot be written to, and why."""
+        return await self._recipients.check_all(users)
 
     async def accept_batch(
         self, raw: bytes, *, sender: Sender, key: str | None, problem: Callable[[TongdaError], dict[str, Any]]

@@ -4,6 +4,7 @@
     event: unread     data: {"unread": 3}     once, on connecting
     event: resync     data: {}                the list has to be read again: no, or too old a position; too much at once
     event: item       data: an item           new, or changed (read, unread, archived) here or on another device
+    event: recalled   data: {"id", "notification_id"}   it is to vanish; also for what this reader never had
 
 Connect first, then read the list: what comes in between is in both, and items are recognised by their `id`. Every event has
 a position as its `id:`; a connection opened with the last one continues there. Nothing is left out, and an item may come
@@ -13,6 +14,7 @@ twice. A ticket is good for one connection: a client that lost its connection ma
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import AsyncGenerator
 from typing import Annotated
@@ -24,6 +26,7 @@ from api.routes.inbox import Owner, Parts, by_token
 from api.routes.inbox_shapes import Item
 from api.sse import EventStream, event, heartbeat, retry
 from domain.errors import Unavailable
+from infra.postgres.inbox import InboxEntry
 from infra.postgres.inbox_feed import Batch, InboxFeed, StreamEnded
 
 router = APIRouter(prefix="/v1/inbox", tags=["inbox (user token)"])
@@ -39,7 +42,9 @@ RETRY_MS = 3000
     status_code=200,
     summary="My messages, live",
     response_class=EventStream,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "Server-sent events: unread, item, resync"}},
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "Server-sent events: unread, item, recalled, resync"}
+    },
 )
 async def stream(
     request: Request,
@@ -83,6 +88,12 @@ def _shown(batch: Batch) -> bytes:
         return event(name="resync", data="{}", cursor=batch.after)
     last = len(batch.entries) - 1
     return b"".join(
-        event(name="item", data=Item.of(entry).model_dump_json(), cursor=batch.after if place == last else batch.before)
-        for place, entry in enumerate(batch.entries)
+        _one(entry, cursor=batch.after if place == last else batch.before) for place, entry in enumerate(batch.entries)
     )
+
+
+def _one(entry: InboxEntry, *, cursor: str) -> bytes:
+    if entry.recalled_at is not None:
+        data = {"id": str(entry.id), "notification_id": str(entry.notification_id)}
+        return event(name="recalled", data=json.dumps(data), cursor=cursor)
+    return event(name="item", data=Item.of(entry).model_dump_json(), cursor=cursor)

@@ -20,6 +20,7 @@ from domain.channels import Channel
 from domain.cohorts import workflow_url
 from domain.errors import NotFound
 from domain.lanes import Lane
+from domain.recall import ChannelRecall, RecallResult
 from domain.states import Reason, Status
 from infra.postgres.engine.control import CancelResult
 from infra.postgres.notification_lists import Filters, NotificationLists
@@ -84,6 +85,37 @@ class Cancelled(BaseModel):
     in_flight: list[str] = Field(description="Channels being handed over at this moment; no retry or fallback follows.")
 
 
+class RecalledChannel(BaseModel):
+    n: int
+    channel: str
+    result: ChannelRecall
+
+
+class Recalled(BaseModel):
+    """What the recall really achieved."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "01a20a32-744b-7020-809a-bb07e52cad04",
+                    "result": "partly_recalled",
+                    "status": "sent",
+                    "channels": [
+                        {"n": 1, "channel": "inapp", "result": "recalled"},
+                        {"n": 2, "channel": "email", "result": "cannot_recall"},
+                    ],
+                }
+            ]
+        }
+    )
+
+    id: UUID
+    result: RecallResult
+    status: Status
+    channels: list[RecalledChannel]
+
+
 @router.get("", summary="List notifications", responses={200: {"model": NotificationPage}})
 async def list_notifications(principal: Reader, parts: Parts, query: Annotated[ListQuery, Query()]) -> JSONResponse:
     """List notifications, newest first. A request examines a bounded number of them: where few fit the filters, a page has
@@ -137,6 +169,16 @@ async def cancel_notification(notification_id: UUID, principal: Controller, part
         cancelled=list(answer.cancelled),
         in_flight=list(answer.in_flight),
     )
+
+
+@router.post("/{notification_id}/recall", summary="Take a notification back")
+async def recall_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Recalled:
+    """Stop what has not been handed over, as `/cancel` does, and take back what was, where its channel can: an in-app message
+    that was not read vanishes from the inbox and from live streams. E-mail and webhooks take nothing back. Asking again gives
+    the same answer."""
+    done = await parts.recalls.recall(principal.tenant, notification_id=notification_id)
+    channels = [RecalledChannel(n=step.n, channel=step.channel, result=result) for step, result in done.channels]
+    return Recalled(id=notification_id, result=done.result, status=done.status, channels=channels)
 
 
 def _reader(parts: Container) -> NotificationReader:

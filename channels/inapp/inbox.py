@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from channels.base import Capabilities, InboxItem, InboxPort, Message, TransportError
+from channels.base import Capabilities, InboxItem, InboxPort, Message, Recall, RecallAnswer, TransportError
 from channels.failures import result_of_failure
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
@@ -15,7 +15,9 @@ class InboxProvider:
 
     def __init__(self, port: InboxPort) -> None:
         self._port = port
-        self._capabilities = Capabilities(provider="inapp", channel=Channel.INAPP, max_batch=200, idempotent=True)
+        self._capabilities = Capabilities(
+            provider="inapp", channel=Channel.INAPP, max_batch=200, idempotent=True, recall=True
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -29,6 +31,16 @@ class InboxProvider:
         except TransportError as error:
             return [result_of_failure(error)] * len(batch)
         return [SendResult(ResultClass.OK, code="stored", provider_id=m.delivery_id, delivered=True) for m in batch]
+
+    async def recall(self, batch: Sequence[Recall]) -> Sequence[RecallAnswer]:
+        """In one call of the port. What was not stored yet is not stored any more."""
+        if not batch:
+            return []
+        try:
+            gone = await self._port.recall(batch)
+        except TransportError:
+            return [RecallAnswer.UNAVAILABLE] * len(batch)
+        return [RecallAnswer.RECALLED if one else RecallAnswer.ALREADY_READ for one in gone]
 
     async def close(self) -> None:
         """The port belongs to whoever made it."""

@@ -22,6 +22,8 @@ def build() -> typer.Typer:
     app.command("timeline")(notifications.timeline)
     app.command("tail")(tail.tail)
     app.command("cancel")(notifications.cancel)
+    app.command("recall")(notifications.recall)
+    app.command("retry")(notifications.retry)
     app.add_typer(templates.app, name="templates")
     app.add_typer(users.app, name="users")
     app.add_typer(keys.app, name="keys")

@@ -1,4 +1,4 @@
-"""`send`, `get`, `list`, `timeline`, `cancel`."""
+"""`send`, `get`, `list`, `timeline`, `cancel`, `recall`, `retry`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ DELIVERIES: Final = {
 TIMELINE: Final = {"AT": "at", "TYPE": "type", "N": "n", "DETAIL": "detail"}
 WENT_WELL: Final = frozenset({"sent", "delivered", "read"})
 STOPPED: Final = frozenset({"cancelled", "partly_cancelled"})
+TAKEN_BACK: Final = frozenset({"recalled", "partly_recalled", "cancelled"})
+RECALLS: Final = {"N": "n", "CHANNEL": "channel", "RESULT": "result"}
+SKIPPED: Final = {"ID": "id", "CODE": "code"}
 POLL_S: Final = 0.2
 
 
@@ -93,16 +96,18 @@ def listing(
     user: options.User = None,
     category: options.Category = None,
     template: options.Template = None,
+    reason: options.Reason = None,
+    q: options.Query = None,
     since: options.Since = None,
     until: options.Until = None,
     limit: options.Limit = 50,
     cursor: options.Cursor = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List notifications, newest first."""
+    """List notifications, newest first. A page may have few items or none and still say how to go on."""
     wanted = options.filters(
         status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
-        since=since, until=until, cursor=cursor,
+        reason=reason, q=q, since=since, until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
         show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))
@@ -122,6 +127,49 @@ def cancel(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
         show.answer(got, output=output, table=show.fields)
         if got.json()["result"] not in STOPPED:
             raise ended("Nothing was stopped: it was too late for that.", code=FAILED)
+
+
+def recall(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
+    """Stop what waits, and take back what was handed over, where its channel can. Exit code 1 when nothing was taken back."""
+    with open_api() as api:
+        got = api.post(f"/v1/notifications/{segment(notification_id)}/recall")
+        show.answer(got, output=output, table=_recalled)
+        if got.json()["result"] not in TAKEN_BACK:
+            raise ended("Nothing was taken back.", code=FAILED)
+
+
+def retry(
+    notification_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
+    *,
+    status: Annotated[str | None, typer.Option(help="failed, expired, suppressed or unknown.")] = None,
+    reason: options.Reason = None,
+    channel: options.Channel = None,
+    priority: options.Priority = None,
+    app: options.App = None,
+    user: options.User = None,
+    category: options.Category = None,
+    template: options.Template = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many in one call, newest first.")] = 200,
+    cursor: options.Cursor = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what fits.")] = False,
+    idempotency_key: options.Once = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Try again what ended undelivered, each as a new notification. Exit code 1 when some were skipped."""
+    if (notification_id is None) == (status is None):
+        raise typer.BadParameter("Give an ID, or --status with other filters.")
+    wanted = options.filters(
+        id=notification_id, status=status, reason=reason, channel=channel, priority=priority, app=app, user=user,
+        category=category, template=template, since=since, until=until, cursor=cursor,
+    )  # fmt: skip
+    with open_api() as api:
+        body = _there({**wanted, "limit": limit, "dry_run": dry_run})
+        got = api.post("/v1/notifications/retry", body, once=idempotency_key)
+        show.answer(got, output=output, table=_retried)
+        if got.json()["skipped"]:
+            raise typer.Exit(FAILED)
 
 
 def _recipient(
@@ -160,6 +208,18 @@ def _details(body: dict[str, Any]) -> str:
     links = "".join(f"\nworkflow  {show.clean(w['url'])}" for w in body["workflows"])
     deliveries = f"\n\n{show.grid(DELIVERIES, body['deliveries'])}" if body["deliveries"] else ""
     return show.fields(rest) + links + deliveries
+
+
+def _recalled(body: dict[str, Any]) -> str:
+    rest = {name: value for name, value in body.items() if name != "channels"}
+    return show.fields(rest) + (f"\n\n{show.grid(RECALLS, body['channels'])}" if body["channels"] else "")
+
+
+def _retried(body: dict[str, Any]) -> str:
+    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried")})
+    skipped = f"\n\n{show.grid(SKIPPED, body['skipped'])}" if body["skipped"] else ""
+    more = f"\nmore: --cursor {show.clean(body['next_cursor'])}" if body["next_cursor"] else ""
+    return told + skipped + more
 
 
 def _story(body: dict[str, Any]) -> str:

@@ -16,6 +16,10 @@ App = Annotated[str | None, typer.Option(help="The app whose key sent it.")]
 User = Annotated[str | None, typer.Option(help="The recipient's user id.")]
 Category = Annotated[str | None, typer.Option()]
 Template = Annotated[str | None, typer.Option()]
+Reason = Annotated[str | None, typer.Option(help="Why it ended undelivered: content_refused, no_address, ...")]
+Query = Annotated[
+    str | None, typer.Option("--q", help="A notification's id, a user's id, an address, or words of what was posted.")
+]
 Since = Annotated[str | None, typer.Option("--from", help="RFC 3339 with offset; this moment or later.")]
 Until = Annotated[str | None, typer.Option("--to", help="RFC 3339 with offset; before this moment.")]
 Limit = Annotated[int, typer.Option(min=1, max=500, help="Items of one page.")]

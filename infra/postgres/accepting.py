@@ -53,7 +53,7 @@ SELECT id FROM taken"""
 _WITH_KEYS = _ACCEPT.format(
     where="WHERE NOT EXISTS (SELECT FROM unnest($20::uuid[]) k(id) WHERE k.id = a.id) OR id IN (SELECT * FROM keyed)"
 )
-_PLAIN = _ACCEPT.format(where="").replace(_ACCEPT[_ACCEPT.index("keyed AS (") : _ACCEPT.index("taken AS (")], "")
+PLAIN = _ACCEPT.format(where="").replace(_ACCEPT[_ACCEPT.index("keyed AS (") : _ACCEPT.index("taken AS (")], "")
 
 _KEPT = """
 SELECT i.body_hash, i.notification_id, i.answer
@@ -126,7 +126,7 @@ class AcceptRepository:
         columns = [list(column) for column in zip(*rows, strict=True)]
         executor = self._pool if over is None else over
         if not keys:
-            found = await executor.fetch(_PLAIN, *columns)
+            found = await executor.fetch(PLAIN, *columns)
         else:
             found = await executor.fetch(_WITH_KEYS, *columns, *_key_columns(keys))
         return {row["id"] for row in found}
@@ -134,24 +134,20 @@ class AcceptRepository:
     async def store_batch(self, rows: Sequence[Row], *, key: Key | None) -> bool:
         """Store a whole batch in one transaction; False when its key is taken, and then nothing is stored."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if key is not None:
-                row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
-                if await connection.fetchval(_KEEP_BATCH, *row) is None:
-                    return False
+            if key is not None and not await keep_key(connection, key):
+                return False
             for start in range(0, len(rows), CHUNK):
                 columns = [list(column) for column in zip(*rows[start : start + CHUNK], strict=True)]
-                await connection.fetch(_PLAIN, *columns)
+                await connection.fetch(PLAIN, *columns)
             return True
 
     async def store_again(self, row: Row, *, origin: UUID, key: Key | None) -> bool:
         """Store one that is made from `origin`, which must have ended, and say so there; False when its key is taken, and
         then nothing is stored."""
         async with self._pool.acquire() as connection, connection.transaction():
-            if key is not None:
-                keyed = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
-                if await connection.fetchval(_KEEP_BATCH, *keyed) is None:
-                    return False
-            await connection.fetch(_PLAIN, *([value] for value in row))
+            if key is not None and not await keep_key(connection, key):
+                return False
+            await connection.fetch(PLAIN, *([value] for value in row))
             await connection.execute(_ORIGIN, row[0], origin)
             detail = msgspec.json.encode({"as": str(row[0])}).decode()
             await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
@@ -171,6 +167,12 @@ class AcceptRepository:
             Kept(row["body_hash"], row["notification_id"], row["answer"]) if row["body_hash"] is not None else None
             for row in rows
         ]
+
+
+async def keep_key(connection: Connection, key: Key) -> bool:
+    """Take the key in the caller's transaction; False when it is taken. Waits for a transaction that is just taking it."""
+    row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
+    return await connection.fetchval(_KEEP_BATCH, *row) is not None
 
 
 def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:

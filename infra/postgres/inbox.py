@@ -15,16 +15,17 @@ from uuid import UUID
 
 import asyncpg
 
-from channels.base import InboxItem, NotSent
+from channels.base import InboxItem, NotSent, Recall
 from domain.errors import NotFound
 from domain.ids import uuid7
 from infra.postgres.database import Database
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.errors import AWAY
 
 CHANNEL = "tongda_inbox"
 
-COLUMNS = "i.id, i.notification_id, i.title, i.text, i.url, i.category, i.data, i.created_at, i.read_at, i.archived_at"
+COLUMNS = "i.id, i.notification_id, i.title, i.text, i.url, i.category, i.data, i.created_at, i.read_at, i.archived_at, i.recalled_at"
 """What `InboxEntry.of` takes."""
 
 _STORE = f"""
@@ -43,39 +44,42 @@ SELECT count(*), pg_notify('{CHANNEL}', '') FROM stored"""
 _LIST = f"""
 SELECT {COLUMNS} FROM inbox_item i
 WHERE i.tenant = $1 AND i.user_id = $2 AND i.id < $3 AND (i.archived_at IS NOT NULL) = $4
+  AND i.recalled_at IS NULL
   AND (NOT $5 OR i.read_at IS NULL)
 ORDER BY i.id DESC LIMIT $6"""
 
 _UNREAD = """
 SELECT count(*) FROM inbox_item
-WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL"""
+WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL AND recalled_at IS NULL"""
 
 _USER = "SELECT true FROM person WHERE tenant = $1 AND id = $2 AND state NOT IN ('erased', 'merged')"
 
-_ITEM = "SELECT notification_id, n FROM inbox_item WHERE tenant = $1 AND user_id = $2 AND id = $3"
+_ITEM = """
+SELECT notification_id, n FROM inbox_item WHERE tenant = $1 AND user_id = $2 AND id = $3 AND recalled_at IS NULL"""
 
 _CHANGE = f"""
 WITH changed AS (
     UPDATE inbox_item i SET {{what}}, changed_in = pg_current_xact_id()
-    WHERE i.tenant = $1 AND i.user_id = $2 AND i.id = $3 AND {{unless}}
+    WHERE i.tenant = $1 AND i.user_id = $2 AND i.id = $3 AND i.recalled_at IS NULL AND {{unless}}
     RETURNING {COLUMNS}),
 hint AS (SELECT pg_notify('{CHANNEL}', '') FROM changed)
 SELECT {COLUMNS} FROM changed i LEFT JOIN hint ON true
 UNION ALL
 SELECT {COLUMNS} FROM inbox_item i
-WHERE i.tenant = $1 AND i.user_id = $2 AND i.id = $3 AND NOT EXISTS (SELECT FROM changed)"""
+WHERE i.tenant = $1 AND i.user_id = $2 AND i.id = $3 AND i.recalled_at IS NULL
+  AND NOT EXISTS (SELECT FROM changed)"""
 _MARK_UNREAD = _CHANGE.format(what="read_at = NULL", unless="i.read_at IS NOT NULL")
 _ARCHIVE = _CHANGE.format(what="archived_at = now()", unless="i.archived_at IS NULL")
 
 _UNREAD_PAGE = """
 SELECT id, notification_id FROM inbox_item
-WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL AND id <= $3
+WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL AND recalled_at IS NULL AND id <= $3
 ORDER BY notification_id LIMIT $4"""
 
 _MARK_READ = f"""
 WITH changed AS (
     UPDATE inbox_item SET read_at = now(), changed_in = pg_current_xact_id()
-    WHERE tenant = $1 AND user_id = $2 AND id = ANY($3::uuid[]) AND read_at IS NULL
+    WHERE tenant = $1 AND user_id = $2 AND id = ANY($3::uuid[]) AND read_at IS NULL AND recalled_at IS NULL
     RETURNING tenant, user_id, notification_id, n, created_at),
 hint AS (SELECT pg_notify('{CHANNEL}', '') WHERE EXISTS (SELECT FROM changed)),
 step AS (
@@ -95,6 +99,22 @@ happened AS (
 SELECT s.notification_id FROM step s LEFT JOIN hint ON true"""
 """The delivery's record may not be there yet: storing comes before the flush of its outcome, which keeps `read`."""
 
+_RECALL = """
+INSERT INTO inbox_item AS i (id, tenant, user_id, notification_id, n, title, text, category, expires_at, recalled_at)
+SELECT x.id, x.tenant, x.user_id, x.notification_id, x.n, '', '', '', now(), now()
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::int2[]) AS x(id, tenant, user_id, notification_id, n)
+WHERE NOT EXISTS (SELECT FROM delivery d WHERE d.notification_id = x.notification_id AND d.n = x.n AND d.status = 'read')
+ORDER BY x.notification_id, x.n
+ON CONFLICT (notification_id, n) DO UPDATE
+    SET recalled_at = now(), title = '', text = '', url = NULL, data = NULL, changed_in = pg_current_xact_id()
+    WHERE i.read_at IS NULL AND i.recalled_at IS NULL"""
+"""A row also for what was not stored yet: it is in the way of a store that comes later."""
+
+_GONE = f"""
+SELECT coalesce(i.recalled_at IS NOT NULL, false) AS gone, pg_notify('{CHANNEL}', '')
+FROM unnest($1::uuid[], $2::int2[]) WITH ORDINALITY x(notification_id, n, place)
+LEFT JOIN inbox_item i ON i.notification_id = x.notification_id AND i.n = x.n ORDER BY x.place"""
+
 PAGE = 500
 """Items that one transaction of read-all marks: it locks as many notifications."""
 
@@ -113,12 +133,15 @@ class InboxEntry:
     created_at: datetime
     read_at: datetime | None
     archived_at: datetime | None
+    recalled_at: datetime | None
+    """Only in the live stream: it is to vanish."""
 
     @classmethod
     def of(cls, row: asyncpg.Record) -> InboxEntry:
         return cls(
             row["id"], row["notification_id"], row["title"], row["text"], row["url"], row["category"],
             None if row["data"] is None else json.loads(row["data"]), row["created_at"], row["read_at"], row["archived_at"],
+            row["recalled_at"],
         )  # fmt: skip
 
 
@@ -153,6 +176,27 @@ class Inbox:
         except asyncpg.DataError:
             raise NotSent("inbox_refused") from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            raise NotSent("inbox_unavailable") from None
+
+    async def recall(self, items: Sequence[Recall]) -> Sequence[bool]:
+        """Take these out of their inboxes, under their notifications' locks, which readers take too. False for what was read.
+
+        Raises NotSent when the database cannot be asked.
+        """
+        ordered = sorted(items, key=lambda one: (one.notification_id, one.n))
+
+        async def unit(connection: Connection) -> Sequence[bool]:
+            await lock_notifications(connection, sorted({one.notification_id for one in ordered}))
+            await connection.execute(
+                _RECALL, [uuid7() for _ in ordered], [one.tenant for one in ordered], [one.address for one in ordered],
+                [one.notification_id for one in ordered], [one.n for one in ordered],
+            )  # fmt: skip
+            rows = await connection.fetch(_GONE, [one.notification_id for one in items], [one.n for one in items])
+            return [row["gone"] for row in rows]
+
+        try:
+            return await retried(self._pool, unit)
+        except AWAY:
             raise NotSent("inbox_unavailable") from None
 
     async def require_user(self, tenant: str, user_id: str) -> None:

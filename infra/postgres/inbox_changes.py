@@ -27,7 +27,7 @@ _LONGEST_CURSOR = 1000
 _OPEN = """
 SELECT s.now::text AS now,
        (SELECT count(*) FROM inbox_item
-        WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL) AS unread,
+        WHERE tenant = $1 AND user_id = $2 AND read_at IS NULL AND archived_at IS NULL AND recalled_at IS NULL) AS unread,
        pg_snapshot_xmax(CAST($3::text AS pg_snapshot)) <= pg_snapshot_xmax(s.now) AS past
 FROM (SELECT pg_current_snapshot() AS now) s"""
 

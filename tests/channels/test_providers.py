@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,9 @@ from channels.base import (
     Message,
     NotSent,
     Provider,
+    Recall,
+    RecallAnswer,
+    RecallingProvider,
     SmtpReply,
     TargetRefused,
     TransportError,
@@ -35,6 +39,8 @@ class Case:
     """Messages that reached the port."""
     sample: Message
     reject: Callable[[], object] = lambda: None
+    read: Callable[[Message], object] = lambda message: None
+    """This message was opened by its reader, where that can be."""
     """The next message is refused for good."""
 
 
@@ -63,18 +69,23 @@ def _webhook() -> Case:
 def _inapp() -> Case:
     port = MemoryInbox()
     return Case(
-        InboxProvider(port), fail=port.script, taken=lambda: len(port.items), sample=message(Channel.INAPP, "zhang.wei")
+        InboxProvider(port),
+        fail=port.script,
+        taken=lambda: len(port.items),
+        sample=message(Channel.INAPP, "zhang.wei"),
+        read=lambda m: port.read.add((m.notification_id, m.n)),
     )
 
 
 def _memory() -> Case:
-    provider = MemoryProvider(max_batch=10)
+    provider = MemoryProvider(max_batch=10, recall=True)
     return Case(
         provider,
         fail=provider.script,
         taken=lambda: len(provider.sent),
         sample=message(),
         reject=lambda: provider.script(SendResult(ResultClass.PERMANENT, code="refused")),
+        read=lambda m: provider.read.add((m.notification_id, m.n)),
     )
 
 
@@ -152,6 +163,49 @@ async def test_what_the_engine_may_repeat() -> None:
         "webhook": True,
         "inapp": True,
     }
+
+
+def recalls(case: Case) -> RecallingProvider:
+    """The provider, which must be able to."""
+    assert hasattr(case.provider, "recall")
+    return cast("RecallingProvider", case.provider)
+
+
+def of(some: Message) -> Recall:
+    return Recall(some.notification_id, some.n, some.tenant, some.channel, some.address)
+
+
+async def test_who_says_that_it_recalls_can(case: Case) -> None:
+    assert case.provider.capabilities.recall == hasattr(case.provider, "recall")
+
+
+@pytest.mark.parametrize("make", [_inapp, _memory])
+async def test_what_was_sent_is_recalled_and_what_was_read_stays(make: Callable[[], Case]) -> None:
+    case = make()
+    batch = _batch(case, 3)
+    await case.provider.send(batch)
+    case.read(batch[1])
+    answers = [RecallAnswer.RECALLED, RecallAnswer.ALREADY_READ, RecallAnswer.RECALLED]
+    for _ in range(2):  # asking again changes nothing
+        assert list(await recalls(case).recall([of(m) for m in batch])) == answers
+    assert list(await recalls(case).recall([])) == []
+
+
+@pytest.mark.parametrize("make", [_inapp, _memory])
+@pytest.mark.parametrize("failure", [NotSent("x_refused"), AnswerLost("x_lost")])
+async def test_a_recall_that_could_not_be_asked_for_says_so(make: Callable[[], Case], failure: TransportError) -> None:
+    case = make()
+    await case.provider.send([case.sample])
+    case.fail(failure)
+    assert list(await recalls(case).recall([of(case.sample)])) == [RecallAnswer.UNAVAILABLE]
+    assert list(await recalls(case).recall([of(case.sample)])) == [RecallAnswer.RECALLED]
+
+
+async def test_what_was_recalled_on_its_way_is_not_stored_any_more() -> None:
+    case = _inapp()
+    await recalls(case).recall([of(case.sample)])
+    (result,) = await case.provider.send([case.sample])
+    assert (result.result, case.taken()) == (ResultClass.OK, 0)
 
 
 async def test_the_inbox_is_stored_in_one_call_and_each_item_once() -> None:

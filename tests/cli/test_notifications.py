@@ -94,6 +94,8 @@ def test_what_is_refused_is_shown_as_field_and_rule(cli: Cli) -> None:
         ("send", "--file", "/nonexistent"),
         ("send", "--address", "webhook"),
         ("list", "--limit", "0"),
+        ("retry",),
+        ("retry", "--status", "failed", "01a20a32-744b-7020-809a-bb07e52cad04"),
         ("list", "--no-such-option"),
         ("no-such-command",),
     ],
@@ -110,6 +112,38 @@ def test_pages(cli: Cli) -> None:
     assert first["next_cursor"] in cli("list", "--category", "pages", "--limit", "2").out
     rest = json.loads(cli("list", "--category", "pages", "--cursor", first["next_cursor"], "-o", "json").out)
     assert len(rest["items"]) == 1
+
+
+def test_a_search(cli: Cli) -> None:
+    notification = sent(cli, "--category", "searched")
+    assert notification in cli("list", "--q", notification).out
+    assert notification in cli("list", "--q", "fang@example.com", "--category", "searched").out
+    assert notification not in cli("list", "--q", "nobody@example.com").out
+
+
+def test_a_recall_says_what_it_achieved(cli: Cli) -> None:
+    notification = sent(cli)
+    done = cli("recall", notification)
+    assert (done.code, "cancelled" in done.out) == (0, True), done.err
+    assert json.loads(cli("recall", notification, "-o", "json").out)["result"] == "cancelled"
+    assert cli("recall", "01a20a32-744b-7020-809a-bb07e52cad04").code == 1
+
+
+async def test_what_failed_is_counted_and_tried_again(cli: Cli) -> None:
+    notification = sent(cli, "--category", "failing")
+    async with asyncpg.create_pool(cli.database, min_size=1) as pool:
+        await pool.execute("DELETE FROM work WHERE notification_id = $1", UUID(notification))
+        await pool.execute(
+            "UPDATE notification SET status = 'failed', reason = 'content_refused', final = true WHERE id = $1",
+            UUID(notification),
+        )
+    failed = ("--status", "failed", "--category", "failing")
+    assert json.loads(cli("retry", *failed, "--dry-run", "-o", "json").out)["matched"] == 1
+    done = cli("retry", *failed, "--idempotency-key", "retry-1", "-o", "json")
+    assert (done.code, json.loads(done.out)["retried"]) == (0, 1), done.err
+    assert cli("retry", *failed, "--idempotency-key", "retry-1", "-o", "json").out == done.out
+    again = cli("retry", notification)
+    assert (again.code, "already_retried" in again.out) == (1, True)
 
 
 def test_waiting_in_vain_is_1(cli: Cli) -> None:

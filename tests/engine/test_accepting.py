@@ -14,7 +14,7 @@ from infra.postgres.accepting import AcceptRepository
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import OK, TENANT, Engine, key, row, soon
 
-PLAIN = accepting._PLAIN
+PLAIN = accepting.PLAIN
 
 
 async def stored(engine: Engine) -> list[UUID]:

@@ -181,7 +181,7 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     "accept: work for every row": (
         (
             Value(
-                "infra.postgres.accepting._PLAIN",
+                "infra.postgres.accepting.PLAIN",
                 WORK_FOR_EVERY_ROW,
             ),
         ),

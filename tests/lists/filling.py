@@ -46,7 +46,6 @@ FROM (
     FROM generate_series(1, $1::int) k) x"""
 
 
-
 @dataclass(frozen=True)
 class Filled:
     rows: int

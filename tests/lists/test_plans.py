@@ -116,7 +116,9 @@ async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: as
 
 async def test_what_is_common_but_not_lately_is_left_to_the_walk(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """An app that stopped three weeks ago: the look-up by block gives up on a week that is full of it, and the pages go on."""
-    await connection.execute("UPDATE notification SET app = 'old' WHERE app = 'app-2' AND accepted_at < now() - interval '3 weeks'")
+    await connection.execute(
+        "UPDATE notification SET app = 'old' WHERE app = 'app-2' AND accepted_at < now() - interval '3 weeks'"
+    )
     position: Position | None = None
     found: list[Any] = []
     while True:

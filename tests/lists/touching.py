@@ -88,7 +88,12 @@ async def explaining(connection: asyncpg.Connection) -> AsyncIterator[Explaining
 
 
 async def touch(
-    connection: asyncpg.Connection, *, limit: int = 50, position: Position | None = None, q: str | None = None, **wanted: Any
+    connection: asyncpg.Connection,
+    *,
+    limit: int = 50,
+    position: Position | None = None,
+    q: str | None = None,
+    **wanted: Any,
 ) -> tuple[Page, Touched]:
     """One page of tenant acme, and what it touched."""
     async with explaining(connection) as explained:

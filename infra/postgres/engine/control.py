@@ -98,7 +98,7 @@ async def cancel_locked(connection: Connection, tenant: str, *, notification_id:
 
 
 async def _cancel(connection: Connection, notification_id: UUID, row: asyncpg.Record) -> CancelAnswer:
-    stopped = not row["final"] and await _stop(connection, notification_id)
+    stopped = not row["final"] and await stop(connection, notification_id)
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None
     answer = _answer(state)
@@ -109,8 +109,9 @@ async def _cancel(connection: Connection, notification_id: UUID, row: asyncpg.Re
     return answer
 
 
-async def _stop(connection: Connection, notification_id: UUID) -> bool:
-    """Take back every step that is not being handed over; whether there was one."""
+async def stop(connection: Connection, notification_id: UUID) -> bool:
+    """Take back every step that is not being handed over; whether there was one. The caller holds the notification's
+    lock."""
     taken = await connection.fetch(_TAKE_BACK, notification_id)
     await connection.execute(_MARK, notification_id)
     await _record(connection, notification_id, [row for row in taken if row["n"] > 0])

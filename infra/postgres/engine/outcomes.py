@@ -29,10 +29,11 @@ from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
 
 _MATCH = """
-SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, d.status, d.attempts
+SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, d.status, d.reason,
+       d.attempts
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY o(id, n, place)
 LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n FOR UPDATE) w ON true
-LEFT JOIN LATERAL (SELECT status, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d ON true
+LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d ON true
 ORDER BY o.place"""
 
 _END = """
@@ -154,6 +155,8 @@ class _Match:
     @property
     def status(self) -> Status | None:
         """The delivery's state after this; None changes nothing."""
+        if self.row["reason"] == Reason.RECALLED_BY_REQUEST:
+            return None  # it was taken back while this was on its way, and will not be seen
         news = self.outcome.decision.status
         if not self.mine and self.row["state"] is not None and news not in SUCCESS:
             return None  # a later attempt is open and will say how it ends

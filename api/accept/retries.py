@@ -1,0 +1,164 @@
+"""`POST /v1/notifications/retry`: what ended undelivered, tried anew; one, or all that fit a filter, so many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from api.accept.again import row_again
+from api.accept.service import AcceptService, Sender
+from api.accept.writer import judge
+from api.list_positions import cursor_of
+from domain.errors import TongdaError
+from domain.lanes import Lane
+from domain.states import SUCCESS, Status
+from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.engine.edits import EditRepository
+from infra.postgres.notification_lists import Filters, Position
+from infra.postgres.retrying import RetryRepository
+
+ROUTE = "POST /v1/notifications/retry"
+MOST_COUNTED = 10_000
+"""A dry run counts so far and then says where to go on."""
+RETRIABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`filters` name one of the retriable states."""
+
+    filters: Filters
+    limit: int
+    position: Position | None = None
+    one: UUID | None = None
+    """Only this one, and then `filters` mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAnswer:
+    body: bytes
+    replay: bool = False
+
+
+class RetryService:
+    """One call at a time in each process: it stores up to a thousand notifications in a transaction."""
+
+    def __init__(
+        self, edits: EditRepository, retries: RetryRepository, repository: AcceptRepository, *, accept: AcceptService
+    ) -> None:
+        self._edits = edits
+        self._retries = retries
+        self._repository = repository
+        self._accept = accept
+        self._turn = asyncio.Lock()
+
+    async def count(self, tenant: str, *, asked: Asked) -> bytes:
+        """The answer of a dry run: nothing is stored. Raises NotFound."""
+        if asked.one is not None:
+            old = await self._edits.stored(tenant, notification_id=asked.one)
+            refusal = _refusal(old)
+            return _body(1, done=0, skipped=[] if refusal is None else [(asked.one, refusal)], position=None, dry_run=True)
+        matched, position = 0, asked.position
+        while True:
+            page = await self._retries.count(tenant, filters=asked.filters, limit=1000, position=position)
+            matched, position = matched + len(page.rows), page.position
+            if position is None or matched >= MOST_COUNTED or len(page.rows) < 1000:
+                return _body(matched, done=0, skipped=[], position=position, dry_run=True)
+
+    async def retry(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> RetryAnswer:
+        """Raises NotFound, Conflict (`idempotency_conflict`)."""
+        kept = None
+        if key is not None:
+            kept = Key(sender.tenant, sender.app, ROUTE, key, hashlib.sha256(raw).digest(), b"")
+            if (first := await self._first(kept)) is not None:
+                return first
+        async with self._turn:
+            return await self._retry(asked, sender=sender, key=kept)
+
+    async def _first(self, key: Key) -> RetryAnswer | None:
+        [found] = await self._repository.kept([key])
+        if found is None:
+            return None
+        answer = judge(key, found)
+        if isinstance(answer, TongdaError):
+            raise answer
+        return RetryAnswer(answer, replay=True)
+
+    async def _retry(self, asked: Asked, *, sender: Sender, key: Key | None) -> RetryAnswer:
+        olds, position = await self._olds(asked, tenant=sender.tenant)
+        rows, skipped = await self._prepared(olds)
+
+        def answer(done: set[UUID]) -> bytes:
+            late = [(old, "already_retried") for old in rows if old not in done]
+            return _body(len(olds), done=len(done), skipped=[*skipped, *late], position=position, dry_run=False)
+
+        states = RETRIABLE if asked.one is not None else frozenset({str(asked.filters.status)})
+        done = await self._retries.store(rows, states=frozenset(states), key=key, answer=answer)
+        if done is None:
+            assert key is not None
+            first = await self._first(key)
+            assert first is not None, "a key that is taken has been committed"
+            return first
+        for lane in {rows[old][3] for old in done}:
+            self._accept.due(Lane(lane))
+        return RetryAnswer(answer(done))
+
+    async def _olds(self, asked: Asked, *, tenant: str) -> tuple[Sequence[asyncpg.Record], Position | None]:
+        if asked.one is not None:
+            return [await self._edits.stored(tenant, notification_id=asked.one)], None
+        page = await self._retries.candidates(
+            tenant, filters=asked.filters, limit=asked.limit, position=asked.position
+        )  # fmt: skip
+        return page.rows, page.position
+
+    async def _prepared(self, olds: Sequence[asyncpg.Record]) -> tuple[dict[UUID, Row], list[tuple[UUID, str]]]:
+        """New rows by the id of the old, and those that cannot be tried again, with the reason's code."""
+        users = [(old["tenant"], old["user_id"]) for old in olds if old["user_id"] is not None]
+        gone = await self._accept.refused_recipients(users)
+        rows: dict[UUID, Row] = {}
+        skipped: list[tuple[UUID, str]] = []
+        for old in olds:
+            refusal = _refusal(old)
+            user = (old["tenant"], old["user_id"])
+            if refusal is None and user in gone:
+                refusal = gone[user].code
+            if refusal is None:
+                rows[old["id"]] = row_again(old)
+            else:
+                skipped.append((old["id"], refusal))
+        return rows, skipped
+
+
+def _refusal(old: asyncpg.Record) -> str | None:
+    """Why it cannot be tried again, by what is stored."""
+    if not old["final"]:
+        return "still_open"
+    if old["status"] in SUCCESS:
+        return "arrived"
+    if old["status"] not in RETRIABLE:
+        return "cancelled"
+    if old["template"] is None and old["content"] is None:
+        return "content_erased"
+    if old["user_id"] is None and old["to_address"] is None:
+        return "recipient_gone"
+    return None
+
+
+def _body(
+    matched: int, *, done: int, skipped: Sequence[tuple[UUID, str]], position: Position | None, dry_run: bool
+) -> bytes:
+    return msgspec.json.encode(
+        {
+            "dry_run": dry_run,
+            "matched": matched,
+            "retried": done,
+            "skipped": [{"id": str(old), "code": code} for old, code in skipped],
+            "next_cursor": cursor_of(position),
+        }
+    )

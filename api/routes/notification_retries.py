@@ -1,0 +1,152 @@
+"""`POST /v1/notifications/retry`: a new try of what ended undelivered."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response, status
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.accept.retries import Asked
+from api.accept.service import Sender, key_errors
+from api.container import Container, container_of
+from api.idempotency import IdempotencyKey
+from api.list_positions import position_of
+from api.routes.notification_shapes import Priority
+from api.schemas import Body, Flag, Moment
+from api.security import Permission, Principal, require
+from domain.channels import Channel
+from domain.errors import FieldError, Invalid
+from domain.lanes import Lane
+from domain.states import Reason
+from infra.postgres.notification_lists import Filters
+
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
+
+_FILTERS = ("status", "reason", "channel", "priority", "app", "user", "category", "template", "since", "until", "cursor")
+
+
+class RetryRequest(Body):
+    """One `id`, or all that ended as `status` and fit the other filters, which are those of the list. What was tried anew
+    once is left out; its new try can be tried anew itself."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        populate_by_name=False,
+        json_schema_extra={
+            "examples": [
+                {"status": "failed", "channel": "email", "from": "2026-12-01T00:00:00+08:00", "dry_run": True},
+                {"id": "01a20a32-744b-7020-809a-bb07e52cad04"},
+            ]
+        },
+    )
+
+    id: UUID | None = None
+    status: Literal["failed", "expired", "suppressed", "unknown"] | None = Field(
+        default=None, description="`unknown` may have arrived: trying it anew may show it twice."
+    )
+    reason: Reason | None = None
+    channel: Channel | None = None
+    priority: Priority | None = None
+    app: str | None = Field(default=None, max_length=255)
+    user: str | None = Field(default=None, max_length=255)
+    category: str | None = Field(default=None, max_length=128)
+    template: str | None = Field(default=None, max_length=255)
+    since: Moment | None = Field(default=None, alias="from")
+    until: Moment | None = Field(default=None, alias="to")
+    limit: int = Field(default=200, ge=1, le=1000, strict=True, description="So many in one call, newest first.")
+    cursor: str | None = Field(default=None, max_length=64, description="The next_cursor of the call before.")
+    dry_run: Flag = Field(default=False, description="Only count what fits.")
+
+    def check(self) -> None:
+        """Raises Invalid."""
+        if (self.id is None) == (self.status is None):
+            raise Invalid.field("/status", "exactly_one", "Give exactly one of: id, or status with other filters.")
+        if self.id is not None:
+            names = {"since": "from", "until": "to"}
+            with_id = [names.get(name, name) for name in _FILTERS if getattr(self, name) is not None]
+            if with_id:
+                message = "id stands alone: filters belong to status."
+                raise Invalid([FieldError(f"/{name}", "with_status", message) for name in with_id])
+
+    def asked(self) -> Asked:
+        filters = Filters(
+            lane=int(Lane.of(self.priority)) if self.priority else None,
+            app=self.app,
+            user=self.user,
+            category=self.category,
+            template=self.template,
+            channel=self.channel,
+            status=self.status,
+            reason=self.reason,
+            since=self.since,
+            until=self.until,
+            not_resent=True,
+        )
+        return Asked(filters, self.limit, position_of(self.cursor, place="/cursor"), self.id)
+
+
+class Skipped(BaseModel):
+    """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `content_erased`,
+    `recipient_gone` or `recipient_unknown`."""
+
+    id: UUID
+    code: str
+
+
+class Retried(BaseModel):
+    """`matched` were found, and each was `retried` or `skipped`. With `next_cursor` there may be more: call again with it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "dry_run": False,
+                    "matched": 2,
+                    "retried": 1,
+                    "skipped": [{"id": "01a20a32-744b-7020-809a-bb07e52cad04", "code": "recipient_gone"}],
+                    "next_cursor": None,
+                }
+            ]
+        }
+    )
+
+    dry_run: bool
+    matched: int
+    retried: int
+    skipped: list[Skipped]
+    next_cursor: str | None
+
+
+@router.post(
+    "/retry",
+    summary="Try again what ended undelivered",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_model=Retried,
+    responses={200: {"model": Retried, "description": "A dry run, or the first answer to this Idempotency-Key"}},
+)
+async def retry_notifications(
+    body: RetryRequest,
+    request: Request,
+    principal: Annotated[Principal, Depends(require(Permission.CONTROL))],
+    parts: Annotated[Container, Depends(container_of)],
+    key: IdempotencyKey = None,
+) -> Response:
+    """A new notification for each, as `/resend` makes it: same recipient, content, template version and lane, with a life
+    that begins now. The old one keeps its end and names the new one in its timeline. At most `limit` a call; follow
+    `next_cursor`. `dry_run` counts up to 10,000."""
+    body.check()
+    errors = [] if key is None else key_errors(key)
+    if errors:
+        raise Invalid(errors)
+    asked = body.asked()
+    retries = parts.changes.retries
+    if body.dry_run:
+        counted = await retries.count(principal.tenant, asked=asked)
+        return Response(counted, media_type="application/json")
+    sender = Sender(principal.tenant, principal.app)
+    answer = await retries.retry(asked, sender=sender, key=key, raw=await request.body())
+    headers = {"Idempotent-Replay": "true"} if answer.replay else {}
+    code = status.HTTP_200_OK if answer.replay else status.HTTP_202_ACCEPTED
+    return Response(answer.body, status_code=code, headers=headers, media_type="application/json")
