@@ -96,7 +96,8 @@ class Skipped(BaseModel):
 
 
 class Retried(BaseModel):
-    """`matched` were found, and each was `retried` or `skipped`. With `next_cursor` there may be more: call again with it."""
+    """`matched` were found, and each was `retried` or `skipped`. With `next_cursor` there may be more: call again with
+    it."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -173,9 +173,9 @@ async def cancel_notification(notification_id: UUID, principal: Controller, part
 
 @router.post("/{notification_id}/recall", summary="Take a notification back")
 async def recall_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Recalled:
-    """Stop what has not been handed over, as `/cancel` does, and take back what was, where its channel can: an in-app message
-    that was not read vanishes from the inbox and from live streams. E-mail and webhooks take nothing back. Asking again gives
-    the same answer."""
+    """Stop what has not been handed over, as `/cancel` does, and take back what was, where its channel can: an in-app
+    message that was not read vanishes from the inbox and from live streams. E-mail and webhooks take nothing back. Asking
+    again gives the same answer."""
     done = await parts.recalls.recall(principal.tenant, notification_id=notification_id)
     channels = [RecalledChannel(n=step.n, channel=step.channel, result=result) for step, result in done.channels]
     return Recalled(id=notification_id, result=done.result, status=done.status, channels=channels)

@@ -130,7 +130,8 @@ def cancel(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
 
 
 def recall(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
-    """Stop what waits, and take back what was handed over, where its channel can. Exit code 1 when nothing was taken back."""
+    """Stop what waits, and take back what was handed over, where its channel can. Exit code 1 when nothing was taken
+    back."""
     with open_api() as api:
         got = api.post(f"/v1/notifications/{segment(notification_id)}/recall")
         show.answer(got, output=output, table=_recalled)

@@ -25,7 +25,9 @@ from infra.postgres.errors import AWAY
 
 CHANNEL = "tongda_inbox"
 
-COLUMNS = "i.id, i.notification_id, i.title, i.text, i.url, i.category, i.data, i.created_at, i.read_at, i.archived_at, i.recalled_at"
+COLUMNS = """
+i.id, i.notification_id, i.title, i.text, i.url, i.category, i.data, i.created_at, i.read_at, i.archived_at,
+i.recalled_at"""
 """What `InboxEntry.of` takes."""
 
 _STORE = f"""
@@ -179,7 +181,8 @@ class Inbox:
             raise NotSent("inbox_unavailable") from None
 
     async def recall(self, items: Sequence[Recall]) -> Sequence[bool]:
-        """Take these out of their inboxes, under their notifications' locks, which readers take too. False for what was read.
+        """Take these out of their inboxes, under their notifications' locks, which readers take too. False for what was
+        read.
 
         Raises NotSent when the database cannot be asked.
         """

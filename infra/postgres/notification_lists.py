@@ -1,13 +1,13 @@
 """Lists of notifications: newest first, by keyset, each request bounded.
 
-A list takes the narrowest index that its filters allow (`_way`) and walks it from the cursor downwards. It examines at most
-`MOST_EXAMINED` entries of it, so that no filter, however rare what it asks for, can hold a connection: a page may then
-have fewer items than asked for, none even, and still a cursor that goes on where the walk ended. Nothing between two pages is
-left out, because a page only shows what lies above the highest point at which one of its walks has stopped.
+A list takes the narrowest index that its filters allow (`_way`) and walks it from the cursor downwards. It examines at
+most `MOST_EXAMINED` entries of it, so that no filter, however rare what it asks for, can hold a connection: a page may
+then have fewer items than asked for, none even, and still a cursor that goes on where the walk ended. Nothing between two
+pages is left out, because a page only shows what lies above the highest point at which one of its walks has stopped.
 
-App, category, template and direct address have no index of their own, which every accept would pay for (decision 0015). What
-the walk did not find is looked for week by week through a block index, which costs accept nothing and is good for what is rare;
-what turns out not to be rare is left to the walk of the next page.
+App, category, template and direct address have no index of their own, which every accept would pay for (decision 0015).
+What the walk did not find is looked for week by week through a block index, which costs accept nothing and is good for
+what is rare; what turns out not to be rare is left to the walk of the next page.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class NotificationLists:
     async def page(
         self, tenant: str, *, filters: Filters, limit: int, position: Position | None = None, q: str | None = None
     ) -> Page:
-        """At most `limit` rows below `position`. What comes in meanwhile is above it, or was not committed when its place was
-        read; nothing is shown twice."""
+        """At most `limit` rows below `position`. What comes in meanwhile is above it, or was not committed when its place
+        was read; nothing is shown twice."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             return await page(connection, tenant, filters=filters, limit=limit, position=position, q=q)
 

@@ -1,9 +1,8 @@
 """What `q` means: an id, a user or an address where it is one, otherwise words in what was posted.
 
-Exact things go by index. Words are looked for in the notifications that a list walks over anyway, so many a request as it may
-examine: the template's name, an address that was sent to by itself, the title of inline content, and the values in `data` and
-`metadata`. `q` is personal data as
-soon as it is an address: it is never logged, and errors do not quote it.
+Exact things go by index. Words are looked for in the notifications that a list walks over anyway, so many a request as it
+may examine: the template's name, an address that was sent to by itself, the title of inline content, and the values in
+`data` and `metadata`. `q` is personal data as soon as it is an address: it is never logged, and errors do not quote it.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ _CHANNELS = [channel.value for channel in IdentityChannel]
 
 
 def text_filter(*, raw: str, json: str) -> str:
-    """The condition on `n` for two parameters of `Words`. First the whole JSON as text, then, where that matches, the values
-    in it: names of fields are not searched."""
+    """The condition on `n` for two parameters of `Words`. First the whole JSON as text, then, where that matches, the
+    values in it: names of fields are not searched."""
     return f"""(
       n.template ILIKE {raw} OR n.to_address ILIKE {raw}
    OR CASE WHEN n.content::text ILIKE {json} THEN n.content ->> 'title' ILIKE {raw} END

@@ -1,7 +1,7 @@
 """The statements behind lists of notifications: ways to walk an index, the filters, and look-ups by block.
 
-Parameters of all: $1 tenant, $2 ids below, $3 ids from, $4 keys of the way, $5 entries to examine, $6-$19 filters, $20 limit,
-$21 addresses.
+Parameters of all: $1 tenant, $2 ids below, $3 ids from, $4 keys of the way, $5 entries to examine, $6-$19 filters, $20
+limit, $21 addresses.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import pytest
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
+from domain.states import UNDELIVERED, Status
 from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.outcomes import StepOutcome
@@ -134,9 +135,10 @@ async def test_the_truth_is_told_in_the_end(engine: Engine, seed: int, strategy:
         await history.holds()
     await history.to_its_end()
     for notification in ids:
-        status, _reason, final = await engine.end(notification)
+        status, reason, final = await engine.end(notification)
         arrived = history.arrived.get(notification, [])
         assert final
+        assert (Status(status) in UNDELIVERED) == (reason is not None), "lists find what ended undelivered by its reason"
         assert (status == "sent") is bool(arrived)
         events = await engine.pool.fetch(
             "SELECT detail ->> 'channel' AS channel FROM event WHERE notification_id = $1 AND type = 'unknown'",

@@ -6,7 +6,6 @@ import asyncio
 from uuid import UUID
 
 import asyncpg
-import httpx
 import pytest
 
 from api.recalls import RecallService
@@ -20,12 +19,10 @@ from infra.postgres.database import Database
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.inbox import Inbox
 from infra.settings import Settings
+from tests.engine.gates import done_or_blocked
 from tests.inbox.conftest import TENANT, delivered, item
-from tests.inbox.server import open_stream
-from tests.inbox.test_stream import client, ticket
 
 pytestmark = pytest.mark.postgres
-__all__ = ["client"]
 
 
 def of(notification: UUID, user: str = "u-1") -> Recall:
@@ -88,8 +85,7 @@ async def test_a_store_that_is_under_way_is_waited_for(db: Database, inbox: Inbo
         "VALUES ($1, $2, 'u-1', $3, 1, 'under way', '', '', now() + interval '1 day')", uuid7(), TENANT, notification,
     )  # fmt: skip
     recalling = asyncio.create_task(inbox.recall([of(notification)]))
-    while not await db.pool.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-        await asyncio.sleep(0.01)
+    await done_or_blocked(db.pool, recalling)
     await storing.commit()
     await connection.close()
     assert list(await recalling) == [True]
@@ -114,18 +110,6 @@ async def test_reading_and_recalling_at_once_agree(db: Database, inbox: Inbox, t
     status = await db.pool.fetchval("SELECT status FROM notification WHERE id = $1", notification)
     assert status == ("read" if seen else "cancelled")
     assert (await titles(inbox) != []) == seen
-
-
-async def test_live_streams_hear_of_it(client: httpx.AsyncClient, db: Database, inbox: Inbox) -> None:
-    notification = await delivered(db, title="Hello")
-    [shown] = (await client.get("/v1/users/u-1/inbox")).json()["items"]
-    async with open_stream(client, ticket=await ticket(client)) as stream:
-        position = stream.last_id
-        await inbox.recall([of(notification)])
-        assert await stream.next() == ("recalled", {"id": shown["id"], "notification_id": str(notification)})
-    async with open_stream(client, ticket=await ticket(client), last_event_id=position) as stream:
-        assert (await stream.next())[0] == "recalled", "also whoever was away"
-    assert (await client.get("/v1/users/u-1/inbox")).json()["items"] == []
 
 
 async def test_without_a_database_it_says_so(db: Database, inbox: Inbox, settings: Settings) -> None:

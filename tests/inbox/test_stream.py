@@ -14,6 +14,8 @@ import pytest
 
 from api import sse
 from api.routes import inbox_stream
+from channels.base import Recall
+from domain.channels import Channel
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.database import Database
 from infra.postgres.inbox import Inbox
@@ -103,6 +105,18 @@ async def test_reading_on_one_device_shows_on_the_other(client: httpx.AsyncClien
         assert await stream.next() == ("item", answer.json())
         await client.post(f"/v1/inbox/{shown['id']}/archive", headers=mine)
         assert (await stream.next())[1]["archived_at"] is not None
+
+
+async def test_what_is_recalled_vanishes_from_live_streams(client: httpx.AsyncClient, db: Database, inbox: Inbox) -> None:
+    notification = await delivered(db, title="Hello")
+    [shown] = (await client.get("/v1/users/u-1/inbox")).json()["items"]
+    async with open_stream(client, ticket=await ticket(client)) as stream:
+        position = stream.last_id
+        await inbox.recall([Recall(notification, 1, TENANT, Channel.INAPP, "u-1")])
+        assert await stream.next() == ("recalled", {"id": shown["id"], "notification_id": str(notification)})
+    async with open_stream(client, ticket=await ticket(client), last_event_id=position) as stream:
+        assert (await stream.next())[0] == "recalled", "also whoever was away"
+    assert (await client.get("/v1/users/u-1/inbox")).json()["items"] == []
 
 
 async def test_a_position_that_cannot_be_continued_asks_for_the_list(client: httpx.AsyncClient) -> None:

@@ -1,4 +1,5 @@
-"""Many notifications, made inside PostgreSQL: spread over weeks, with values that are common and values that hardly occur."""
+"""Many notifications, made inside PostgreSQL: spread over weeks, with values that are common and values that hardly
+occur."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ BEGIN
     FOR age IN 1..{weeks} LOOP
         EXECUTE format('CREATE TABLE notification_%s_weeks PARTITION OF notification FOR VALUES FROM (%L) TO (%L)
                         WITH (fillfactor = 80, autovacuum_enabled = off)', age,
-                       uuid7_floor(week - make_interval(weeks => age)), uuid7_floor(week - make_interval(weeks => age - 1)));
+                       uuid7_floor(week - make_interval(weeks => age)),
+                       uuid7_floor(week - make_interval(weeks => age - 1)));
     END LOOP;
 END $$"""
 

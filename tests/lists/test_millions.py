@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]
 
 FILLED = Filled(rows=3_000_000, weeks=6, one_failed_in=100_000)
 BUFFERS = 60_000
-"""One page of 50 out of 3,000,000 rows reads less than this, whatever is asked for: the walk (20,000 entries and their rows, of
-which some buffers hold several), its end, and the block index (6 weeks of it, each read whole)."""
+"""One page of 50 out of 3,000,000 rows reads less than this, whatever is asked for: the walk (20,000 entries and their
+rows, of which some buffers hold several), its end, and the block index (6 weeks of it, each read whole)."""
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,11 +45,10 @@ RARE: dict[str, tuple[dict[str, Any], str, int]] = {
 
 
 @pytest.fixture(autouse=True)
-def _bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notification_lists, "MOST_EXAMINED", EXAMINED)
     monkeypatch.setattr(notification_lists, "MOST_SEARCHED", SEARCHED)
     monkeypatch.setattr(notification_lists, "MOST_BY_BLOCK", BY_BLOCK)
-    yield
 
 
 @pytest.fixture(scope="module", params=["analysed while empty", "analysed with another tenant's", "analysed"])
@@ -99,11 +98,13 @@ async def test_what_is_rare_is_found_at_once(name: str, connection: asyncpg.Conn
 async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     """Text is looked for among so many at a time: honest pages, empty ones among them, that end."""
     position: Position | None = None
-    pages, found = 0, []
+    pages = 0
+    found: list[Any] = []
     while True:
         part, touched = await touch(connection, q="A-57", position=position)
         assert touched.buffers <= 4 * EXAMINED, touched
-        pages, found = pages + 1, found + [row["id"] for row in part.rows]
+        pages += 1
+        found += [row["id"] for row in part.rows]
         position = part.position
         if position is None:
             break
@@ -115,7 +116,8 @@ async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: as
 
 
 async def test_what_is_common_but_not_lately_is_left_to_the_walk(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """An app that stopped three weeks ago: the look-up by block gives up on a week that is full of it, and the pages go on."""
+    """An app that stopped three weeks ago: the look-up by block gives up on a week that is full of it, and the pages go
+    on."""
     await connection.execute(
         "UPDATE notification SET app = 'old' WHERE app = 'app-2' AND accepted_at < now() - interval '3 weeks'"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -85,6 +86,14 @@ async def explaining(connection: asyncpg.Connection) -> AsyncIterator[Explaining
     """In a transaction like a list's own."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         yield Explaining(connection)
+
+
+async def took_ms(connection: asyncpg.Connection, *, q: str | None = None, **wanted: Any) -> float:
+    """One page of tenant acme, not explained."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        began_s = time.perf_counter()
+        await page(cast("Connection", connection), TENANT, filters=Filters(**wanted), limit=50, q=q)
+        return (time.perf_counter() - began_s) * 1000
 
 
 async def touch(

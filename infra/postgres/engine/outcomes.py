@@ -33,7 +33,8 @@ SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, 
        d.attempts
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY o(id, n, place)
 LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n FOR UPDATE) w ON true
-LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d ON true
+LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d
+     ON true
 ORDER BY o.place"""
 
 _END = """

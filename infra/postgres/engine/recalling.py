@@ -1,8 +1,8 @@
 """Recall: cancel what is open, then take back what was handed over, where its channel can.
 
-Three steps, each safe to repeat: what is open is stopped under the notification's lock; providers are asked without one; what they
-took back is recorded under the lock again. A hand-over that is under way meanwhile ends in its flush, which leaves a recalled
-record as it is. Whoever is cut off in between asks again and comes to the same end.
+Three steps, each safe to repeat: what is open is stopped under the notification's lock; providers are asked without one;
+what they took back is recorded under the lock again. A hand-over that is under way meanwhile ends in its flush, which
+leaves a recalled record as it is. Whoever is cut off in between asks again and comes to the same end.
 """
 
 from __future__ import annotations
