@@ -37,7 +37,10 @@ async def test_an_accept_and_an_arrival_write_nothing_into_the_index_of_reasons(
 
 @pytest.mark.parametrize(("status", "reason", "stays"), [("sent", None, True), ("failed", "content_refused", False)])
 async def test_the_end_of_what_arrives_stays_in_its_page(
-    engine: Engine, status: str, reason: str | None, stays: bool
+    engine: Engine,
+    status: str,
+    reason: str | None,
+    stays: bool,  # noqa: FBT001
 ) -> None:
     """Catches: an index on status or final. Every end would then write into all of the table's indexes."""
     _, ids = await engine.planned(10)
