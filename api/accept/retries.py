@@ -12,7 +12,8 @@ import asyncpg
 import msgspec
 
 from api.accept.again import row_again
-from api.accept.service import AcceptService, Sender
+from api.accept.rows import Sender
+from api.accept.service import AcceptService
 from api.accept.writer import judge
 from api.list_positions import cursor_of
 from domain.errors import TongdaError

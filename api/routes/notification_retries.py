@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.accept.retries import Asked
-from api.accept.service import Sender, key_errors
+from api.accept.rows import Sender, key_errors
 from api.container import Container, container_of
 from api.idempotency import IdempotencyKey
 from api.list_positions import position_of

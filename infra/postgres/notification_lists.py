@@ -7,7 +7,7 @@ pages is left out, because a page only shows what lies above the highest point a
 
 App, category, template and direct address have no index of their own, which every accept would pay for (decision 0015).
 What the walk did not find is looked for week by week through a block index, which costs accept nothing and is good for
-what is rare; what turns out not to be rare is left to the walk of the next page.
+what is rare; what turns out not to be rare, or takes too long, is left to the walk of the next page.
 """
 
 from __future__ import annotations
@@ -195,7 +195,11 @@ async def _by_block(
     rows, complete_from = list(above), below
     for week in await _weeks(connection, below=below, low=asked.low):
         statement = ways.by_block(week.name, columns=asked.columns)
-        found = await connection.fetch(statement, *start, *_conditions(asked, way))
+        try:
+            async with connection.transaction():
+                found = await connection.fetch(statement, *start, *_conditions(asked, way))
+        except asyncpg.QueryCanceledError:
+            return _Part(_newest(rows), complete_from)
         if found[0]["seen"] >= MOST_BY_BLOCK:
             return _Part(_newest(rows), complete_from)
         rows += [row for row in found if row["id"] is not None]

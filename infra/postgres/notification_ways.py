@@ -102,4 +102,5 @@ FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'notifica
 
 WALKING = "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = off"
 """Planned by the filters that are given. Without bitmaps, which fetch everything before the first row."""
-BY_BLOCK = "SET LOCAL enable_bitmapscan = on"
+BY_BLOCK = "SET LOCAL enable_bitmapscan = on; SET LOCAL statement_timeout = '1s'"
+"""Blocks that autovacuum has not summarised yet are read row by row; where these are many, the look-up is given up."""

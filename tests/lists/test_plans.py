@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
 
-from infra.postgres import notification_lists
+from infra.postgres import notification_lists, notification_ways
 from infra.postgres.database import HOT_STATEMENTS
-from infra.postgres.notification_lists import Position
-from tests.lists.filling import Filled, fill, make_weeks, summarise
+from infra.postgres.engine.locks import Connection
+from infra.postgres.notification_lists import Filters, Position, page
+from tests.lists.filling import TENANT, Filled, fill, make_weeks, summarise
 from tests.lists.touching import touch
 
 EXAMINED, SEARCHED, BY_BLOCK = 2_000, 500, 100
@@ -113,6 +114,24 @@ async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: as
     )
     assert found == [row["id"] for row in expected]
     assert pages >= 48_000 // SEARCHED
+
+
+async def test_a_look_up_that_takes_too_long_is_left_to_the_walk(
+    connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks that nobody has summarised yet: the page is honest about more instead of failing."""
+    real = notification_ways.by_block
+
+    def slow(partition: str, *, columns: str) -> str:
+        napping = "WITH nap AS MATERIALIZED (SELECT pg_sleep(9)), found"
+        return real(partition, columns=columns).replace("WITH found", napping) + " WHERE (SELECT count(*) FROM nap) > 0"
+
+    monkeypatch.setattr(notification_ways, "by_block", slow)
+    monkeypatch.setattr(notification_ways, "BY_BLOCK", notification_ways.BY_BLOCK.replace("1s", "50ms"))
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        found = await page(cast("Connection", connection), TENANT, filters=Filters(template="never"), limit=50)
+    assert found.rows == []
+    assert found.position is not None
 
 
 async def test_what_is_common_but_not_lately_is_left_to_the_walk(connection: asyncpg.Connection[asyncpg.Record]) -> None:

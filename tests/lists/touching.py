@@ -39,6 +39,9 @@ class Explaining:
         self._parents: dict[str, str] = {}
         self.touched = Touched()
 
+    def transaction(self) -> Any:
+        return self._connection.transaction()
+
     async def execute(self, statement: str, *arguments: object) -> Any:
         return await self._connection.execute(statement, *arguments)
 
