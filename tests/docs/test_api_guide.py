@@ -34,6 +34,8 @@ SAID = (
     '"type":"attempt"',
     '"result":"cancelled"',
     '"result":"edited"',
+    '"result":"recalled"',
+    '"dry_run":true',
     '"result":"expedited"',
     '"code":"handed_off"',
     '"deleted":true',
