@@ -15,15 +15,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
-from domain.ids import uuid7_floor
 from domain.states import UNDELIVERED, Status, reasons_of
 from infra.postgres import notification_ways as ways
 from infra.postgres.engine.locks import Connection
+from infra.postgres.id_bounds import FIRST, LAST, id_bounds
 from infra.postgres.notification_search import Named, Search, Words
 
 MOST_EXAMINED = 20_000
@@ -34,12 +34,6 @@ MOST_BY_BLOCK = 1_000
 """Matches in a week from which on they are not rare. Each may cost a block of 16 pages, some 300 rows."""
 
 _BOUNDS = re.compile(r"FOR VALUES FROM \('([0-9a-f-]{36})'\) TO \('([0-9a-f-]{36})'\)")
-_LAST = UUID(int=(1 << 128) - 1)
-_FIRST = UUID(int=0)
-_SKEW = timedelta(minutes=5)
-"""Ids carry the accepting process's clock, `accepted_at` the database's: bounds on ids are this much wider."""
-_EARLIEST, _LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
-"""No id lies outside, and neither ids nor the arithmetic of times reach much further."""
 _OPEN_STATES = frozenset({Status.ACCEPTED, Status.SCHEDULED, Status.PROCESSING})
 
 
@@ -220,7 +214,7 @@ async def _weeks(connection: Connection, *, below: UUID, low: UUID) -> list[_Wee
             weeks.append(_Week(row["name"], None))
         elif UUID(bounds[1]) < below and UUID(bounds[2]) > low:
             weeks.append(_Week(row["name"], UUID(bounds[1])))
-    return sorted(weeks, key=lambda week: week.first or _LAST, reverse=True)
+    return sorted(weeks, key=lambda week: week.first or LAST, reverse=True)
 
 
 def _in_blocks(filters: Filters, way: _Way) -> bool:
@@ -231,9 +225,10 @@ def _in_blocks(filters: Filters, way: _Way) -> bool:
 def _conditions(asked: _Asked, way: _Way) -> tuple[object, ...]:
     """$6 to $21."""
     filters, words = asked.filters, asked.words
+    bounds = id_bounds(filters.since, filters.until)
     return (
-        filters.lane, filters.app, filters.user, filters.category, filters.template, _bounded(filters.since),
-        _bounded(filters.until), filters.channel, filters.status, filters.reason, filters.final, filters.not_resent,
+        filters.lane, filters.app, filters.user, filters.category, filters.template, bounds.since, bounds.until,
+        filters.channel, filters.status, filters.reason, filters.final, filters.not_resent,
         words.raw if words else None, words.json if words else None, asked.limit + 1, list(way.addresses) or None,
     )  # fmt: skip
 
@@ -244,21 +239,15 @@ def _newest(rows: Sequence[asyncpg.Record]) -> list[asyncpg.Record]:
 
 def _joined(parts: Sequence[_Part], *, limit: int, text: bool) -> Page:
     """The ways' rows as one page: only down to where all of them are complete."""
-    bound = max((part.bound for part in parts if part.bound is not None), default=_FIRST)
+    bound = max((part.bound for part in parts if part.bound is not None), default=FIRST)
     found = {row["id"]: row for part in parts for row in part.rows if row["id"] >= bound}
     rows = [found[one] for one in sorted(found, reverse=True)]
     if len(rows) > limit:
         return Page(rows[:limit], Position(rows[limit - 1]["id"], text))
-    return Page(rows, None if bound == _FIRST else Position(bound, text))
+    return Page(rows, None if bound == FIRST else Position(bound, text))
 
 
 def _range(filters: Filters, position: Position | None) -> tuple[UUID, UUID]:
     """Ids from the first, inclusive, to the second, exclusive."""
-    since, until = _bounded(filters.since), _bounded(filters.until)
-    above = uuid7_floor(until + _SKEW) if until else _LAST
-    low = uuid7_floor(since - _SKEW) if since else _FIRST
-    return low, min(position.before if position else _LAST, above)
-
-
-def _bounded(at: datetime | None) -> datetime | None:
-    return None if at is None else min(max(at, _EARLIEST), _LATEST)
+    bounds = id_bounds(filters.since, filters.until)
+    return bounds.first, min(position.before if position else LAST, bounds.above)
