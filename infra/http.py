@@ -1,70 +1,77 @@
-"""HttpPort on aiohttp, with the SSRF guard on every address that is really connected to.
+"""HttpPort: a small, strict HTTP/1.1 client, with the SSRF guard on every address that is really connected to.
 
-Where a request stands is told by one flag, `_Progress.connected`, set when the connector hands out a connection, which is
-the step before the first byte is written. aiohttp's exceptions alone do not tell: its total time-out is the same
-`TimeoutError` in the queue for a connection, in DNS, in TLS and after the body. Before the flag: NotSent. After it:
-AnswerLost, unless the answer's headers have come.
+It is our own because it is the largest part of what a webhook costs (docs/decisions/0017-http-client.md). `http_connection`
+speaks on one connection and knows what was sent, `http_pool` says who may use which, `http_opening` gets from a name to a
+guarded, verified connection; here URLs are judged and requests are put together.
 
-aiohttp resends by itself only methods of `IDEMPOTENT_METHODS` (client.py, `retry_persistent_connection`); POST is not one,
-and this client switches the resend off for all. What remains is the keep-alive race: a connection that the server closed
-while it was idle. `_Connector` looks at a reused socket before writing (anything to read there, end of file included,
-means that it is no longer ours to use), and idle connections live shorter than servers keep them. A close that is still
-on the wire cannot be seen from here, and whether the server had read the request neither: AnswerLost.
+Nothing is ever sent twice from here. What remains is the keep-alive race: a connection that the server closes while it is
+idle. It is looked at in the step that writes to it: a close (or anything else to read) that has reached this machine by
+then means that another connection is taken, and nothing has been written to the first. A close that is still on the wire
+cannot be seen from here, and whether the server had read the request neither: AnswerLost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import select
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
-from weakref import WeakSet
+from functools import lru_cache
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_reqrep import ClientRequest
-from aiohttp.connector import Connection
-from aiohttp.tracing import Trace
 from yarl import URL
 
-from channels.base import AnswerLost, HttpReply, NotSent, TargetRefused
+from channels.base import HttpReply, NotSent, TargetRefused
+from infra.http_connection import MAX_BODY_BYTES, HttpConnection, Origin
+from infra.http_opening import AddrInfo, GuardedNames, Opener
+from infra.http_pool import HttpPool
 from infra.settings import Settings
 from infra.ssrf import SsrfGuard
 
-MAX_BODY_BYTES = 64 * 1024
-KEEPALIVE_S = 3.0
-"""Node.js closes idle connections after 5 s, gunicorn after 2; shorter than most, long enough for a busy lane."""
-DNS_TTL_S = 10
+__all__ = ["MAX_BODY_BYTES", "HttpClient"]
+
+KNOWN_URLS = 4096
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _WIRE_URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
+_METHOD = re.compile(r"[A-Z]{1,20}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = frozenset({"host", "content-length", "transfer-encoding", "connection", "trailer", "te", "upgrade", "expect"})
+"""Headers that say where a message ends or what becomes of the connection: nobody's but this client's."""
+_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})
+"""Methods whose request says Content-Length: 0 where it has no body (RFC 9110, 8.6)."""
 
 
-@dataclass(slots=True)
-class _Progress:
-    connected: bool = False
-
-
-_progress: ContextVar[_Progress] = ContextVar("http_progress")
+@dataclass(frozen=True, slots=True)
+class _Target:
+    origin: Origin
+    line: str
+    """The request line after the method, and the header Host."""
 
 
 class HttpClient:
-    """At most `connections` at once over all targets; callers beyond that wait inside their own `timeout_s`.
+    """At most `connections` exchanges at once over all targets, and `per_origin` to one; callers beyond that wait inside
+    their own `timeout_s`.
 
     Create and use it on one event loop; `close` at the end. No redirects, cookies, proxies, netrc or decompression.
     """
 
-    def __init__(self, *, connections: int, allow_networks: Sequence[str] = (), tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        per_origin: int | None = None,
+        allow_networks: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._guard = SsrfGuard(allow_networks=allow_networks)
         self._connections = connections
-        self._tls = tls
-        self._session: aiohttp.ClientSession | None = None
-        self._resolver: _GuardedResolver | None = None
+        self._per_origin = connections if per_origin is None else per_origin
+        self._tls = tls if tls is not None else _default_tls()
+        self._target = lru_cache(maxsize=KNOWN_URLS)(self._judged)
+        self._pool: HttpPool | None = None
+        self._names: GuardedNames | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> HttpClient:
@@ -76,28 +83,28 @@ class HttpClient:
         """See HttpPort. `timeout_s` bounds everything: queue, DNS, TLS, request, answer and its body.
 
         Once the answer's headers are here it is an answer: a body that breaks off, stalls or passes 64 KiB is returned as
-        far as it came, and the connection is closed.
+        far as it came, and the connection is closed. Raises ValueError for a method or header that cannot be written.
         """
         target = self._target(url)
-        progress = _Progress()
-        token = _progress.set(progress)
+        request = _request(method, target, headers, body)
         deadline = asyncio.get_running_loop().time() + timeout_s
+        pool = self._pool or self._opened()
+        connection = pool.take_idle(target.origin)
+        if connection is None:
+            connection = await _taken(pool, target.origin, deadline=deadline)
+        answer = connection.send(request, deadline=deadline, head_only=method == "HEAD")
         try:
-            async with asyncio.timeout_at(deadline):
-                response = await self._open().request(
-                    method, target, headers=headers, data=body or None, allow_redirects=False
-                )
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
-            # never the text of it: it names hosts
-            if isinstance(error, aiohttp.InvalidURL):
-                raise TargetRefused("target_url") from None
-            raise (AnswerLost if progress.connected else NotSent)(_code(error)) from None
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled():
+                answer.exception()  # it came in the same moment, and nobody is left to take it
+            connection.abort()
+            raise
         finally:
-            _progress.reset(token)
-        return HttpReply(response.status, _lower(response.headers), await _read(response, deadline=deadline))
+            pool.give(connection)
 
-    def _target(self, url: str) -> URL:
-        """Parsed once: the guard and aiohttp see the same host, so no second parser can be talked into another.
+    def _judged(self, url: str) -> _Target:
+        """Parsed once: the guard and the request have the same host, so no second parser can be talked into another.
 
         A URL that is already in its wire form stays as it is to the byte, because some vendors sign it; any other is
         quoted. Spaces and control characters are refused: parsers drop them (RFC 3986 has none), each in its own way.
@@ -109,157 +116,83 @@ class HttpClient:
             self._guard.check_url(target)
         except ValueError:
             raise TargetRefused("target_url") from None
-        return target
+        host, port, path = target.raw_host, target.port, target.raw_path_qs
+        if not host or port is None or not path.isascii() or _BLANK.search(path):
+            raise TargetRefused("target_url")
+        return _Target(
+            Origin(target.scheme == "https", host, port), f" {path} HTTP/1.1\r\nHost: {target.host_port_subcomponent}"
+        )
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._resolver = _GuardedResolver(self._guard)
-            connector = _Connector(
-                guard=self._guard,
-                resolver=self._resolver,
-                ttl_dns_cache=DNS_TTL_S,
-                limit=self._connections,
-                keepalive_timeout=KEEPALIVE_S,
-                ssl=self._tls if self._tls is not None else True,
-            )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `asyncio.timeout` above, to the millisecond
-                trust_env=False,
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
-            )
-            self._session._retry_connection = False
-        return self._session
+    def _opened(self) -> HttpPool:
+        self._names = GuardedNames(self._guard, lookup_blocking=_lookup_blocking)
+        opener = Opener(self._guard, self._names, tls=self._tls)
+        self._pool = HttpPool(opener, connections=self._connections, per_origin=self._per_origin)
+        return self._pool
 
     async def close(self) -> None:
         """Nothing is in flight any more."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-        if self._resolver is not None:
-            await self._resolver.close()
-            self._resolver = None
+        if self._pool is not None:
+            await self._pool.close()
+            self._pool = None
+        if self._names is not None:
+            await self._names.close()
+            self._names = None
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Notes the moment a connection is handed out, skips stale ones, and guards the address of every new socket."""
-
-    def __init__(self, *, guard: SsrfGuard, **options: Any) -> None:
-        super().__init__(socket_factory=self._guarded_socket, **options)
-        self._guard = guard
-        self._used: WeakSet[object] = WeakSet()
-
-    def _guarded_socket(self, info: Any) -> socket.socket:
-        """The last gate, for literals and resolved names alike: `info` is what `connect` gets in the next line."""
-        family, kind, protocol, _, address = info
-        if not self._guard.allows_text(address[0]):
-            raise OSError("target refused")
-        return socket.socket(family=family, type=kind, proto=protocol)
-
-    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
-        connection = await super().connect(req, traces, timeout)
-        while (protocol := connection.protocol) in self._used and _readable(connection):
-            connection.close()
-            connection = await super().connect(req, traces, timeout)
-        if protocol is not None:
-            self._used.add(protocol)
-        _progress.get().connected = True
-        return connection
-
-
-class _GuardedResolver(AbstractResolver):
-    """getaddrinfo in threads of its own, so that slow name servers starve nobody else; keeps the allowed addresses."""
-
-    def __init__(self, guard: SsrfGuard) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="dns")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Raises OSError if the name does not resolve, TargetRefused if it has no address that may be connected to."""
-        infos = await asyncio.get_running_loop().run_in_executor(self._threads, _lookup_blocking, host, port, family)
-        found = [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=port,
-                family=kind,
-                proto=protocol,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for kind, _, protocol, _, address in infos
-            if self._guard.allows_text(str(address[0]))
-        ]
-        if not found:
-            raise TargetRefused("target_address")
-        return found
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _lookup_blocking(host: str, port: int, family: int) -> list[Any]:
-    return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-
-
-def _readable(connection: Connection) -> bool:
-    """True if something waits on an idle connection: the server's close, or bytes nobody asked for."""
-    transport = connection.transport
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-async def _read(response: aiohttp.ClientResponse, *, deadline: float) -> bytes:
-    """The body, at most 64 KiB, as far as it came until `deadline` (loop time)."""
-    content = response.content
-    chunks: list[bytes] = []
+async def _taken(pool: HttpPool, origin: Origin, *, deadline: float) -> HttpConnection:
+    """A connection that may be written to now. Raises NotSent or TargetRefused."""
     try:
-        if content.is_eof():  # most answers come in one piece: no timer for them
-            await _collect(content, chunks)
-        else:
-            async with asyncio.timeout_at(deadline):
-                await _collect(content, chunks)
-    except (aiohttp.ClientError, OSError):
-        pass
-    finally:
-        if content.at_eof():
-            response.release()
-        else:
-            response.close()
-    return b"".join(chunks)
+        async with asyncio.timeout_at(deadline):
+            return await pool.take(origin)
+    except OSError as error:  # TimeoutError is an OSError; never the text of it: it names hosts
+        raise NotSent(_code(error)) from None
 
 
-async def _collect(content: aiohttp.StreamReader, chunks: list[bytes]) -> None:
-    room = MAX_BODY_BYTES
-    while room > 0 and (chunk := await content.read(room)):
-        chunks.append(chunk)
-        room -= len(chunk)
+def _request(method: str, target: _Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The request as it is written. Raises ValueError for what would not be one request, or another than was meant."""
+    if _METHOD.fullmatch(method) is None or method == "CONNECT":
+        raise ValueError("not a method of this client")
+    lines = [method + target.line]
+    for name, value in headers.items():
+        if not value.isprintable() and _CONTROL.search(value):
+            raise ValueError("not a header's value")
+        lines.append(_field(name) + value)
+    if body or method in _WITH_LENGTH:
+        lines.append(f"Content-Length: {len(body)}")
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode() + body
 
 
-def _lower(headers: Mapping[str, str]) -> Mapping[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+@lru_cache(maxsize=256)
+def _field(name: str) -> str:
+    if _TOKEN.fullmatch(name) is None or name.lower() in _FRAMING:
+        raise ValueError("not a header that a caller may set")
+    return f"{name}: "
 
 
-def _code(error: Exception) -> str:
+def _lookup_blocking(host: str, port: int, family: int) -> list[AddrInfo]:
+    found = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [(int(kind), int(sort), protocol, name, address) for kind, sort, protocol, name, address in found]
+
+
+@lru_cache(maxsize=1)
+def _default_tls() -> ssl.SSLContext:
+    """The system's authorities; reading them takes 20 ms."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _code(error: OSError) -> str:
     """Short, stable, without names."""
-    cause = error.__cause__
     if isinstance(error, TimeoutError):
         return "http_timeout"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+    if isinstance(error, socket.gaierror):
         return "http_dns_failed"
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
+    if isinstance(error, ssl.SSLError):
         return "http_tls_failed"
-    if isinstance(error, ConnectionRefusedError) or isinstance(cause, ConnectionRefusedError):
+    if isinstance(error, ConnectionRefusedError):
         return "http_connect_refused"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "http_connect_failed"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "http_bad_reply"
-    return "http_disconnected"
+    if isinstance(error, (ConnectionResetError, ConnectionAbortedError)):
+        return "http_disconnected"
+    return "http_connect_failed"
