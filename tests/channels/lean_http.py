@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +25,8 @@ class LeanHttp:
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Head and body of every request that was read to its end."""
     connections: int = 0
+    served: Counter[int] = field(default_factory=Counter)
+    """Requests by connection, in the order of their opening."""
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     @property
@@ -36,12 +38,14 @@ class LeanHttp:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        place = self.connections
         self.writers.append(writer)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = [int(v[15:]) for v in head.lower().split(b"\r\n") if v.startswith(b"content-length:")]
                 self.requests.append((head, await reader.readexactly(length[0]) if length else b""))
+                self.served[place] += 1
                 answer, mark, action = (self.script.popleft() if self.script else OK).partition("!")
                 writer.write(answer.encode())
                 action = mark + action
