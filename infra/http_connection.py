@@ -132,11 +132,11 @@ class HttpConnection(asyncio.Protocol):
         self._room -= len(data)
         try:
             self._parser.feed_data(data)
-        except (HttpParserError, HttpParserUpgrade):
-            self._unasked = True
+        except (HttpParserError, HttpParserUpgrade):  # the latter: 101, an answer, but what follows it is not HTTP
             if not self._ended:
                 self._end("http_bad_reply")
                 return
+            self._unasked = True
         if self._ended:
             self._unasked |= bool(rest)
             self._end("")
@@ -194,8 +194,7 @@ class HttpConnection(asyncio.Protocol):
             self._headers.clear()
             return
         self._ended = True
-        # 101 to a request that asked for no upgrade: an answer, but what follows it is not HTTP
-        self._keep = self._status != SWITCHING_PROTOCOLS and self._body_room >= 0 and self._parser.should_keep_alive()
+        self._keep = self._body_room >= 0 and self._parser.should_keep_alive()
 
     # The end of an exchange.
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohappyeyeballs
 import pytest
 
 import infra.http
@@ -16,6 +17,8 @@ import infra.http_opening
 import infra.http_pool
 from channels.base import AnswerLost, HttpReply, NotSent, TransportError
 from infra.http import HttpClient
+from infra.http_connection import HttpConnection
+from infra.http_pool import HttpPool
 from tests.channels.certificates import Certificate
 from tests.channels.lean_http import STALL, LeanHttp, lean_http
 
@@ -172,8 +175,8 @@ def test_a_server_that_ends_it_before_the_request_got_nothing_of_it(
             assert event == "speaks"
 
 
-def resolving(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[str]:
-    """Every name has these addresses. The names that were looked up."""
+def resolving(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]:
+    """Every name has these addresses (the list may change). The names that are looked up."""
     asked: list[str] = []
 
     def lookup(host: str, port: int, _family: int) -> list[Any]:
@@ -188,7 +191,7 @@ def test_one_look_up_serves_all_who_ask_and_is_kept_for_a_moment(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check() -> None:
-        asked = resolving(monkeypatch, "127.0.0.1")
+        asked = resolving(monkeypatch, ["127.0.0.1"])
         async with lean_http() as lean, client() as http:
             url = f"http://hook.example:{lean.port}/"
             await asyncio.gather(*(post(http, url) for _ in range(4)))
@@ -206,33 +209,87 @@ def test_one_look_up_serves_all_who_ask_and_is_kept_for_a_moment(
     runner.run(check())
 
 
-def test_every_address_is_tried(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_address_is_tried_beginning_with_the_next(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     async def check() -> None:
-        asked = resolving(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
+        asked = resolving(monkeypatch, ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+        first: list[str] = []
+        connect = aiohappyeyeballs.start_connection
+
+        async def start_connection(**options: Any) -> socket.socket:
+            first.append(options["addr_infos"][0][4][0])
+            return await connect(**options)
+
+        monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
         async with lean_http() as lean, client() as http:
-            url = f"http://hook.example:{lean.port}/"
-            for _ in range(4):  # beginning with another one each time
+            for _ in range(4):
                 lean.then(CLOSING)
-                assert (await post(http, url)).status == 200
-            assert asked == ["hook.example"]
+                assert (await post(http, f"http://hook.example:{lean.port}/")).status == 200
+        assert first == ["127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.2"]
+        assert asked == ["hook.example"]
 
     runner.run(check())
 
 
-def test_a_name_of_which_no_address_answers_is_looked_up_again(
+def test_a_name_of_which_no_address_answers_is_looked_up_again_and_holds_no_slot(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def check() -> None:
-        gone = resolving(monkeypatch, "127.0.0.2", "127.0.0.3")
-        async with lean_http() as lean, client() as http:
+        addresses = ["127.0.0.2", "127.0.0.3"]
+        resolving(monkeypatch, addresses)
+        async with lean_http() as lean, client(connections=1) as http:
             url = f"http://hook.example:{lean.port}/"
-            with pytest.raises(NotSent, match="http_connect_refused"):
-                await post(http, url)
-            assert gone == ["hook.example"]
-        moved = resolving(monkeypatch, "127.0.0.1")
+            for _ in range(3):
+                with pytest.raises(NotSent, match="http_connect_refused"):
+                    await post(http, url)
+            addresses[:] = ["127.0.0.1"]
+            assert (await post(http, url)).status == 200
+
+    runner.run(check())
+
+
+def test_a_caller_that_leaves_in_the_moment_of_its_turn_passes_it_on(
+    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        async with lean_http() as lean, client(connections=1) as http:
+            first = asyncio.create_task(post(http, lean.url))
+            await asyncio.sleep(0)
+            leaving, staying = (asyncio.create_task(post(http, lean.url, body=name)) for name in ("leaving", "staying"))
+            give = HttpPool.give
+
+            def give_and_cancel(pool: HttpPool, connection: HttpConnection) -> None:
+                give(pool, connection)
+                leaving.cancel()
+
+            with monkeypatch.context() as patch:
+                patch.setattr(HttpPool, "give", give_and_cancel)
+                await first
+                assert (await staying).status == 200
+            assert leaving.cancelled()
+            assert bodies(lean) == ["x", "staying"]
+
+    runner.run(check())
+
+
+def test_cancelled_in_the_moment_of_the_answer(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def check() -> None:
         async with lean_http() as lean, client() as http:
-            assert (await post(http, f"http://hook.example:{lean.port}/")).status == 200
-            assert moved == ["hook.example"]
+            send = HttpConnection.send
+
+            def send_and_cancel(connection: HttpConnection, request: bytes, **options: Any) -> asyncio.Future[HttpReply]:
+                answer = send(connection, request, **options)
+                answer.add_done_callback(lambda _: task.cancel())
+                return answer
+
+            for script in (EMPTY, "what?\r\n\r\n"):
+                with monkeypatch.context() as patch:
+                    patch.setattr(HttpConnection, "send", send_and_cancel)
+                    lean.then(script)
+                    task = asyncio.create_task(post(http, lean.url))
+                    with pytest.raises(asyncio.CancelledError):
+                        await task
+                assert (await post(http, lean.url)).status == 200
+            assert lean.connections == 3
 
     runner.run(check())
 
