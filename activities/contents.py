@@ -11,6 +11,7 @@ from domain.lanes import Lane
 from infra.postgres.engine.claims import Claim
 from infra.rendering.catalog import TemplateCatalog
 
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _OWN_KEYS = frozenset({"title", "text", "html", "url"})
 
 
@@ -36,7 +37,7 @@ class TemplateContents:
 
 def decoded(text: str | None) -> dict[str, Any]:
     """A stored JSON object; absent = empty."""
-    return msgspec.json.decode(text, type=dict[str, Any]) if text else {}
+    return _OBJECT.decode(text) if text else {}
 
 
 def inline(claim: Claim) -> Content:

@@ -15,7 +15,7 @@ from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.outcomes import Event, StepOutcome
-from infra.telemetry.engine_metrics import ATTEMPTS, CALL_SECONDS, FIRST_ANSWER_SECONDS, STEPS
+from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
 
 _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
     Verdict.CANCELLED: (Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST), EventType.SUPPRESSED),
@@ -125,10 +125,10 @@ class Decider:
 
 
 def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: float, took_s: float) -> None:
-    ATTEMPTS.labels(claim.channel, result.result).inc()
-    CALL_SECONDS.labels(claim.channel).observe(took_s)
+    attempts(claim.channel, result.result).inc()
+    call_seconds(claim.channel).observe(took_s)
     if decision.due_at is None:
-        STEPS.labels(claim.channel, decision.status).inc()
+        steps(claim.channel, decision.status).inc()
     if claim.attempt == 1 and claim.n == 1:
         waited = claim.database_time(ended_s) - claim.due_since
-        FIRST_ANSWER_SECONDS.labels(claim.lane.label).observe(waited.total_seconds())
+        first_answer_seconds(claim.lane.label).observe(waited.total_seconds())

@@ -18,10 +18,11 @@ KEEPALIVE_S = 3.0
 
 
 class HttpPool:
-    """Used on one event loop."""
+    """Made and used on one event loop."""
 
     def __init__(self, opener: Opener, *, connections: int, per_origin: int) -> None:
         self._opener = opener
+        self._loop = asyncio.get_running_loop()
         self._connections = connections
         self._per_origin = per_origin
         self._taken = 0
@@ -61,11 +62,11 @@ class HttpPool:
     def give(self, connection: HttpConnection) -> None:
         """The exchange is over."""
         if connection.reusable:
-            connection.idle_since = asyncio.get_running_loop().time()
+            connection.idle_since = self._loop.time()
             self._idle[connection] = None
             self._idle_of.setdefault(connection.origin, []).append(connection)
             if self._sweep is None:
-                self._sweep = asyncio.get_running_loop().call_later(KEEPALIVE_S, self._close_old)
+                self._sweep = self._loop.call_later(KEEPALIVE_S, self._close_old)
         else:
             connection.abort()
         self._give_slot(connection.origin)
@@ -104,7 +105,7 @@ class HttpPool:
             del self._taken_of[origin]
 
     async def _slot(self, origin: Origin) -> None:
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ready: asyncio.Future[None] = self._loop.create_future()
         place = (origin, ready)
         self._waiting.append(place)
         try:
@@ -142,7 +143,7 @@ class HttpPool:
         while stack:
             connection = stack[-1]
             self._drop_idle(connection)
-            age_s = asyncio.get_running_loop().time() - connection.idle_since
+            age_s = self._loop.time() - connection.idle_since
             if age_s < KEEPALIVE_S and not connection.spent():
                 return connection
             connection.abort()
@@ -164,11 +165,11 @@ class HttpPool:
         connection.abort()
 
     def _close_old(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._sweep = None
         for connection in list(self._idle):
             wait_s = connection.idle_since + KEEPALIVE_S - now
             if wait_s > 0.001:
-                self._sweep = asyncio.get_running_loop().call_later(wait_s, self._close_old)
+                self._sweep = self._loop.call_later(wait_s, self._close_old)
                 return
             self._close_idle(connection)

@@ -24,6 +24,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -121,6 +122,7 @@ def _body(message: Message, *, delivery_id: str) -> bytes:
     })  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def signing_key(secret: str) -> bytes:
     """The key in "whsec_<base64>". Raises ValueError if it is not of that form or is shorter than 16 bytes."""
     prefix, _, encoded = secret.partition("_")
