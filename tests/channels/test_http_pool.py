@@ -4,51 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohappyeyeballs
 import pytest
 
-import infra.http
-import infra.http_opening
 import infra.http_pool
 from channels.base import AnswerLost, HttpReply, NotSent, TransportError
 from infra.http import HttpClient
 from infra.http_connection import HttpConnection
 from infra.http_pool import HttpPool
 from tests.channels.certificates import Certificate
-from tests.channels.lean_http import STALL, LeanHttp, lean_http
-
-LOOPBACK = ("127.0.0.0/8", "::1/128")
-CLOSING = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-
-EMPTY = "HTTP/1.1 204 No Content\r\n\r\n"
-
-
-@asynccontextmanager
-async def client(**options: Any) -> AsyncIterator[HttpClient]:
-    http = HttpClient(**{"connections": 4, "allow_networks": LOOPBACK, **options})
-    try:
-        yield http
-    finally:
-        await http.close()
-
-
-async def post(http: HttpClient, url: str, *, body: str = "x", timeout_s: float = 5.0) -> HttpReply:
-    return await http.request("POST", url, headers={}, body=body.encode(), timeout_s=timeout_s)
-
-
-def bodies(lean: LeanHttp) -> list[str]:
-    return [body.decode() for _, body in lean.requests]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in the other end's own code
-            await asyncio.sleep(0.002)
+from tests.channels.http_calls import CLOSING, EMPTY, bodies, client, post, until
+from tests.channels.lean_http import STALL, lean_http
 
 
 def test_requests_get_their_turn_in_the_order_of_asking(runner: asyncio.Runner) -> None:
@@ -145,108 +112,6 @@ def test_a_close_that_has_arrived_costs_no_request(
     runner.run(check())
 
 
-@pytest.mark.parametrize("event", ["close", "speaks"])
-def test_a_server_that_ends_it_before_the_request_got_nothing_of_it(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, event: str
-) -> None:
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-
-    async def start_connection(**_: object) -> socket.socket:
-        if event == "close":
-            theirs.shutdown(socket.SHUT_WR)
-        else:
-            theirs.send(b"220 mail.example ESMTP\r\n")
-        return ours
-
-    monkeypatch.setattr("aiohappyeyeballs.start_connection", start_connection)
-
-    async def check() -> None:
-        async with client() as http:
-            with pytest.raises(NotSent, match="http_disconnected"):
-                await post(http, "http://127.0.0.1:8080/")
-
-    runner.run(check())
-    with theirs:
-        theirs.settimeout(2)
-        try:
-            assert theirs.recv(100) == b""
-        except ConnectionResetError:  # what it said was never read
-            assert event == "speaks"
-
-
-def resolving(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> list[str]:
-    """Every name has these addresses (the list may change). The names that are looked up."""
-    asked: list[str] = []
-
-    def lookup(host: str, port: int, _family: int) -> list[Any]:
-        asked.append(host)
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (a, port)) for a in addresses]
-
-    monkeypatch.setattr(infra.http, "_lookup_blocking", lookup)
-    return asked
-
-
-def test_one_look_up_serves_all_who_ask_and_is_kept_for_a_moment(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def check() -> None:
-        asked = resolving(monkeypatch, ["127.0.0.1"])
-        async with lean_http() as lean, client() as http:
-            url = f"http://hook.example:{lean.port}/"
-            await asyncio.gather(*(post(http, url) for _ in range(4)))
-            assert lean.connections == 4
-            assert f"Host: hook.example:{lean.port}".encode() in lean.requests[0][0]
-            lean.then(CLOSING, CLOSING, CLOSING, CLOSING)
-            await asyncio.gather(*(post(http, url) for _ in range(8)))
-            assert asked == ["hook.example"]
-            monkeypatch.setattr(infra.http_opening, "DNS_TTL_S", -1.0)
-            for _ in range(2):
-                lean.then(CLOSING)
-                await post(http, url.replace("hook", "other"))
-            assert asked == ["hook.example", "other.example", "other.example"]
-
-    runner.run(check())
-
-
-def test_every_address_is_tried_beginning_with_the_next(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def check() -> None:
-        asked = resolving(monkeypatch, ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
-        first: list[str] = []
-        connect = aiohappyeyeballs.start_connection
-
-        async def start_connection(**options: Any) -> socket.socket:
-            first.append(options["addr_infos"][0][4][0])
-            return await connect(**options)
-
-        monkeypatch.setattr(aiohappyeyeballs, "start_connection", start_connection)
-        async with lean_http() as lean, client() as http:
-            for _ in range(4):
-                lean.then(CLOSING)
-                assert (await post(http, f"http://hook.example:{lean.port}/")).status == 200
-        assert first == ["127.0.0.2", "127.0.0.3", "127.0.0.1", "127.0.0.2"]
-        assert asked == ["hook.example"]
-
-    runner.run(check())
-
-
-def test_a_name_of_which_no_address_answers_is_looked_up_again_and_holds_no_slot(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def check() -> None:
-        addresses = ["127.0.0.2", "127.0.0.3"]
-        resolving(monkeypatch, addresses)
-        async with lean_http() as lean, client(connections=1) as http:
-            url = f"http://hook.example:{lean.port}/"
-            for _ in range(3):
-                with pytest.raises(NotSent, match="http_connect_refused"):
-                    await post(http, url)
-            addresses[:] = ["127.0.0.1"]
-            assert (await post(http, url)).status == 200
-
-    runner.run(check())
-
-
 def test_a_caller_that_leaves_in_the_moment_of_its_turn_passes_it_on(
     runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,26 +155,6 @@ def test_cancelled_in_the_moment_of_the_answer(runner: asyncio.Runner, monkeypat
                         await task
                 assert (await post(http, lean.url)).status == 200
             assert lean.connections == 3
-
-    runner.run(check())
-
-
-def test_a_slow_look_up_is_bounded_by_the_time_out_and_closed_over(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def check() -> None:
-        answer = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def lookup(*_: object) -> list[Any]:
-            asyncio.run_coroutine_threadsafe(answer.wait(), loop).result()
-            raise socket.gaierror(socket.EAI_NONAME, "no")
-
-        monkeypatch.setattr(infra.http, "_lookup_blocking", lookup)
-        async with client() as http:
-            with pytest.raises(NotSent, match="http_timeout"):
-                await post(http, "http://slow.example/", timeout_s=0.1)
-        answer.set()
 
     runner.run(check())
 
@@ -382,60 +227,5 @@ def test_no_answer_goes_to_another_request_and_no_slot_is_lost(runner: asyncio.R
                 await asyncio.gather(*stuck, return_exceptions=True)
         server.close()
         await asyncio.sleep(0.05)
-
-    runner.run(check())
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("X-A", "b\r\nX-Evil: 1"), ("X-A", "b\nc"), ("X-A", "b\rc"), ("X-A", "b\0c"), ("X-A", "\x7f"), ("X-A", "\x0b"),
-        ("X-A", "\ud800"), ("X A", "b"), ("X-A: b\r\nX-Evil", "1"), ("X-A:", "b"), ("", "b"), ("标题", "b"), ("X-A\n", "b"),
-        ("Host", "other.example"), ("content-length", "0"), ("Transfer-Encoding", "chunked"), ("Connection", "close"),
-        ("Upgrade", "h2c"), ("Expect", "100-continue"),
-    ],
-)  # fmt: skip
-def test_a_header_that_would_make_another_request_is_a_defect(runner: asyncio.Runner, name: str, value: str) -> None:
-    async def check() -> None:
-        async with lean_http() as lean, client() as http:
-            with pytest.raises(ValueError, match=r"."):
-                await http.request("POST", lean.url, headers={name: value}, body=b"", timeout_s=2)
-            assert lean.connections == 0
-
-    runner.run(check())
-
-
-@pytest.mark.parametrize("method", ["", "post", "CONNECT", "GET /evil HTTP/1.1\r\nX:", "GET ", "ПОСТ"])
-def test_a_method_that_is_none_is_a_defect(runner: asyncio.Runner, method: str) -> None:
-    async def check() -> None:
-        async with client() as http:
-            with pytest.raises(ValueError, match="method"):
-                await http.request(method, "http://127.0.0.1:8080/", headers={}, body=b"", timeout_s=2)
-
-    runner.run(check())
-
-
-def test_header_values_are_written_as_they_are(runner: asyncio.Runner) -> None:
-    async def check() -> None:
-        async with lean_http() as lean, client() as http:
-            values = {"X-Tab": "a\tb", "X-Name": "通达", "X-Empty": "", "X-Soft": "a\u00adb"}
-            await http.request("POST", lean.url, headers=values, body=b"", timeout_s=2)
-            await http.request("DELETE", lean.url, headers={}, body=b"", timeout_s=2)
-            (first, _), (second, _) = lean.requests
-            for name, value in values.items():
-                assert f"\r\n{name}: {value}\r\n".encode() in first
-            assert b"\r\nContent-Length: 0\r\n" in first
-            assert b"content-length" not in second.lower()
-
-    runner.run(check())
-
-
-def test_head_has_an_answer_without_a_body(runner: asyncio.Runner) -> None:
-    async def check() -> None:
-        async with lean_http() as lean, client() as http:
-            lean.then("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
-            reply = await http.request("HEAD", lean.url, headers={}, body=b"", timeout_s=2)
-            assert (reply.headers["content-length"], reply.body) == ("500", b"")
-            assert (await post(http, lean.url)).status == 200
 
     runner.run(check())
