@@ -12,6 +12,7 @@ import pytest
 import infra.http
 import infra.http_opening
 from channels.base import NotSent
+from tests.channels.certificates import Certificate
 from tests.channels.http_calls import CLOSING, client, post
 from tests.channels.lean_http import lean_http
 
@@ -134,5 +135,23 @@ def test_a_slow_look_up_is_bounded_by_the_time_out_and_closed_over(
             with pytest.raises(NotSent, match="http_timeout"):
                 await post(http, "http://slow.example/", timeout_s=0.1)
         answer.set()
+
+    runner.run(check())
+
+
+def test_tls_that_fails_or_stalls_is_not_sent_and_holds_no_slot(runner: asyncio.Runner, certificate: Certificate) -> None:
+    async def check() -> None:
+        async with lean_http(certificate.server()) as secure, lean_http() as plain:
+            async with client(connections=1, tls=certificate.client()) as http:
+                for _ in range(2):
+                    with pytest.raises(NotSent, match="http_tls_failed"):  # another name
+                        await post(http, f"https://127.0.0.1:{secure.port}/")
+                    with pytest.raises(NotSent, match="http_timeout"):  # nobody there speaks TLS
+                        await post(http, f"https://localhost:{plain.port}/", timeout_s=0.2)
+                assert (await post(http, f"https://localhost:{secure.port}/")).status == 200
+            async with client(connections=1) as http:
+                with pytest.raises(NotSent, match="http_tls_failed"):  # an authority that we do not know
+                    await post(http, f"https://localhost:{secure.port}/")
+            assert (len(secure.requests), plain.requests) == (1, [])
 
     runner.run(check())
