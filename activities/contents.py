@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
 
 from channels.base import Content, Message
 from domain.lanes import Lane
+from domain.trials import marked
 from infra.postgres.engine.claims import Claim
 from infra.rendering.catalog import TemplateCatalog
 
@@ -32,7 +34,11 @@ class TemplateContents:
             return inline(claim)
         template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
         user = {"name": claim.person_name or "", "locale": claim.locale}
-        return template.render(claim.channel, locale=claim.locale, data=decoded(claim.data), user=user)
+        content = template.render(claim.channel, locale=claim.locale, data=decoded(claim.data), user=user)
+        if not claim.test:
+            return content
+        language = template.chosen_locale(claim.channel, locale=claim.locale)
+        return replace(content, title=marked(content.title, locale=language))
 
 
 def decoded(text: str | None) -> dict[str, Any]:
@@ -67,4 +73,5 @@ def message(claim: Claim, content: Content) -> Message:
         category=claim.category,
         metadata=decoded(claim.metadata),
         data=decoded(claim.data),
+        test=claim.test,
     )

@@ -16,6 +16,7 @@ from api.accept.changes import ChangeParts
 from api.accept.recipients import Recipients
 from api.accept.routing import CategoryRoutes
 from api.accept.service import AcceptService
+from api.accept.trials import TrialService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
 from api.recalls import RecallService
@@ -35,8 +36,11 @@ from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.erasing import ErasureRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.partitions import PartitionRepository
+from infra.postgres.persons import PersonRepository
 from infra.postgres.recipients import RecipientRepository
+from infra.postgres.templates import TemplateRepository
 from infra.rendering.catalog import TemplateCatalog
+from infra.rendering.previews import TemplatePreviews
 from infra.settings import Settings
 from infra.temporal import connect
 
@@ -53,6 +57,7 @@ class Container:
     recalls: RecallService
     catalog: TemplateCatalog
     accept: AcceptService
+    trials: TrialService
     clock: Clock
     inbox: InboxParts
     erasing: Erasing
@@ -81,6 +86,7 @@ async def open_container(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> 
             recalls=RecallService(RecallRepository(database.pool), {Channel.INAPP: InboxProvider(Inbox(database))}),
             catalog=catalog,
             accept=accept,
+            trials=_trials(database, accept=accept, catalog=catalog),
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
@@ -133,6 +139,15 @@ async def _accepting(
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
         await starter.stop()
+
+
+def _trials(database: Database, *, accept: AcceptService, catalog: TemplateCatalog) -> TrialService:
+    return TrialService(
+        accept,
+        previews=TemplatePreviews(TemplateRepository(database.engine), catalog=catalog),
+        persons=PersonRepository(database.engine),
+        kept=AcceptRepository(database.pool),
+    )
 
 
 def container_of(request: Request) -> Container:

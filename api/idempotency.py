@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.accept.rows import key_errors
+from api.accept.service import Accepted
 from api.accept.writer import judge
 from api.container import Container, container_of
 from api.security import Documented, Permission, Principal, authenticate, documented
@@ -77,14 +78,12 @@ class Creation:
         return answer
 
     async def _scope(self) -> Scope | None:
-        if self.key is None:
+        key = checked(self.key)
+        if key is None:
             return None
-        errors = key_errors(self.key)
-        if errors:
-            raise Invalid(errors)
         body_hash = hashlib.sha256(await self.request.body()).digest()
         route = f"{self.request.method} {self.request.url.path}"
-        return Scope(self.principal.tenant, self.principal.app, route, self.key, body_hash)
+        return Scope(self.principal.tenant, self.principal.app, route, key, body_hash)
 
 
 def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
@@ -100,6 +99,22 @@ def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
 
     documented[creation] = permission
     return creation
+
+
+def accepted(answer: Accepted) -> Response:
+    """202 for a notification that is stored now, 200 for a repetition of its request."""
+    headers = {"Location": f"/v1/notifications/{answer.id}"}
+    if answer.replay:
+        headers["Idempotent-Replay"] = "true"
+    code = status.HTTP_200_OK if answer.replay else status.HTTP_202_ACCEPTED
+    return Response(answer.body, status_code=code, headers=headers, media_type="application/json")
+
+
+def checked(key: str | None) -> str | None:
+    """The key of a request that is answered by `accepted`. Raises Invalid."""
+    if key is not None and (errors := key_errors(key)):
+        raise Invalid(errors)
+    return key
 
 
 def _first(made: Created, *, under: str, named: str) -> Response:

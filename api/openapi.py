@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, TestSendRequest
 from api.problem_types import PROBLEM_TYPES
 from api.roles import Permission, holders
 from api.routes.notification_shapes import Accepted, BatchAccepted
@@ -40,6 +40,10 @@ INLINE_EXAMPLE: dict[str, Any] = {
 PATCH_EXAMPLES: list[dict[str, Any]] = [
     {"data": {"order": "A-78"}, "send_at": "2026-12-01T10:00:00+08:00", "priority": "high"},
     {"content": {"title": "Your order is late", "text": "It arrives on Friday."}, "send_at": None, "expires_in": "PT2H"},
+]
+TEST_SEND_EXAMPLES: list[dict[str, Any]] = [
+    {"to": {"user": "u-1024"}, "channels": ["email"], "version": 3, "data": {"order": "A-77"}},
+    {"to": {"email": "fang@example.com"}, "locale": "en"},
 ]
 
 _PROBLEM: dict[str, Any] = {
@@ -153,12 +157,14 @@ def _asked(dependant: Dependant) -> Iterator[Permission]:
 
 def _accept_schemas() -> dict[str, Any]:
     """The request as msgspec decodes it, the answers as they are documented."""
-    _, requests = msgspec.json.schema_components([NotificationRequest, BatchRequest, NotificationPatch], ref_template=REF)
+    bodies = [NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest]
+    _, requests = msgspec.json.schema_components(bodies, ref_template=REF)
     for schema in requests.values():
         if schema.get("required") == []:
             del schema["required"]
     requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]
     requests["NotificationPatch"]["examples"] = PATCH_EXAMPLES
+    requests["TestSendRequest"]["examples"] = TEST_SEND_EXAMPLES
     requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]
     requests["BatchRequest"]["properties"]["notifications"]["items"] = {"$ref": REF.format(name="NotificationRequest")}
     _, answers = models_json_schema(

@@ -79,6 +79,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "The user can no longer be written to",
         "The user was erased, merged into another or deactivated. " + _NOTHING_KEPT,
     ),
+    "too_many_requests": ProblemType(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many requests",
+        "More than may be asked for in this time. Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
+    ),
     # The object's state
     "conflict": ProblemType(
         HTTPStatus.CONFLICT, "The present state does not allow it", "Read the object, decide again. Nothing was changed."
@@ -98,6 +103,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         HTTPStatus.CONFLICT,
         "It has not ended yet",
         "Only what has ended is sent again: wait for its end, or cancel it first. Nothing was sent.",
+    ),
+    "is_a_test": ProblemType(
+        HTTPStatus.CONFLICT,
+        "It is a test",
+        "A notification that test-send made may hold a draft: it is neither edited nor sent again. Make another test-send.",
     ),
     "content_erased": ProblemType(
         HTTPStatus.CONFLICT, "Its content was erased", "There is nothing left that could be sent again: send it anew."

@@ -37,6 +37,7 @@ from domain.errors import (
     Rejected,
     TongdaError,
     TooLarge,
+    TooManyRequests,
     Unauthenticated,
     Unavailable,
     UnsupportedMedia,
@@ -61,6 +62,7 @@ _STATUS: tuple[tuple[type[TongdaError], HTTPStatus], ...] = (
     (RecipientGone, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
+    (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
     (Rejected, HTTPStatus.BAD_REQUEST),
@@ -114,8 +116,8 @@ def problem(error: Exception) -> tuple[int, RawHeaders, bytes]:
     ]
     if fields["status"] == HTTPStatus.UNAUTHORIZED:
         headers.append((b"www-authenticate", b'Bearer realm="tongda"'))
-    if fields["status"] == HTTPStatus.SERVICE_UNAVAILABLE:
-        wait_s = error.retry_after_s if isinstance(error, Overloaded) else RETRY_AFTER_S
+    if fields["status"] in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+        wait_s = error.retry_after_s if isinstance(error, Overloaded | TooManyRequests) else RETRY_AFTER_S
         headers.append((b"retry-after", str(wait_s).encode()))
     if isinstance(error, TooLarge):
         headers.append((b"connection", b"close"))  # the rest of the body is not read

@@ -55,6 +55,7 @@ def summary(row: asyncpg.Record) -> dict[str, Any]:
         "expires_at": _time(row["expires_at"]),
         "finished_at": _time(row["finished_at"]),
         "resend_of": str(row["origin"]) if row["origin"] else None,
+        "test": row["test"],
     }
 
 
@@ -79,7 +80,8 @@ def workflow(cohort: UUID, epoch: int, *, url: WorkflowUrl) -> dict[str, str]:
 def timeline(row: asyncpg.Record, events: list[Any], *, url: WorkflowUrl) -> list[dict[str, Any]]:
     """Every event in order; the first and the last come from the notification itself."""
     lane = Lane(row["lane"]).label
-    items = [_event(row["accepted_at"], EventType.ACCEPTED, 0, {"lane": lane, "app": row["app"]})]
+    accepted = {"lane": lane, "app": row["app"], **({"test": True} if row["test"] else {})}
+    items = [_event(row["accepted_at"], EventType.ACCEPTED, 0, accepted)]
     for event in events:
         detail = msgspec.json.decode(event["detail"]) if event["detail"] else {}
         if event["cohort"] is not None and event["epoch"] is not None:

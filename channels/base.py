@@ -59,6 +59,8 @@ class Message:
     category: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    test: bool = False
+    """Made by a test-send. People see it by the title; a channel for machines says it in a field."""
 
     @property
     def delivery_id(self) -> str:

@@ -11,6 +11,7 @@
     │   ├── NotFound                no such object for this tenant
     │   ├── Conflict                the object's state, or another use of the same key, forbids it
     │   │   └── HandedOff           too late to edit: `fence` says how far it is
+    │   ├── TooManyRequests         more than this caller may ask for: come back after `retry_after_s`
     │   ├── Unauthenticated         no valid API key or token
     │   └── Forbidden               the key lacks the role
     └── Failed                      the service could not do it; transient unless said otherwise
@@ -127,6 +128,16 @@ class HandedOff(Conflict):
     def __init__(self, message: str = "", *, fence: str) -> None:
         super().__init__(message)
         self.fence = fence
+
+
+class TooManyRequests(Rejected):
+    """More than may be asked for in this time; nothing of this request was kept."""
+
+    code = "too_many_requests"
+
+    def __init__(self, message: str = "", *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Unauthenticated(Rejected):

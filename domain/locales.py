@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from enum import StrEnum
 
 DEFAULT_LOCALE = "zh-CN"
 """The tenant's default: for people without a locale, and the last resort for others."""
@@ -26,27 +27,63 @@ def _subtag(part: str) -> str:
     return part.upper() if len(part) <= 3 else part.lower()
 
 
-def fallback(locale: str, *, available: Collection[str], default: str = DEFAULT_LOCALE) -> Iterator[str]:
-    """The available locales that suit `locale`, best first, each once; all of them in the end.
+class Why(StrEnum):
+    """What speaks for a locale."""
+
+    EXACT = "exact"
+    """The one that was wanted."""
+    SHORTER = "shorter"
+    """The wanted one without its last parts: `zh-Hant` for `zh-Hant-TW`."""
+    SAME_LANGUAGE = "same_language"
+    ENGLISH = "english"
+    TENANT_DEFAULT = "tenant_default"
+    DEFAULT_LANGUAGE = "default_language"
+    """The language of the tenant's default."""
+    ANY = "any"
+    """Better than nothing."""
+
+
+def candidates(locale: str, *, available: Collection[str], default: str = DEFAULT_LOCALE) -> Iterator[tuple[str, Why]]:
+    """Every locale that is looked at for `locale`, best first, each once with what speaks for it, there or not.
 
     Exact, then ever shorter (`zh-Hant-TW`, `zh-Hant`, `zh`), then any variant of the same language, then `en`, then the
     default, then the rest by name. Someone without a locale, or with one that cannot be read, gets the default's order.
     """
-    wanted = canonical(locale) or default
+    wanted = canonical(locale)
+    order = [
+        *([] if wanted is None else _narrowing(wanted, first=Why.EXACT, then=Why.SHORTER)),
+        *([] if wanted is None else _variants(wanted, available, why=Why.SAME_LANGUAGE)),
+        *(_of_default(default, available) if wanted is None else []),
+        ("en", Why.ENGLISH),
+        (default, Why.TENANT_DEFAULT),
+        *_variants(default, available, why=Why.DEFAULT_LANGUAGE),
+        *((tag, Why.ANY) for tag in sorted(available)),
+    ]
     seen: set[str] = set()
-    for candidate in (*_narrowing(wanted), *_variants(wanted, available), "en", default, *_variants(default, available),
-                      *sorted(available)):  # fmt: skip
-        if candidate in available and candidate not in seen:
-            seen.add(candidate)
-            yield candidate
+    for tag, why in order:
+        if tag not in seen:
+            seen.add(tag)
+            yield tag, why
 
 
-def _narrowing(locale: str) -> Iterator[str]:
+def fallback(locale: str, *, available: Collection[str], default: str = DEFAULT_LOCALE) -> Iterator[str]:
+    """Those of `candidates` that are available; all of them in the end."""
+    return (tag for tag, _ in candidates(locale, available=available, default=default) if tag in available)
+
+
+def _of_default(default: str, available: Collection[str]) -> list[tuple[str, Why]]:
+    return [
+        *_narrowing(default, first=Why.TENANT_DEFAULT, then=Why.DEFAULT_LANGUAGE),
+        *_variants(default, available, why=Why.DEFAULT_LANGUAGE),
+    ]
+
+
+def _narrowing(locale: str, *, first: Why, then: Why) -> Iterator[tuple[str, Why]]:
     parts = locale.split("-")
     for length in range(len(parts), 0, -1):
-        yield "-".join(parts[:length])
+        yield "-".join(parts[:length]), first if length == len(parts) else then
 
 
-def _variants(locale: str, available: Collection[str]) -> Iterator[str]:
+def _variants(locale: str, available: Collection[str], *, why: Why) -> Iterator[tuple[str, Why]]:
     language = locale.split("-")[0]
-    yield from sorted(tag for tag in available if tag.split("-")[0] == language)
+    yield from ((tag, why) for tag in sorted(available) if tag.split("-")[0] == language)

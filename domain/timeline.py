@@ -7,7 +7,7 @@ from enum import StrEnum
 
 class EventType(StrEnum):
     ACCEPTED = "accepted"
-    """Stored and answered with 202. `lane`, `app`; read from the notification itself."""
+    """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
     PLANNED = "planned"
     """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}]."""
     ATTEMPT = "attempt"

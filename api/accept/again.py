@@ -11,7 +11,7 @@ import msgspec
 
 from api.accept.rows import Sender, answer_of
 from api.accept.service import Accepted, AcceptService
-from api.accept.stored import expires_in_of, options_of
+from api.accept.stored import expires_in_of, is_test, options_of
 from api.accept.writer import judge
 from domain.errors import Conflict, RecipientGone, TongdaError
 from domain.ids import uuid7
@@ -49,6 +49,8 @@ class ResendService:
         return _replayed(judge(kept, found), lane=Lane(row[3]))
 
     async def _check(self, old: asyncpg.Record) -> None:
+        if is_test(old):
+            raise Conflict("It is a test: make another test-send.", code="is_a_test")
         if not old["final"]:
             raise Conflict("It has not ended yet: wait for its end, or cancel it first.", code="still_open")
         if old["template"] is None and old["content"] is None:

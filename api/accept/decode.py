@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, TestSendRequest
 from domain.errors import FieldError, Invalid, Malformed
 
 T = TypeVar("T")
@@ -15,6 +15,7 @@ T = TypeVar("T")
 _one = msgspec.json.Decoder(NotificationRequest)
 _batch = msgspec.json.Decoder(BatchRequest)
 _patch = msgspec.json.Decoder(NotificationPatch)
+_test_send = msgspec.json.Decoder(TestSendRequest)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `([^`]*)`")
@@ -44,6 +45,11 @@ def batch(raw: bytes) -> list[msgspec.Raw]:
 def patch(raw: bytes) -> NotificationPatch:
     """What an edit changes. Raises Malformed or Invalid."""
     return _decode(_patch, raw)
+
+
+def test_send(raw: bytes) -> TestSendRequest:
+    """Which version to whom. Raises Malformed or Invalid."""
+    return _decode(_test_send, raw)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:

@@ -14,9 +14,9 @@ from api.accept.request import NotificationPatch, NotificationRequest
 from api.accept.rows import Sender
 from api.accept.rules import broken_rules, duration
 from api.accept.service import AcceptService
-from api.accept.stored import expires_in_of, options_of, posted
+from api.accept.stored import expires_in_of, is_test, options_of, posted
 from domain.edits import Life, Times, life
-from domain.errors import Invalid, Unavailable
+from domain.errors import Conflict, Invalid, Unavailable
 from domain.lanes import Lane
 from infra.postgres.engine.edits import Edit, Edited, EditRepository
 
@@ -50,6 +50,8 @@ class EditService:
         raise Unavailable("Others are editing this notification; send it again.")
 
     async def _computed(self, row: asyncpg.Record, patch: NotificationPatch, *, changed: list[str]) -> Edit:
+        if is_test(row):
+            raise Conflict("It is a test: make another test-send.", code="is_a_test")
         request = merged(row, patch)
         errors = broken_rules(request, now=self._accept.clock.now())
         if errors:

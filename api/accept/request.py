@@ -71,6 +71,17 @@ class NotificationPatch(Struct, forbid_unknown_fields=True):
     expires_at: Aware | UnsetType = UNSET
 
 
+class TestSendRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/templates/{name}/test-send`. Left out: the latest version, published or not; its example data; the
+    recipient's locale; the channels that a notification of the template's category would take."""
+
+    to: To
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | UnsetType = UNSET
+    locale: Annotated[str, Meta(max_length=35)] | UnsetType = UNSET
+    data: dict[str, Any] | UnsetType = UNSET
+
+
 class BatchRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/notifications/batch`; items are decoded one by one, so that a bad one fails alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,10 @@ def follow(request: NotificationRequest, routes: Routes) -> None:
             request.strategy = route.strategy
 
 
-def row_of(request: NotificationRequest, *, sender: Sender, version: int | None) -> Row:
-    """As the accepting statement takes it. `version` is the template's, pinned."""
+def row_of(
+    request: NotificationRequest, *, sender: Sender, version: int | None, more: Mapping[str, Any] | None = None
+) -> Row:
+    """As the accepting statement takes it. `version` is the template's, pinned; `more` are options that nobody can post."""
     lane = Lane.of(request.priority)
     direct = direct_address(request.to)
     return (
@@ -74,7 +77,7 @@ def row_of(request: NotificationRequest, *, sender: Sender, version: int | None)
         _json(request.content),
         _json(request.data),
         _json(request.metadata),
-        _options(request),
+        _options(request, more),
         None if request.send_at is UNSET else request.send_at,
         POLICIES[lane].expires_in if request.expires_in is UNSET else duration(request.expires_in),
         None if request.expires_at is UNSET else request.expires_at,
@@ -91,9 +94,9 @@ def _json(value: Any) -> str | None:
     return None if value is UNSET else msgspec.json.encode(value).decode()
 
 
-def _options(request: NotificationRequest) -> str | None:
+def _options(request: NotificationRequest, more: Mapping[str, Any] | None) -> str | None:
     """What was posted and is only read again by the plan, the claim and GET."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = dict(more) if more else {}
     if request.on_unknown is not UNSET:
         options["on_unknown"] = request.on_unknown
     if request.expires_in is not UNSET:

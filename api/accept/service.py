@@ -45,6 +45,12 @@ class Accepted:
     body: bytes
     replay: bool = False
 
+    @classmethod
+    def replayed(cls, answer: bytes) -> Accepted:
+        """The first answer, as it is stored under the key."""
+        first = msgspec.json.decode(answer)
+        return cls(UUID(first["id"]), Lane.of(first["lane"]), answer, replay=True)
+
 
 Told = Callable[[Accepted | TongdaError], None]
 """Takes the answer to one request, once. Must not raise."""
@@ -96,8 +102,13 @@ class AcceptService:
         row = await self._prepared(request, sender=sender)
         if isinstance(row, TongdaError):
             raise row
+        return await self.put(row, sender=sender, route=ROUTE_ONE, key=key, raw=raw)
+
+    async def put(self, row: Row, *, sender: Sender, route: str, key: str | None, raw: bytes) -> Accepted:
+        """One that is checked. Returns only after the COMMIT, and raises what can go wrong with that."""
         answered: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        self._put(row, sender=sender, key=key, raw=raw, told=partial(_settle, answered))
+        kept = None if key is None else key_of(sender, route, key=key, raw=raw, answer=answer_of(row))
+        self._put(row, key=kept, told=partial(_settle, answered))
         return await answered
 
     def accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: Told) -> bool:
@@ -118,12 +129,13 @@ class AcceptService:
             if routes is None:
                 return False
             follow(request, routes)
-        self._put(row_of(request, sender=sender, version=version), sender=sender, key=key, raw=raw, told=told)
+        row = row_of(request, sender=sender, version=version)
+        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=answer_of(row))
+        self._put(row, key=kept, told=told)
         return True
 
-    def _put(self, row: Row, *, sender: Sender, key: str | None, raw: bytes, told: Told) -> None:
+    def _put(self, row: Row, *, key: Key | None, told: Told) -> None:
         lane, body = Lane(row[3]), answer_of(row)
-        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=body)
 
         def stored(what: Stored | TongdaError) -> None:
             if isinstance(what, TongdaError):
@@ -131,9 +143,9 @@ class AcceptService:
             elif what.replay is None:
                 told(Accepted(what.id, lane, body))
             else:
-                told(Accepted(UUID(msgspec.json.decode(what.replay)["id"]), lane, what.replay, replay=True))
+                told(Accepted.replayed(what.replay))
 
-        (self._urgent if lane is Lane.HIGH else self._normal).put(row, key=kept, told=stored)
+        (self._urgent if lane is Lane.HIGH else self._normal).put(row, key=key, told=stored)
 
     def due(self, lane: Lane) -> None:
         """Something of this lane that did not come through here is due: group it."""
@@ -213,10 +225,14 @@ class AcceptService:
             version = await self.pinned_version(request, sender=sender)
         except Invalid as error:
             return error
+        await self.follow_route(request, sender=sender)
+        return row_of(request, sender=sender, version=version)
+
+    async def follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
+        """Pin the route of its category, where it takes one."""
         if takes_a_route(request):
             routes = self.routes.cached(sender.tenant)
             follow(request, await self.routes.of(sender.tenant) if routes is None else routes)
-        return row_of(request, sender=sender, version=version)
 
     async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
         """The published version, pinned, its variables checked. Raises Invalid."""

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from api.accept.request import NotificationRequest
 from domain.channels import Channel
 from domain.lanes import Lane
+from domain.trials import TEST
 
 
 def posted(row: asyncpg.Record) -> NotificationRequest:
@@ -36,6 +37,11 @@ def posted(row: asyncpg.Record) -> NotificationRequest:
 def options_of(row: asyncpg.Record) -> dict[str, Any]:
     found = _decoded(row["options"])
     return found if isinstance(found, dict) else {}
+
+
+def is_test(row: asyncpg.Record) -> bool:
+    """A test-send made it: it may hold a draft, which nothing else sends."""
+    return options_of(row).get(TEST) is True
 
 
 def expires_in_of(row: asyncpg.Record) -> timedelta | None:

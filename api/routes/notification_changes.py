@@ -9,12 +9,11 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel, ConfigDict
 
-from api.accept.rows import Sender, key_errors
+from api.accept.rows import Sender
 from api.container import Container, container_of
-from api.idempotency import IdempotencyKey
+from api.idempotency import IdempotencyKey, accepted, checked
 from api.routes.notification_shapes import Accepted, Priority
 from api.security import Permission, Principal, require
-from domain.errors import Invalid
 from domain.lanes import Lane
 from domain.states import Status
 from infra.postgres.engine.control import CancelResult
@@ -110,13 +109,6 @@ async def resend_notification(
 ) -> Response:
     """A new notification to the same recipient with the same content, template version and life, which begins now. It names
     the old one as `resend_of`. 409 `still_open` while the old one has not ended; the recipient is checked again."""
-    errors = [] if key is None else key_errors(key)
-    if errors:
-        raise Invalid(errors)
     sender = Sender(principal.tenant, principal.app)
-    answer = await parts.changes.resends.resend(notification_id, sender=sender, key=key, raw=await request.body())
-    headers = {"Location": f"/v1/notifications/{answer.id}"}
-    if answer.replay:
-        headers["Idempotent-Replay"] = "true"
-    code = status.HTTP_200_OK if answer.replay else status.HTTP_202_ACCEPTED
-    return Response(answer.body, status_code=code, headers=headers, media_type="application/json")
+    raw = await request.body()
+    return accepted(await parts.changes.resends.resend(notification_id, sender=sender, key=checked(key), raw=raw))

@@ -22,6 +22,7 @@ _SUMMARY: dict[str, Any] = {
     "app": "crm", "to": {"user": "u-1024"}, "channels": ["inapp"], "strategy": "all", "template": "order-shipped",
     "template_version": 3, "category": "orders", "accepted_at": "2026-12-01T01:00:00+00:00", "send_at": None,
     "expires_at": "2026-12-01T01:05:00+00:00", "finished_at": "2026-12-01T01:00:00.018000+00:00", "resend_of": None,
+    "test": False,
 }  # fmt: skip
 _DELIVERY: dict[str, Any] = {
     "n": 1, "channel": "inapp", "provider": "inapp", "account": "inapp-default", "address": "u-1024",
@@ -101,6 +102,7 @@ class NotificationSummary(_Shown):
     expires_at: datetime
     finished_at: datetime | None
     resend_of: UUID | None
+    test: bool = Field(description="Made by POST /v1/templates/{name}/test-send.")
 
 
 class Notification(NotificationSummary):
@@ -113,6 +115,7 @@ class Notification(NotificationSummary):
     metadata: dict[str, Any] | None = None
     on_unknown: Literal["hold", "resend"] | None = None
     expires_in: str | None = None
+    locale: str | None = Field(default=None, description="Of a test: the one asked for, instead of the recipient's.")
     cancelled_at: datetime | None
     workflows: list[WorkflowLink]
     deliveries: list[Delivery]

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from channels.base import Content
 from infra.postgres.templates import StoredTemplate, StoredVersion, VersionContent
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", examples=["order-shipped"])]
@@ -60,16 +59,6 @@ class WhichVersion(_Strict):
     """Names a version; without it, `publish` takes the latest, `rollback` the next older one that can be published."""
 
     version: VersionNumber | None = None
-
-
-class PreviewRequest(_Strict):
-    """Left out: the latest version, its example data, every locale, every channel that has a block."""
-
-    version: VersionNumber | None = None
-    data: dict[str, Any] | None = None
-    locale: str | None = Field(default=None, max_length=35)
-    channel: str | None = Field(default=None, max_length=32)
-    user: dict[str, Any] | None = Field(default=None, description="What `user` is in the template: `name`, `locale`.")
 
 
 class TemplateSummary(BaseModel):
@@ -124,37 +113,6 @@ class TemplatePage(BaseModel):
 class VersionPage(BaseModel):
     items: list[VersionDetail]
     next_cursor: str | None
-
-
-class PreviewError(BaseModel):
-    pointer: str
-    code: str
-    detail: str
-
-
-class Preview(BaseModel):
-    """One rendering, or why there is none."""
-
-    locale: str
-    channel: str
-    title: str | None = None
-    text: str | None = None
-    html: str | None = None
-    url: str | None = None
-    extra: dict[str, Any] = {}
-    errors: list[PreviewError] = []
-
-    @classmethod
-    def of(cls, content: Content, *, locale: str, channel: str) -> Preview:
-        return cls(
-            locale=locale, channel=channel, title=content.title, text=content.text, html=content.html, url=content.url,
-            extra=dict(content.extra),
-        )  # fmt: skip
-
-
-class Previews(BaseModel):
-    version: int
-    items: list[Preview]
 
 
 def content_fields(content: VersionContent) -> dict[str, Any]:

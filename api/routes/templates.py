@@ -1,22 +1,21 @@
-"""/v1/templates: drafts, versions, publish and rollback, preview."""
+"""/v1/templates: drafts, versions, publish and rollback, preview, test-send."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Response, status
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.accept.rows import Sender
 from api.container import Container, container_of
 from api.cursors import decoded, encoded, malformed
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, IdempotencyKey, accepted, checked, creating
+from api.routes.notification_shapes import Accepted
+from api.routes.preview_shapes import Preview, PreviewRecipient, PreviewRequest, Previews
 from api.routes.template_shapes import (
     NewTemplate,
     NewVersion,
-    Preview,
-    PreviewError,
-    PreviewRequest,
-    Previews,
     TemplateDetail,
     TemplatePage,
     TemplateSummary,
@@ -25,8 +24,12 @@ from api.routes.template_shapes import (
     WhichVersion,
 )
 from api.security import Permission, Principal, require
+from domain.errors import Invalid, NotFound
+from infra.postgres.persons import PersonRepository
 from infra.postgres.templates import TemplateRepository, VersionContent
-from infra.rendering.drafts import Shown, TemplateDrafts
+from infra.rendering.drafts import TemplateDrafts
+from infra.rendering.previews import Reader as Seen
+from infra.rendering.previews import TemplatePreviews, Wish
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
 
@@ -36,6 +39,14 @@ Creating = Annotated[Creation, Depends(creating(Permission.MANAGE_TEMPLATES))]
 TemplateName = Annotated[str, Path(min_length=1, max_length=128)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
+Parts = Annotated[Container, Depends(container_of)]
+
+_TEST_SEND_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/TestSendRequest"}}},
+    }
+}
 
 
 def drafts_of(container: Annotated[Container, Depends(container_of)]) -> TemplateDrafts:
@@ -46,7 +57,12 @@ def listed_of(container: Annotated[Container, Depends(container_of)]) -> Templat
     return TemplateRepository(container.database.lists.engine)
 
 
+def previews_of(container: Annotated[Container, Depends(container_of)]) -> TemplatePreviews:
+    return TemplatePreviews(TemplateRepository(container.database.engine), catalog=container.catalog)
+
+
 Drafts = Annotated[TemplateDrafts, Depends(drafts_of)]
+Looks = Annotated[TemplatePreviews, Depends(previews_of)]
 Listed = Annotated[TemplateRepository, Depends(listed_of)]
 
 
@@ -146,26 +162,49 @@ async def rollback_template(
 
 
 @router.post("/{name}/preview", summary="Render without sending")
-async def preview_template(name: TemplateName, who: Reader, drafts: Drafts, body: PreviewRequest | None = None) -> Previews:
-    """Every locale and channel that has a block, or the ones asked for. What cannot be rendered carries `errors`."""
+async def preview_template(
+    name: TemplateName, who: Reader, parts: Parts, previews: Looks, body: PreviewRequest | None = None
+) -> Previews:
+    """Every locale and channel, or the ones asked for; channels without a block of their own show what they inherit. With
+    each: what the channel does not carry, what to mind, and why this locale. What cannot be rendered carries `errors`."""
     asked = body or PreviewRequest()
-    version, items = await drafts.preview(
-        who.tenant,
-        name,
-        version=asked.version,
-        data=asked.data,
-        locale=asked.locale,
-        channel=asked.channel,
-        user=asked.user,
-    )
-    return Previews(version=version, items=[_preview(item) for item in items])
+    recipient, reader = await _reader(asked, who, PersonRepository(parts.database.engine))
+    wish = Wish(version=asked.version, data=asked.data, channel=asked.channel, reader=reader)
+    version, items = await previews.shown(who.tenant, name, wish=wish)
+    return Previews(version=version, recipient=recipient, items=[Preview.of(item) for item in items])
 
 
-def _preview(shown: Shown) -> Preview:
-    if shown.content is not None:
-        return Preview.of(shown.content, locale=shown.locale, channel=shown.channel)
-    errors = [PreviewError(pointer=e.pointer, code=e.code, detail=e.message) for e in shown.errors]
-    return Preview(locale=shown.locale, channel=shown.channel, errors=errors)
+@router.post(
+    "/{name}/test-send",
+    summary="Send a version as a test",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_model=Accepted,
+    responses={200: {"model": Accepted, "description": "The first answer to this Idempotency-Key"}},
+    openapi_extra=_TEST_SEND_BODY,
+)
+async def test_send(
+    name: TemplateName, request: Request, who: Editor, parts: Parts, key: IdempotencyKey = None
+) -> Response:
+    """A real notification to one recipient, in the high lane, with `test: true` and a mark before its title. Any version, a
+    draft too: this is the only route that sends one. A tenant has 30 a minute through one API process; 429 beyond."""
+    sender = Sender(who.tenant, who.app)
+    raw = await request.body()
+    return accepted(await parts.trials.send(name, raw=raw, sender=sender, key=checked(key)))
+
+
+async def _reader(asked: PreviewRequest, who: Principal, persons: PersonRepository) -> tuple[PreviewRecipient | None, Seen]:
+    """Whose eyes it is seen with. Raises Invalid."""
+    if asked.recipient is None:
+        return None, Seen(user=asked.user, locale=asked.locale)
+    if asked.user is not None:
+        raise Invalid.field("/user", "exactly_one", "Give recipient or user, not both.")
+    try:
+        profile = (await persons.get(who.tenant, asked.recipient)).profile
+    except NotFound:
+        raise Invalid.field("/recipient", "unknown", "No user has this id.") from None
+    locale = profile.locale if asked.locale is None else asked.locale
+    recipient = PreviewRecipient(user=profile.id, locale=profile.locale or None)
+    return recipient, Seen(user={"name": profile.name or "", "locale": locale}, locale=locale)
 
 
 def _number(cursor: str | None) -> int:

@@ -11,8 +11,8 @@ from channels.base import Capabilities, Content, Message, SmtpPort, TransportErr
 from channels.email.address import Unsendable, parse_sender, wire_address
 from channels.email.classify import result_of
 from channels.email.mime import Mail, build
-from channels.email.plaintext import text_of
 from channels.failures import result_of_failure
+from channels.plaintext import plain_text
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 
@@ -78,9 +78,7 @@ class SmtpProvider:
 
 def bodies(content: Content) -> tuple[str, str | None]:
     """Text and HTML as they are mailed: text derived from HTML where there is none, the link added to a part without it."""
-    text, html, url = content.text, content.html, content.url
-    if html is not None and not text:
-        text = text_of(html)
+    text, html, url = plain_text(content), content.html, content.url
     if not url:
         return text, html
     if url not in text:

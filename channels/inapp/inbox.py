@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from channels.base import Capabilities, InboxItem, InboxPort, Message, Recall, RecallAnswer, TransportError
 from channels.failures import result_of_failure
+from channels.plaintext import plain_text
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 
@@ -54,7 +55,7 @@ def inbox_item(message: Message) -> InboxItem:
         tenant=message.tenant,
         user_id=message.address,
         title=message.content.title,
-        text=message.content.text,
+        text=plain_text(message.content),
         url=message.content.url,
         category=message.category,
         data=message.data,

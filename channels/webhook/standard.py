@@ -6,8 +6,9 @@ Body (JSON, UTF-8, no spaces):
     timestamp   when the notification was accepted, RFC 3339, UTC
     data
       notification_id, delivery_id    delivery_id is stable over attempts and equals the header webhook-id
-      title, text                     rendered for this recipient
-      url                             string or null
+      title, text, html, url          rendered for this recipient; html and url may be null
+      extra                           object: the own fields of the template's webhook block
+      test                            true for what `test-send` made: nobody has ordered, paid or lost anything
       category                        string, "" if none
       data, metadata                  objects, as the sender of the notification gave them
 
@@ -30,6 +31,7 @@ import msgspec
 
 from channels.base import Capabilities, HttpPort, HttpReply, Message, TransportError
 from channels.failures import result_of_failure
+from channels.plaintext import plain_text
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 
@@ -113,8 +115,11 @@ def _body(message: Message, *, delivery_id: str) -> bytes:
             "notification_id": message.notification_id,
             "delivery_id": delivery_id,
             "title": message.content.title,
-            "text": message.content.text,
+            "text": plain_text(message.content),
+            "html": message.content.html,
             "url": message.content.url,
+            "extra": dict(message.content.extra),
+            "test": message.test,
             "category": message.category,
             "data": dict(message.data),
             "metadata": dict(message.metadata),

@@ -15,10 +15,12 @@ CASE WHEN n.final THEN n.status
      ELSE 'accepted' END"""
 """What is stored as `accepted` or `scheduled` until the end, as what it is at the moment."""
 
+IS_TEST = "coalesce(n.options ->> 'test' = 'true', false) AS test"
+
 ITEM = f"""
 n.id, n.app, n.lane, n.category, n.user_id, n.to_channel, n.to_address, n.channels, n.strategy, n.template,
 n.template_version, n.final, n.reason, n.partial, n.accepted_at, n.send_at, n.expires_at, n.finished_at, n.origin,
-{SHOWN} AS shown"""
+{SHOWN} AS shown, {IS_TEST}"""
 """Columns of a list's item."""
 
 _RANGE = "n.tenant = $1 AND n.id < $2 AND n.id >= $3"

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import asyncpg
 
-from infra.postgres.notification_ways import SHOWN
+from infra.postgres.notification_ways import IS_TEST, SHOWN
 
 _ONE = f"""
-SELECT n.*, {SHOWN} AS shown FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
+SELECT n.*, {SHOWN} AS shown, {IS_TEST} FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
 
 _DELIVERIES = """
 SELECT coalesce(d.n, w.n) AS n, coalesce(d.channel, w.channel) AS channel, d.provider,

@@ -14,7 +14,7 @@ from infra.rendering.environment import HTML, TEXT, Scope
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.limits import MAX_SOURCE_CHARS, RENDER_CPU_S, Budget, LimitPassed, short_enough
 
-_BREAKS = re.compile(r"\s*[\x00-\x1f\x7f\x85\u2028\u2029]+\s*")
+_BREAKS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
 
 
 def one_line(text: str) -> str:

@@ -1,38 +1,25 @@
-"""The life of a template's versions: drafted, published, rolled back, shown beforehand."""
+"""The life of a template's versions: drafted, published, rolled back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from channels.base import Content
 from domain.errors import Conflict, FieldError, Invalid
 from infra.postgres.database import Database
 from infra.postgres.templates import StoredTemplate, StoredVersion, TemplateRepository, VersionContent
 from infra.rendering.catalog import TemplateCatalog, compiled_blocking
 from infra.rendering.errors import TemplateBroken
-from infra.rendering.limits import PUBLISH_CPU_S
 from infra.rendering.publishing import publish_errors_blocking
-from infra.rendering.shape import CHANNEL_KEYS, DEFAULT, shape_errors
+from infra.rendering.shape import shape_errors
 from infra.rendering.template import PublishedTemplate
 
 ROLLBACK_REACH = 20
 """How many older versions a rollback without a number tries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """One rendering of a preview."""
-
-    locale: str
-    channel: str
-    content: Content | None
-    errors: tuple[FieldError, ...] = ()
 
 
 class TemplateDrafts:
@@ -110,28 +97,6 @@ class TemplateDrafts:
         await self.repository.archive(tenant, name)
         self._catalog.forget(tenant, name)
 
-    async def preview(
-        self,
-        tenant: str,
-        name: str,
-        *,
-        version: int | None,
-        data: Mapping[str, Any] | None,
-        locale: str | None,
-        channel: str | None,
-        user: Mapping[str, Any] | None,
-    ) -> tuple[int, list[Shown]]:
-        """The version shown, and each rendering or what is wrong with it. Raises NotFound, Invalid (data, channel)."""
-        stored = await self.repository.get(tenant, name)
-        if channel is not None and channel not in CHANNEL_KEYS:
-            raise Invalid.field("/channel", "not_allowed", f"is one of {', '.join(sorted(CHANNEL_KEYS))}")
-        template = await self._catalog.version(tenant, name, version or stored.latest_version)
-        if data is not None and (errors := template.check(data)):
-            raise Invalid(errors)
-        values = template.example_data if data is None else data
-        places = list(_places(template, locale=locale, channel=channel))
-        return template.version, await asyncio.to_thread(_shown_blocking, template, places, values, user)
-
     async def _put_in_force(self, tenant: str, name: str, version: int) -> StoredTemplate:
         stored = await self.repository.publish(tenant, name, version)
         self._catalog.forget(tenant, name)
@@ -154,36 +119,3 @@ def _publish_errors_blocking(stored: StoredVersion) -> list[FieldError]:
         return publish_errors_blocking(compiled_blocking(stored))
     except TemplateBroken as broken:
         return list(broken.errors)
-
-
-def _places(template: PublishedTemplate, *, locale: str | None, channel: str | None) -> Iterator[tuple[str, str]]:
-    """(locale, channel) pairs to show: what is asked for, otherwise whatever has a block of its own."""
-    if locale is None and channel is None:
-        yield from template.places()
-        return
-    locales = [locale] if locale is not None else sorted({tag for tag, _ in template.places()})
-    channels = [channel] if channel is not None else sorted({key for _, key in template.places()} | {DEFAULT})
-    for tag in locales:
-        for key in channels:
-            yield tag, key
-
-
-def _shown_blocking(
-    template: PublishedTemplate,
-    places: list[tuple[str, str]],
-    data: Mapping[str, Any],
-    user: Mapping[str, Any] | None,
-) -> list[Shown]:
-    return [_one_blocking(template, place, data, user) for place in places]
-
-
-def _one_blocking(
-    template: PublishedTemplate, place: tuple[str, str], data: Mapping[str, Any], user: Mapping[str, Any] | None
-) -> Shown:
-    locale, channel = place
-    try:
-        chosen = template.chosen_locale(channel, locale=locale)
-        content = template.render(channel, locale=locale, data=data, user=user, cpu_s=PUBLISH_CPU_S)
-    except TemplateBroken as broken:
-        return Shown(locale, channel, None, broken.errors)
-    return Shown(chosen, channel, content)

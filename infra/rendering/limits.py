@@ -8,7 +8,6 @@ MAX_SOURCE_CHARS = 64 * 1024
 """Of one block. Bounds straight-line work: without loops, work grows with the source."""
 MAX_OUTPUT_CHARS = 256 * 1024
 """Of one rendered block, and of any text made on the way."""
-MAX_TITLE_CHARS = 1000
 MAX_RANGE = 1000
 MAX_LOOP_DEPTH = 2
 MAX_ITERATIONS = 20_000

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 from channels.base import Content
+from domain.carrying import TITLE_MOST
 from domain.errors import FieldError
-from domain.locales import fallback
+from domain.locales import Why, candidates
 from infra.rendering.block import Block, one_line
 from infra.rendering.environment import Scope
 from infra.rendering.errors import TemplateBroken
-from infra.rendering.limits import MAX_TITLE_CHARS, RENDER_CPU_S
+from infra.rendering.limits import RENDER_CPU_S
 from infra.rendering.shape import DEFAULT, TEXT_KEYS
 from infra.rendering.variables import SchemaBroken, Variables, pointer
 
@@ -25,10 +28,29 @@ Node: TypeAlias = Block | list[Any] | dict[str, Any] | int | float | bool | None
 Fields: TypeAlias = dict[str, Node]
 
 
+class Found(StrEnum):
+    """What a template has in a locale that is looked at."""
+
+    ABSENT = "absent"
+    """Nothing."""
+    NO_CONTENT = "no_content"
+    """Neither a block of the channel nor a default."""
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One locale on the way to the one that is taken."""
+
+    locale: str
+    why: Why
+    found: Found
+
+
 class PublishedTemplate:
     """One immutable version, compiled. Instances are shared by concurrent readers."""
 
-    __slots__ = ("_certain", "_contents", "_routes", "category", "example_data", "name", "schema", "version")
+    __slots__ = ("_certain", "_contents", "_own", "_routes", "category", "example_data", "name", "schema", "version")
 
     def __init__(
         self,
@@ -52,6 +74,7 @@ class PublishedTemplate:
             self.schema = Variables(variables)
         except SchemaBroken as broken:
             errors.append(FieldError(pointer("/variables", *broken.path), "schema", str(broken)))
+        self._own = {(tag, key): frozenset(block) for tag, blocks in contents.items() for key, block in blocks.items()}
         self._contents = {
             locale: _merged(
                 {channel: _compiled(block, here=pointer("/contents", locale, channel), errors=errors)
@@ -91,12 +114,25 @@ class PublishedTemplate:
         Templates see the data's top-level keys, and `user` (`name`, `locale`) unless the data has a `user` of its own. The
         channel's own fields stand before those of `default`, field by field; a locale that has neither is passed over.
         """
+        content = self.whole(channel, locale=locale, data=data, user=user, cpu_s=cpu_s)
+        return content if len(content.title) <= TITLE_MOST else replace(content, title=content.title[:TITLE_MOST])
+
+    def whole(
+        self,
+        channel: str,
+        *,
+        locale: str,
+        data: Mapping[str, Any],
+        user: Mapping[str, Any] | None = None,
+        cpu_s: float = RENDER_CPU_S,
+    ) -> Content:
+        """`render` before the title is cut, for those who want to know what is lost."""
         chosen, fields = self._route(channel, locale)
         values = data if "user" in data else {**data, "user": user or {"name": "", "locale": chosen}}
         scope = Scope(values)
         rendered = {key: _rendered(node, scope, key=key, cpu_s=cpu_s) for key, node in fields.items()}
         title, text, html, url = (rendered.pop(key, None) for key in TEXT_KEYS)
-        return Content(title=(title or "")[:MAX_TITLE_CHARS], text=text or "", html=html or None,
+        return Content(title=title or "", text=text or "", html=html or None,
                        url=_safe_url(url, block=fields.get("url")), extra=rendered)  # fmt: skip
 
     def places(self) -> Iterator[tuple[str, str]]:
@@ -119,6 +155,35 @@ class PublishedTemplate:
         """The locale that `render` takes. Raises TemplateBroken where the template has nothing for the channel."""
         return self._route(channel, locale)[0]
 
+    def way(self, channel: str, *, locale: str) -> list[Step]:
+        """The locales that `render` looks at, in order, up to the one that it takes; none is taken where it would raise."""
+        steps: list[Step] = []
+        for tag, why in candidates(locale, available=self._contents):
+            found = self._found(channel, tag)
+            steps.append(Step(tag, why, found))
+            if found is Found.TAKEN:
+                break
+        return steps
+
+    def sources(self, channel: str, *, locale: str) -> dict[str, str]:
+        """Field -> the block that it comes from, the channel's own or `default`, in the locale that is taken."""
+        chosen, fields = self._route(channel, locale)
+        own = self._own.get((chosen, channel), frozenset())
+        return {name: channel if name in own else DEFAULT for name in fields}
+
+    def locales(self) -> list[str]:
+        """By name."""
+        return sorted(self._contents)
+
+    def _found(self, channel: str, tag: str) -> Found:
+        if tag not in self._contents:
+            return Found.ABSENT
+        return Found.TAKEN if self._fields(channel, tag) else Found.NO_CONTENT
+
+    def _fields(self, channel: str, tag: str) -> Fields | None:
+        channels = self._contents[tag]
+        return channels.get(channel) or channels.get(DEFAULT)
+
     def _route(self, channel: str, locale: str) -> tuple[str, Fields]:
         route = self._routes.get((channel, locale))
         if route is None:
@@ -129,10 +194,8 @@ class PublishedTemplate:
         return route
 
     def _find(self, channel: str, locale: str) -> tuple[str, Fields]:
-        for tag in fallback(locale, available=self._contents):
-            channels = self._contents[tag]
-            fields = channels.get(channel) or channels.get(DEFAULT)
-            if fields:
+        for tag, _ in candidates(locale, available=self._contents):
+            if tag in self._contents and (fields := self._fields(channel, tag)):
                 return tag, fields
         raise TemplateBroken.block("/contents", "no_content", f"no locale has a block for {channel} or a default")
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from channels.base import Content
 from channels.email.address import Unsendable, parse_sender, wire_address
 from channels.email.mime import Mail, build
-from channels.email.plaintext import text_of
 from channels.email.smtp import SmtpProvider, bodies
 from channels.memory import MemorySmtp
+from channels.plaintext import text_of
 from domain.results import ResultClass
 from tests.channels.samples import content, message
 

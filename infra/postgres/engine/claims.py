@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -20,6 +21,7 @@ import msgspec
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
+from domain.trials import LOCALE, TEST
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
@@ -124,6 +126,8 @@ class Claim:
     """When it was first due: accepted, or the time it was sent for."""
     claimed_at: datetime
     """By the database's clock, which computes all due times."""
+    test: bool
+    """A test-send made it: its title says so."""
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
 
@@ -187,14 +191,15 @@ def _verdict(row: asyncpg.Record) -> Verdict:
     return Verdict.SUPPRESSED if row["suppressed"] else Verdict.SEND
 
 
-def _on_unknown(options: str | None) -> str | None:
+def _options(options: str | None) -> dict[str, Any]:
     found = msgspec.json.decode(options) if options else None
-    return found.get("on_unknown") if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane = Lane(row["lane"])
-    on_unknown = _on_unknown(row["options"])
+    options = _options(row["options"])
+    on_unknown = options.get("on_unknown")
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],
@@ -205,7 +210,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         channel=Channel(row["channel"]),
         account=row["account"],
         address=row["address"],
-        locale=row["locale"] or "",
+        locale=options.get(LOCALE) or row["locale"] or "",
         chain=chain_steps(row["chain"]),
         failures=row["failures"],
         faults=row["faults"],
@@ -221,6 +226,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row),
+        test=options.get(TEST) is True,
         due_since=row["due_since"],
         claimed_at=row["claimed_at"],
         claimed_s=now_s,

@@ -1,9 +1,11 @@
-"""A readable text part for mail that has only HTML."""
+"""A readable text of a content that has only HTML."""
 
 from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+
+from channels.base import Content
 
 _BLOCKS = frozenset({
     "address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "fieldset", "figure", "footer",
@@ -51,6 +53,11 @@ class _Text(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._silent:
             self.parts.append(_SPACES.sub(" ", data))
+
+
+def plain_text(content: Content) -> str:
+    """The text, or what the HTML says where there is none: no channel shows a message as empty that has words."""
+    return content.text or (text_of(content.html) if content.html else "")
 
 
 def text_of(html: str) -> str:
