@@ -1,8 +1,8 @@
 """What each channel can carry of a content: declared once, as data. `domain.judging` says what a channel makes of one.
 
 A place in a content is a JSON pointer: `/title`, `/text`, `/html`, `/url`, and below `/extra` a channel's own fields. In a
-declaration a step may be a pattern: `/extra/data/thing*`. A new channel is one more `Carrying` in `CARRYING`; a unit that it
-counts in (parts of an SMS) is one more `Unit`. tests/channels/test_carrying.py holds the declarations against the adapters.
+declaration a step may be a pattern: `/extra/data/thing*`. A new channel is one more `Carrying` in `CARRYING`, a unit that
+it counts in (parts of an SMS) one more `Unit`. tests/channels/test_carrying.py holds the declarations against the adapters.
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ class Carrying:
     text_from_html: bool = True
     """A text that is empty is made from the html."""
     linked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Place -> schemes of a url that is added at its end where it is not in there already; () is any. Html is added to where
-    there is some; a text is begun with it."""
+    """Place -> schemes of a url that is added at its end where it is not in there already; () is any. Html is added
+    to where there is some; a text is begun with it."""
     limits: tuple[Limit, ...] = ()
     alphabets: tuple[Alphabet, ...] = ()
 
@@ -112,7 +112,7 @@ CARRYING: Mapping[Channel, Carrying] = {
         without={"/title": "a mail without a subject looks like spam to people and to filters"},
         linked={"/text": (), "/html": ("https://", "http://")},
         limits=(
-            Limit("/title", 78, CHARACTERS, Beyond.ADVISED, "most mail readers show only the beginning of a longer subject"),
+            Limit("/title", 78, CHARACTERS, Beyond.ADVISED, "mail readers show only the beginning of a longer subject"),
             Limit("/html", 102 * 1024, BYTES, Beyond.ADVISED, "Gmail hides what comes after 102 KiB of HTML"),
         ),
     ),
@@ -124,7 +124,7 @@ CARRYING: Mapping[Channel, Carrying] = {
         carries=frozenset(PARTS),
         own=("*",),
         limits=(
-            Limit("", 20_000, BYTES, Beyond.ADVISED, "Standard Webhooks advises payloads below 20 kB; receivers may refuse more"),
+            Limit("", 20_000, BYTES, Beyond.ADVISED, "Standard Webhooks advises payloads below 20 kB"),
         ),
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a channel makes of a content, by what `domain.carrying` declares of it: left out, warned of, made, and how long it is.
+"""What a channel makes of a content, by what `domain.carrying` declares: what is left out, made, warned of, and how long.
 
 Pure, and the same for every channel: there is no branch on a channel here.
 """
@@ -74,7 +74,7 @@ class _Arriving:
 
 
 def judged(content: Carried, carrying: Carrying, *, text_of: Callable[[str], str]) -> Judged:
-    """What the channel would carry of this content, which is not cut yet. `text_of` makes a text from html, as adapters do."""
+    """What the channel would carry of this content, not cut yet. `text_of` makes a text from html, as adapters do."""
     written = _parts(content)
     own = {f"/extra/{_escaped(name)}": value for name, value in content.extra.items() if value not in (None, "", [], {})}
     known = {at: value for at, value in own.items() if _knows(carrying, at)}
@@ -141,9 +141,7 @@ def _notes(written: Mapping[str, str], carrying: Carrying, *, made: bool) -> Ite
         if at == "/html" and at not in written:
             continue
         if schemes and not url.startswith(schemes):
-            yield Finding(
-                at, "no_link", f"The url is not added here, because it does not begin with {' or '.join(schemes)}."
-            )
+            yield Finding(at, "no_link", f"The url is not added here: it does not begin with {' or '.join(schemes)}.")
         elif not any(form in written.get(at, "") for form in (url, escape(url))):
             yield Finding(at, "link_added", "The url is added at the end, because it is not in there.")
 

@@ -17,9 +17,11 @@ from infra.rendering.template import Found
 
 _EXAMPLE: dict[str, Any] = {
     "asked_locale": "en-GB", "locale": "en", "channel": "inapp", "title": "Order A-77 shipped",
-    "text": "Your order A-77 is on its way.", "html": "<p>Your order <b>A-77</b> is on its way.</p>", "url": None, "extra": {},
+    "text": "Your order A-77 is on its way.", "html": "<p>Your order <b>A-77</b> is on its way.</p>", "url": None,
+    "extra": {},
     "sources": {"title": "default", "text": "made", "html": "default"},
-    "fallback": [{"locale": "en-GB", "why": "exact", "found": "absent"}, {"locale": "en", "why": "shorter", "found": "taken"}],
+    "fallback": [{"locale": "en-GB", "why": "exact", "found": "absent"},
+                 {"locale": "en", "why": "shorter", "found": "taken"}],
     "not_carried": [{"pointer": "/html", "code": "not_carried", "detail": "This channel has no html: it is left out."}],
     "warnings": [],
     "notes": [{"pointer": "/text", "code": "made", "detail": "There is no text, so that it is made from the html."}],
@@ -96,7 +98,7 @@ class Preview(BaseModel):
     extra: dict[str, Any] = {}
     sources: dict[str, str] = Field(
         default={},
-        description="Field -> the block that it comes from: the channel's own or `default`; `made` by the channel.",
+        description="Field -> the block that it comes from: the channel's own, `default`, or `made` by the channel.",
     )
     fallback: list[LocaleStep] = Field(default=[], description="The locales that were looked at, up to the one taken.")
     not_carried: list[PreviewFinding] = Field(default=[], description="What is written and does not arrive.")
@@ -108,7 +110,7 @@ class Preview(BaseModel):
     )
     sizes: dict[str, dict[str, int]] = Field(
         default={},
-        description='Place ("" is the whole) -> unit -> count of what is carried, without the protocol\'s frame.',
+        description='Place ("" is the whole) -> unit -> count. The frame of the protocol comes on top.',
     )
     errors: list[PreviewError] = []
 

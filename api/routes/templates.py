@@ -182,7 +182,7 @@ async def preview_template(
     responses={200: {"model": Accepted, "description": "The first answer to this Idempotency-Key"}},
     openapi_extra=_TEST_SEND_BODY,
 )
-async def test_send(
+async def send_test(
     name: TemplateName, request: Request, who: Editor, parts: Parts, key: IdempotencyKey = None
 ) -> Response:
     """A real notification to one recipient, in the high lane, with `test: true` and a mark before its title. Any version, a
