@@ -81,11 +81,12 @@ def judged(content: Carried, carrying: Carrying, *, text_of: Callable[[str], str
     parts = {at: text for at, text in written.items() if at in carrying.carries}
     if made := carrying.text_from_html and "/text" not in written and "/html" in written:
         parts["/text"] = text_of(written["/html"])
+    url = written.get("/url", "")
     arriving = _Arriving({at: text for at, text in parts.items() if text}, known)
     return Judged(
         not_carried=tuple(_left_behind(written, own, carrying=carrying)),
         warnings=tuple(_warnings(arriving, carrying)),
-        notes=tuple(_notes(written, carrying, made=made)),
+        notes=tuple(_notes(url, {**written, **parts}, carrying, made=made)),
         sizes=_sizes(arriving, carrying),
     )
 
@@ -133,16 +134,16 @@ def _beyond(limit: Limit, arriving: _Arriving) -> Iterator[Finding]:
             yield Finding(at, "too_long", f"{count} {limit.unit.name}, where {limit.most} are the limit: {limit.means}.")
 
 
-def _notes(written: Mapping[str, str], carrying: Carrying, *, made: bool) -> Iterator[Finding]:
+def _notes(url: str, parts: Mapping[str, str], carrying: Carrying, *, made: bool) -> Iterator[Finding]:
     if made:
         yield Finding("/text", "made", "There is no text, so that it is made from the html.")
-    url = written.get("/url", "")
     for at, schemes in carrying.linked.items() if url else ():
-        if at == "/html" and at not in written:
+        if at == "/html" and at not in parts:
             continue
+        forms = (url, escape(url)) if at == "/html" else (url,)
         if schemes and not url.startswith(schemes):
             yield Finding(at, "no_link", f"The url is not added here: it does not begin with {' or '.join(schemes)}.")
-        elif not any(form in written.get(at, "") for form in (url, escape(url))):
+        elif not any(form in parts.get(at, "") for form in forms):
             yield Finding(at, "link_added", "The url is added at the end, because it is not in there.")
 
 

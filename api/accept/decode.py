@@ -27,6 +27,8 @@ _CODES: tuple[tuple[str, str], ...] = (
     ("Invalid enum value", "not_allowed"),
     ("length", "length"),
     ("out of range", "range"),
+    (">=", "range"),
+    ("<=", "range"),
     ("Expected", "type"),
     ("Invalid", "format"),
 )

@@ -168,10 +168,10 @@ async def preview_template(
     """Every locale and channel, or the ones asked for; channels without a block of their own show what they inherit. With
     each: what the channel does not carry, what to mind, and why this locale. What cannot be rendered carries `errors`."""
     asked = body or PreviewRequest()
+    template = await previews.template(who.tenant, name, version=asked.version)
     recipient, reader = await _reader(asked, who, PersonRepository(parts.database.engine))
-    wish = Wish(version=asked.version, data=asked.data, channel=asked.channel, reader=reader)
-    version, items = await previews.shown(who.tenant, name, wish=wish)
-    return Previews(version=version, recipient=recipient, items=[Preview.of(item) for item in items])
+    items = await previews.shown(template, wish=Wish(data=asked.data, channel=asked.channel, reader=reader))
+    return Previews(version=template.version, recipient=recipient, items=[Preview.of(item) for item in items])
 
 
 @router.post(

@@ -37,9 +37,8 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to show. None: the latest version, its example data, every channel."""
+    """What to show. None: the example data, every channel."""
 
-    version: int | None = None
     data: Mapping[str, Any] | None = None
     channel: str | None = None
     reader: Reader = Reader()
@@ -72,15 +71,14 @@ class TemplatePreviews:
         stored = await self._repository.get(tenant, name)
         return await self._catalog.version(tenant, name, version or stored.latest_version)
 
-    async def shown(self, tenant: str, name: str, *, wish: Wish) -> tuple[int, list[Shown]]:
-        """The version shown, and each rendering or what is wrong with it. Raises NotFound, Invalid (data, channel)."""
-        template = await self.template(tenant, name, version=wish.version)
+    async def shown(self, template: PublishedTemplate, *, wish: Wish) -> list[Shown]:
+        """Each rendering, or what is wrong with it. Raises Invalid (data, channel)."""
         if wish.channel is not None and wish.channel not in CHANNEL_KEYS:
             raise Invalid.field("/channel", "not_allowed", f"is one of {', '.join(sorted(CHANNEL_KEYS))}")
         if wish.data is not None and (errors := template.check(wish.data)):
             raise Invalid(errors)
         places = list(_places(template, locale=wish.reader.locale, channel=wish.channel))
-        return template.version, await asyncio.to_thread(_all_blocking, template, places, wish)
+        return await asyncio.to_thread(_all_blocking, template, places, wish)
 
 
 def _places(template: PublishedTemplate, *, locale: str | None, channel: str | None) -> Iterator[tuple[str, str]]:

@@ -41,7 +41,7 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     ("a time that is none", body(send_at="tomorrow"), "/send_at", "format"),
     ("a time too far ahead", body(send_at="2099-01-01T00:00:00Z"), "/send_at", "range"),
     ("a life of nothing", body(expires_in="PT0S"), "/expires_in", "range"),
-    ("a negative life", body(expires_in=-5), "/expires_in", "type"),
+    ("a negative life", body(expires_in=-5), "/expires_in", "range"),
     ("a duration that is none", body(expires_in="2 hours"), "/expires_in", "format"),
     ("two ends", body(expires_in="PT1H", expires_at="2099-01-01T00:00:00Z"), "/expires_at", "exactly_one"),
     ("an end in the past", body(expires_at="2020-01-01T00:00:00Z"), "/expires_at", "range"),

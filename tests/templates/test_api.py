@@ -158,7 +158,8 @@ async def test_preview_shows_every_locale_and_channel(api: Api) -> None:
     await api.post("", body, expect=201)
     shown = await api.post(f"/{body['name']}/preview")
     items = {(i["locale"], i["channel"]): i for i in shown["items"]}
-    assert set(items) == {("zh-CN", "default"), ("zh-CN", "email"), ("zh-CN", "sms"), ("en", "default")}
+    channels = {"default", "email", "inapp", "webhook"}
+    assert set(items) == {("zh-CN", "sms"), *((locale, channel) for locale in ("zh-CN", "en") for channel in channels)}
     assert items["zh-CN", "email"]["html"] == "<b>A-77</b>"
     assert items["zh-CN", "email"]["title"] == "订单 A-77 已发货"
     assert items["zh-CN", "sms"]["extra"] == {"vendor_template": "SMS_1"}
