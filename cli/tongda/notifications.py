@@ -33,13 +33,11 @@ POLL_S: Final = 0.2
 
 def send(
     *,
-    user: Annotated[str | None, typer.Option(help="To the user with this id.")] = None,
-    email: Annotated[str | None, typer.Option(help="To this e-mail address.")] = None,
-    phone: Annotated[str | None, typer.Option(help="To this phone number.")] = None,
-    address: Annotated[str | None, typer.Option(metavar="CHANNEL=ADDRESS", help="To a channel's own address.")] = None,
-    channel: Annotated[
-        list[str] | None, typer.Option(help="Once for each channel; left out: the category decides.")
-    ] = None,
+    user: options.ToUser = None,
+    email: options.ToEmail = None,
+    phone: options.ToPhone = None,
+    address: options.ToAddress = None,
+    channel: options.Channels = None,
     title: Annotated[str | None, typer.Option()] = None,
     text: Annotated[str | None, typer.Option()] = None,
     html: Annotated[str | None, typer.Option()] = None,
@@ -55,15 +53,13 @@ def send(
         Path | None, typer.Option(help="The whole request as JSON; - is standard input. Options override its fields.")
     ] = None,
     idempotency_key: options.Once = None,
-    wait: Annotated[
-        float | None, typer.Option(min=0, help="Wait so many seconds for its end; 1 if it did not go out.")
-    ] = None,
+    wait: options.Wait = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send one notification. The answer comes after it is stored."""
     body = options.object_from(file) if file else {}
     given: dict[str, Any] = {
-        "to": _recipient(user=user, email=email, phone=phone, address=address, needed="to" not in body),
+        "to": options.recipient(user=user, email=email, phone=phone, address=address, needed="to" not in body),
         "channels": channel or None,
         "content": _there({"title": title, "text": text, "html": html, "url": url}) or None,
         "data": options.object_of(data, option="--data"),
@@ -72,13 +68,18 @@ def send(
     }  # fmt: skip
     with open_api() as api:
         accepted = api.post("/v1/notifications", body | _there(given), once=idempotency_key)
-        if wait is None:
-            show.answer(accepted, output=output, table=show.fields)
-            return
-        state = _until_final(api, accepted.json()["id"], within_s=wait)
-        show.answer(state, output=output, table=_details)
-        if state.json()["status"] not in WENT_WELL or not state.json()["final"]:
-            raise typer.Exit(FAILED)
+        tell(api, accepted, wait=wait, output=output)
+
+
+def tell(api: Api, accepted: httpx.Response, *, wait: float | None, output: Output) -> None:
+    """Print what was accepted, or with `wait` what became of it. Raises Exit where it did not go out in that time."""
+    if wait is None:
+        show.answer(accepted, output=output, table=show.fields)
+        return
+    state = _until_final(api, accepted.json()["id"], within_s=wait)
+    show.answer(state, output=output, table=_details)
+    if state.json()["status"] not in WENT_WELL or not state.json()["final"]:
+        raise typer.Exit(FAILED)
 
 
 def get(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
@@ -171,23 +172,6 @@ def retry(
         show.answer(got, output=output, table=_retried)
         if got.json()["skipped"]:
             raise typer.Exit(FAILED)
-
-
-def _recipient(
-    *, user: str | None, email: str | None, phone: str | None, address: str | None, needed: bool
-) -> dict[str, str] | None:
-    """`to` as the API wants it; None when not given and not needed. Raises BadParameter."""
-    given: list[dict[str, str]] = [
-        {name: value} for name, value in (("user", user), ("email", email), ("phone", phone)) if value is not None
-    ]
-    if address is not None:
-        channel, equals, own = address.partition("=")
-        if not equals:
-            raise typer.BadParameter("--address is CHANNEL=ADDRESS, such as webhook=https://example.com/hook")
-        given.append({"channel": channel, "address": own})
-    if len(given) > 1 or (needed and not given):
-        raise typer.BadParameter("To whom? Give exactly one of --user, --email, --phone, --address, or a --file with `to`.")
-    return given[0] if given else None
 
 
 def _there(given: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,32 @@ Limit = Annotated[int, typer.Option(min=1, max=500, help="Items of one page.")]
 Cursor = Annotated[str | None, typer.Option(help="The next_cursor of the page before.")]
 Once = Annotated[str | None, typer.Option("--idempotency-key", help="The same key and request is done once only.")]
 
+ToUser = Annotated[str | None, typer.Option("--user", help="To the user with this id.")]
+ToEmail = Annotated[str | None, typer.Option("--email", help="To this e-mail address.")]
+ToPhone = Annotated[str | None, typer.Option("--phone", help="To this phone number.")]
+ToAddress = Annotated[str | None, typer.Option("--address", metavar="CHANNEL=ADDRESS", help="To a channel's own address.")]
+Channels = Annotated[
+    list[str] | None, typer.Option("--channel", help="Once for each channel; left out: the category decides.")
+]
+Wait = Annotated[float | None, typer.Option(min=0, help="Wait so many seconds for its end; 1 if it did not go out.")]
+
+
+def recipient(
+    *, user: str | None, email: str | None, phone: str | None, address: str | None, needed: bool
+) -> dict[str, str] | None:
+    """`to` as the API wants it; None when not given and not needed. Raises BadParameter."""
+    given: list[dict[str, str]] = [
+        {name: value} for name, value in (("user", user), ("email", email), ("phone", phone)) if value is not None
+    ]
+    if address is not None:
+        channel, equals, own = address.partition("=")
+        if not equals:
+            raise typer.BadParameter("--address is CHANNEL=ADDRESS, such as webhook=https://example.com/hook")
+        given.append({"channel": channel, "address": own})
+    if len(given) > 1 or (needed and not given):
+        raise typer.BadParameter("To whom? Give exactly one of --user, --email, --phone, --address, or a --file with `to`.")
+    return given[0] if given else None
+
 
 def filters(**given: str | None) -> dict[str, str | None]:
     """Query parameters of a list; `since` and `until` are `from` and `to` there."""

@@ -1,4 +1,4 @@
-"""`templates list | show | create | draft | publish | preview`."""
+"""`templates list | show | create | draft | publish | preview | test-send`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from cli.tongda import options, show
 from cli.tongda.client import FAILED, open_api, segment
+from cli.tongda.notifications import tell
 from cli.tongda.show import Output, OutputOption
 
 app = typer.Typer(help="Templates: per locale and channel, in versions.", no_args_is_help=True, rich_markup_mode=None)
@@ -16,6 +17,8 @@ app = typer.Typer(help="Templates: per locale and channel, in versions.", no_arg
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="JSON as the API takes it; - is standard input.")]
 Version = Annotated[int | None, typer.Option("--version", min=1, help="Left out: the latest.")]
+Locale = Annotated[str | None, typer.Option(help="Instead of the recipient's.")]
+Data = Annotated[str | None, typer.Option(metavar="JSON", help="Left out: the example data.")]
 LIST: Final = {
     "NAME": "name", "CATEGORY": "category", "PUBLISHED": "published_version", "LATEST": "latest_version",
     "UPDATED": "updated_at",
@@ -83,19 +86,47 @@ def publish(name: Name, *, version: Version = None, output: OutputOption = Outpu
 def preview(
     name: Name,
     *,
-    locale: Annotated[str | None, typer.Option()] = None,
+    locale: Locale = None,
     channel: options.Channel = None,
-    data: Annotated[str | None, typer.Option(metavar="JSON", help="Left out: the example data.")] = None,
+    user: Annotated[str | None, typer.Option(help="As this user would see it: name and locale are theirs.")] = None,
+    data: Data = None,
     version: Version = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Render without sending. Exit code 1 when something cannot be rendered."""
-    asked = _given(locale=locale, channel=channel, version=version, data=options.object_of(data, option="--data"))
+    """Render without sending, and say what each channel does with it. Exit code 1 when something cannot be rendered."""
+    asked = _given(
+        locale=locale, channel=channel, recipient=user, version=version, data=options.object_of(data, option="--data")
+    )
     with open_api() as api:
         got = api.post(f"/v1/templates/{segment(name)}/preview", asked)
         show.answer(got, output=output, table=_previews)
         if any(item["errors"] for item in got.json()["items"]):
             raise typer.Exit(FAILED)
+
+
+@app.command("test-send")
+def send_test(
+    name: Name,
+    *,
+    user: options.ToUser = None,
+    email: options.ToEmail = None,
+    address: options.ToAddress = None,
+    channel: options.Channels = None,
+    locale: Locale = None,
+    data: Data = None,
+    version: Version = None,
+    idempotency_key: options.Once = None,
+    wait: options.Wait = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send a version, a draft too, to one recipient; the title is marked as a test."""
+    asked = _given(
+        to=options.recipient(user=user, email=email, phone=None, address=address, needed=True),
+        channels=channel or None, locale=locale, version=version, data=options.object_of(data, option="--data"),
+    )  # fmt: skip
+    with open_api() as api:
+        accepted = api.post(f"/v1/templates/{segment(name)}/test-send", asked, once=idempotency_key)
+        tell(api, accepted, wait=wait, output=output)
 
 
 def _given(**fields: Any) -> dict[str, Any]:
@@ -115,9 +146,16 @@ def _details(body: dict[str, Any]) -> str:
 
 
 def _previews(body: dict[str, Any]) -> str:
-    parts = []
-    for item in body["items"]:
-        parts.append(f"--- {show.clean(item['locale'])} {show.clean(item['channel'])} (version {body['version']})")
-        parts += [show.clean(f"✗ {error['pointer']}: {error['code']}: {error['detail']}") for error in item["errors"]]
-        parts.append(show.fields({name: item[name] for name in ("title", "text", "html", "url", "extra")}))
-    return "\n".join(part for part in parts if part) or "(none)"
+    return "\n\n".join(_preview(item, version=body["version"]) for item in body["items"]) or "(none)"
+
+
+def _preview(item: dict[str, Any], *, version: int) -> str:
+    """Heading, texts, then one line for each thing to know: ✗ fails, − is left out, ! is to be minded, · is by the way."""
+    lines = [f"--- {item['locale']} {item['channel']} (version {version})"]
+    if item["locale"] != item["asked_locale"] or len(item["fallback"]) > 1:
+        way = ", ".join(f"{step['locale']} {step['found']} ({step['why']})".replace("_", " ") for step in item["fallback"])
+        lines.append(f"{item['asked_locale'] or '(no locale)'} → {way}")
+    texts = {name: item[name] for name in ("title", "text", "html", "url", "extra")}
+    found = [("✗", item["errors"]), ("−", item["not_carried"]), ("!", item["warnings"]), ("·", item["notes"])]
+    marks = [f"{mark} {one['pointer'] or '(all)'}: {one['code']}: {one['detail']}" for mark, all_ in found for one in all_]
+    return "\n".join(part for part in (*map(show.clean, lines), show.fields(texts), *map(show.clean, marks)) if part)

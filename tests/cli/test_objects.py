@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,41 @@ def test_a_preview_that_cannot_be_rendered_is_1(cli: Cli) -> None:
     done = cli("templates", "preview", "strict", "--data", "{}")
     assert done.code == 1
     assert "order" in done.out + done.err
+
+
+def test_a_preview_says_what_each_channel_does_and_which_locale_a_user_gets(cli: Cli) -> None:
+    block = {"title": "Order {{ order }}", "html": "<p>{{ user.name }}</p>"}
+    body = {**TEMPLATE, "name": "looked-at", "contents": {"en": {"default": block}}}
+    assert cli("templates", "create", "-", given=json.dumps(body)).code == 0
+    assert cli("users", "create", "u-gb", "--name", "Ada", "--locale", "en-GB").code == 0
+    done = cli("templates", "preview", "looked-at", "--user", "u-gb", "--channel", "inapp")
+    assert done.code == 0, done.err
+    assert "en-GB → en-GB absent (exact), en taken (shorter)" in done.out
+    assert "− /html: not_carried" in done.out
+    assert "· /text: made" in done.out
+    assert re.search(r"text +Ada", done.out)
+
+
+def test_a_draft_is_sent_as_a_test(cli: Cli) -> None:
+    assert cli("templates", "create", "-", given=json.dumps({**TEMPLATE, "name": "tried"})).code == 0
+    arguments = (
+        "templates",
+        "test-send",
+        "tried",
+        "--email",
+        "fang@example.com",
+        "--idempotency-key",
+        "try-1",
+        "-o",
+        "json",
+    )
+    first, again = cli(*arguments), cli(*arguments)
+    assert first.code == 0, first.err
+    assert json.loads(first.out) == json.loads(again.out)
+    assert json.loads(cli("get", json.loads(first.out)["id"], "-o", "json").out)["test"] is True
+    refused = cli("templates", "test-send", "tried", "--user", "u-nobody")
+    assert (refused.code, "recipient_unknown" in refused.err) == (1, True)
+    assert cli("templates", "test-send", "tried").code == 2
 
 
 def test_users(cli: Cli) -> None:
@@ -124,7 +160,7 @@ def test_every_command_explains_itself() -> None:
     for command in ("up", "send", "get", "list", "timeline", "tail", "cancel", "doctor"):
         assert tongda(command, "--help", environment={}).code == 0
     for group, commands in {
-        "templates": ("list", "show", "create", "draft", "publish", "preview"),
+        "templates": ("list", "show", "create", "draft", "publish", "preview", "test-send"),
         "users": ("list", "show", "create", "suppressions", "suppress", "lift", "export", "erase"),
         "keys": ("list", "create", "rotate", "revoke"),
     }.items():

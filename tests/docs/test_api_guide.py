@@ -31,6 +31,9 @@ SAID = (
     '"progress":"under_way"',
     '"published_version":1',
     "Your order <b>A-77</b> has left.",
+    '"code":"not_carried"',
+    '"why":"exact","found":"absent"',
+    '"code":"made"',
     '"type":"attempt"',
     '"result":"cancelled"',
     '"result":"edited"',
@@ -83,7 +86,15 @@ def test_shell_and_python_blocks_do_what_they_say(service: dict[str, str]) -> No
     for wanted in SAID:
         assert wanted.lower() in said.lower(), wanted
     shown = _run([sys.executable, "-"], "\n".join(blocks(GUIDE, "python")), service)
-    for wanted in ("100 0", "erased under_way 1", "delivered None", "finished", "True", "422 recipient_unknown"):
+    for wanted in (
+        "100 0",
+        "erased under_way 1",
+        "delivered None",
+        "test: True sent",
+        "finished",
+        "True",
+        "422 recipient_unknown",
+    ):
         assert wanted in shown, shown
 
     _see_it_live(service)
