@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from html import escape
 from typing import Any
@@ -25,12 +26,37 @@ from domain.carrying import (
 )
 
 
+class Remark(StrEnum):
+    """What a preview may remark of a rendering on a channel."""
+
+    NOT_CARRIED = "not_carried"
+    """It is written and does not arrive: the channel has no such part, or does not know this field."""
+    EMPTY = "empty"
+    """Warning: nothing of it has a text that the channel could show."""
+    REQUIRED = "required"
+    """Warning: the provider refuses a message without it."""
+    MISSING = "missing"
+    """Warning: it is empty, and `detail` says what that is like."""
+    TOO_LONG = "too_long"
+    """Warning: `detail` names the limit and what happens to what is longer."""
+    CHARACTERS = "characters"
+    """Warning: it holds characters that do not arrive as they are."""
+    NO_CHANNEL = "no_channel"
+    """Warning: this version has no such channel; the block waits for it."""
+    MADE = "made"
+    """Note: the channel makes a text from the html."""
+    LINK_ADDED = "link_added"
+    """Note: the channel adds the url to this part, because it is not in there."""
+    NO_LINK = "no_link"
+    """Note: the url is not added to this part, because of its scheme."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a writer should know. `code` is stable, `detail` a sentence; neither holds what the content says."""
+    """One thing that a writer should know. `detail` is a sentence that holds nothing of what the content says."""
 
     pointer: str
-    code: str
+    code: Remark
     detail: str
 
 
@@ -41,9 +67,8 @@ class Judged:
     not_carried: tuple[Finding, ...]
     """What is written and does not arrive."""
     warnings: tuple[Finding, ...]
-    """empty, required, missing, too_long, characters."""
     notes: tuple[Finding, ...]
-    """What the channel does by itself: made, link_added, no_link."""
+    """What the channel does by itself."""
     sizes: Mapping[str, Mapping[str, int]]
     """Place ("" is the whole) -> unit -> count, of what is carried and not empty. Estimates: the protocol's own frame and
     encoding come on top."""
@@ -104,47 +129,51 @@ def _knows(carrying: Carrying, at: str) -> bool:
 def _left_behind(written: Mapping[str, str], own: Mapping[str, Any], *, carrying: Carrying) -> Iterator[Finding]:
     for at in written:
         if at not in carrying.carries and not (at == "/url" and carrying.linked):
-            yield Finding(at, "not_carried", f"This channel has no {at[1:]}: it is left out.")
+            yield Finding(at, Remark.NOT_CARRIED, f"This channel has no {at[1:]}: it is left out.")
     for at in own:
         if not _knows(carrying, at):
-            yield Finding(at, "not_carried", "This channel does not know this field: it is left out.")
+            yield Finding(at, Remark.NOT_CARRIED, "This channel does not know this field: it is left out.")
 
 
 def _warnings(arriving: _Arriving, carrying: Carrying) -> Iterator[Finding]:
     if not any(at in arriving.parts for at in WORDS) and not arriving.own:
-        yield Finding("", "empty", "Nothing of it has a text that this channel could show.")
+        yield Finding("", Remark.EMPTY, "Nothing of it has a text that this channel could show.")
     for at in carrying.needs:
         if not any(text for _, text in arriving.texts(at)):
-            yield Finding(at, "required", "The provider refuses a message without it.")
+            yield Finding(at, Remark.REQUIRED, "The provider refuses a message without it.")
     for at, means in carrying.without.items():
         if at not in arriving.parts:
-            yield Finding(at, "missing", f"It is empty: {means}.")
+            yield Finding(at, Remark.MISSING, f"It is empty: {means}.")
     for limit in (*EVERYWHERE_LIMITS, *carrying.limits):
         yield from _beyond(limit, arriving)
     for alphabet in (*EVERYWHERE_ALPHABETS, *carrying.alphabets):
         for at, text in arriving.texts(alphabet.at):
             if alphabet.outside.search(text):
-                yield Finding(at, "characters", f"It holds characters that do not arrive as they are: {alphabet.means}.")
+                yield Finding(
+                    at, Remark.CHARACTERS, f"It holds characters that do not arrive as they are: {alphabet.means}."
+                )
 
 
 def _beyond(limit: Limit, arriving: _Arriving) -> Iterator[Finding]:
     for at, text in arriving.texts(limit.at):
         count = limit.unit.count(text)
         if count > limit.most:
-            yield Finding(at, "too_long", f"{count} {limit.unit.name}, where {limit.most} are the limit: {limit.means}.")
+            yield Finding(
+                at, Remark.TOO_LONG, f"{count} {limit.unit.name}, where {limit.most} are the limit: {limit.means}."
+            )
 
 
 def _notes(url: str, parts: Mapping[str, str], carrying: Carrying, *, made: bool) -> Iterator[Finding]:
     if made:
-        yield Finding("/text", "made", "There is no text, so that it is made from the html.")
+        yield Finding("/text", Remark.MADE, "There is no text, so that it is made from the html.")
     for at, schemes in carrying.linked.items() if url else ():
         if at == "/html" and at not in parts:
             continue
         forms = (url, escape(url)) if at == "/html" else (url,)
         if schemes and not url.startswith(schemes):
-            yield Finding(at, "no_link", f"The url is not added here: it does not begin with {' or '.join(schemes)}.")
+            yield Finding(at, Remark.NO_LINK, f"The url is not added here: it does not begin with {' or '.join(schemes)}.")
         elif not any(form in parts.get(at, "") for form in forms):
-            yield Finding(at, "link_added", "The url is added at the end, because it is not in there.")
+            yield Finding(at, Remark.LINK_ADDED, "The url is added at the end, because it is not in there.")
 
 
 def _sizes(arriving: _Arriving, carrying: Carrying) -> dict[str, dict[str, int]]:

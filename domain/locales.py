@@ -27,7 +27,7 @@ def _subtag(part: str) -> str:
     return part.upper() if len(part) <= 3 else part.lower()
 
 
-class Why(StrEnum):
+class LocaleReason(StrEnum):
     """What speaks for a locale."""
 
     EXACT = "exact"
@@ -35,15 +35,20 @@ class Why(StrEnum):
     SHORTER = "shorter"
     """The wanted one without its last parts: `zh-Hant` for `zh-Hant-TW`."""
     SAME_LANGUAGE = "same_language"
+    """A variant of the wanted language."""
     ENGLISH = "english"
+    """Many can read it who have asked for something else."""
     TENANT_DEFAULT = "tenant_default"
+    """For people without a locale, and the last resort for others."""
     DEFAULT_LANGUAGE = "default_language"
     """The language of the tenant's default."""
     ANY = "any"
     """Better than nothing."""
 
 
-def candidates(locale: str, *, available: Collection[str], default: str = DEFAULT_LOCALE) -> Iterator[tuple[str, Why]]:
+def candidates(
+    locale: str, *, available: Collection[str], default: str = DEFAULT_LOCALE
+) -> Iterator[tuple[str, LocaleReason]]:
     """Every locale that is looked at for `locale`, best first, each once with what speaks for it, there or not.
 
     Exact, then ever shorter (`zh-Hant-TW`, `zh-Hant`, `zh`), then any variant of the same language, then `en`, then the
@@ -51,13 +56,13 @@ def candidates(locale: str, *, available: Collection[str], default: str = DEFAUL
     """
     wanted = canonical(locale)
     order = [
-        *([] if wanted is None else _narrowing(wanted, first=Why.EXACT, then=Why.SHORTER)),
-        *([] if wanted is None else _variants(wanted, available, why=Why.SAME_LANGUAGE)),
+        *([] if wanted is None else _narrowing(wanted, first=LocaleReason.EXACT, then=LocaleReason.SHORTER)),
+        *([] if wanted is None else _variants(wanted, available, why=LocaleReason.SAME_LANGUAGE)),
         *(_of_default(default, available) if wanted is None else []),
-        ("en", Why.ENGLISH),
-        (default, Why.TENANT_DEFAULT),
-        *_variants(default, available, why=Why.DEFAULT_LANGUAGE),
-        *((tag, Why.ANY) for tag in sorted(available)),
+        ("en", LocaleReason.ENGLISH),
+        (default, LocaleReason.TENANT_DEFAULT),
+        *_variants(default, available, why=LocaleReason.DEFAULT_LANGUAGE),
+        *((tag, LocaleReason.ANY) for tag in sorted(available)),
     ]
     seen: set[str] = set()
     for tag, why in order:
@@ -71,19 +76,19 @@ def fallback(locale: str, *, available: Collection[str], default: str = DEFAULT_
     return (tag for tag, _ in candidates(locale, available=available, default=default) if tag in available)
 
 
-def _of_default(default: str, available: Collection[str]) -> list[tuple[str, Why]]:
+def _of_default(default: str, available: Collection[str]) -> list[tuple[str, LocaleReason]]:
     return [
-        *_narrowing(default, first=Why.TENANT_DEFAULT, then=Why.DEFAULT_LANGUAGE),
-        *_variants(default, available, why=Why.DEFAULT_LANGUAGE),
+        *_narrowing(default, first=LocaleReason.TENANT_DEFAULT, then=LocaleReason.DEFAULT_LANGUAGE),
+        *_variants(default, available, why=LocaleReason.DEFAULT_LANGUAGE),
     ]
 
 
-def _narrowing(locale: str, *, first: Why, then: Why) -> Iterator[tuple[str, Why]]:
+def _narrowing(locale: str, *, first: LocaleReason, then: LocaleReason) -> Iterator[tuple[str, LocaleReason]]:
     parts = locale.split("-")
     for length in range(len(parts), 0, -1):
         yield "-".join(parts[:length]), first if length == len(parts) else then
 
 
-def _variants(locale: str, available: Collection[str], *, why: Why) -> Iterator[tuple[str, Why]]:
+def _variants(locale: str, available: Collection[str], *, why: LocaleReason) -> Iterator[tuple[str, LocaleReason]]:
     language = locale.split("-")[0]
     yield from ((tag, why) for tag in sorted(available) if tag.split("-")[0] == language)

@@ -64,7 +64,7 @@ class InboxPage:
         )
 
     async def sent(self, request: web.Request) -> web.Response:
-        """How the notification stands: id, status, final, reason."""
+        """How the notification stands: id, status, final, reason, providers' codes, and where its workflow is shown."""
         return await _answer(self._standing(request.match_info["id"]))
 
     async def _standing(self, notification_id: str) -> dict[str, Any]:
@@ -73,6 +73,9 @@ class InboxPage:
         deliveries = notification.get("deliveries")
         if isinstance(deliveries, list):
             standing["codes"] = [one.get("code") for one in deliveries if isinstance(one, dict) and one.get("code")]
+        workflows = notification.get("workflows")
+        if isinstance(workflows, list) and workflows and isinstance(workflows[-1], dict):
+            standing["workflow"] = workflows[-1].get("url")
         return standing
 
 

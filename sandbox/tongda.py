@@ -93,14 +93,14 @@ def _read(raw: bytes, *, status: int) -> dict[str, Any]:
 
 
 def _problem(answer: Any, *, status: int) -> str:
-    """One line of a problem+json: title, detail, and the first bad field."""
+    """One line of a problem+json: each bad field with its rule, otherwise title and detail."""
     if not isinstance(answer, dict):
         return f"the API answered HTTP {status} without JSON"
-    parts = [str(answer[name]) for name in ("title", "detail") if answer.get(name)]
-    errors = answer.get("errors")
-    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
-        parts.append(" ".join(str(value) for value in errors[0].values()))
-    return " · ".join(parts) or f"HTTP {status}"
+    found = answer.get("errors")
+    errors = [error for error in found if isinstance(error, dict)] if isinstance(found, list) else []
+    if errors:
+        return " · ".join(f"{error.get('pointer') or '(body)'}: {error.get('detail')}" for error in errors)
+    return " · ".join(str(answer[name]) for name in ("title", "detail") if answer.get(name)) or f"HTTP {status}"
 
 
 def _part(text: str) -> str:

@@ -16,10 +16,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "smtp": ("SMTP", "SMTP"),
     "hook": ("Webhook", "Webhook"),
-    "filter": ("Filter by recipient, subject, delivery …", "按收件人、标题、投递编号筛选……"),
+    "filter": ("Filter by recipient, subject, delivery", "按收件人、标题、投递编号筛选"),
+    "filter_short": ("Filter …", "筛选……"),
     "seen": ("seen", "条"),
     "taken": ("taken", "收下"),
-    "refused": ("refused", "拒绝"),
+    "not_taken": ("not taken", "未收下"),
     "more": ("Show more", "显示更多"),
     "empty_record": ("Empty", "清空"),
     "clear_sure": ("Empty the record? Messages here are gone for good.", "清空记录？这里的消息将无法恢复。"),
@@ -33,6 +34,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "written": ("Text", "正文"),
     "jump": ("Send ↓", "发送 ↓"),
     "headers": ("Headers", "邮件头"),
+    "request_headers": ("Headers", "请求头"),
     "source": ("Source", "源码"),
     "body": ("Body", "内容"),
     "to": ("To", "收件人"),
@@ -43,6 +45,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "why": ("Why", "原因"),
     "signature": ("Signature", "签名"),
     "size": ("Size", "大小"),
+    "bytes": ("{count} bytes", "{count} 字节"),
     "behaviour": ("Behaviour", "行为"),
     "no_subject": ("(no subject)", "（无标题）"),
     "not_read": ("The attempt ended before a message was read.", "尚未读到消息，连接就已结束。"),
@@ -62,6 +65,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "send": ("Send", "发送"),
     "sending": ("Sending …", "正在发送……"),
     "failed": ("Not sent", "未发送"),
+    "workflow": ("its workflow", "查看工作流"),
     "title_value": ("Hello from Tongda", "来自通达的问候"),
     "text_value": ("Your order A-77 has been shipped.", "您的订单 A-77 已发货。"),
     "fail_title": ("Try failures by hand", "亲手试试各种失败"),
@@ -94,6 +98,11 @@ _WORDS: dict[str, tuple[str, str]] = {
     "live": ("live", "已连接"),
     "connecting": ("connecting …", "正在连接……"),
     "lost": ("connection lost, trying again …", "连接中断，正在重试……"),
+    "absent": ("no such user", "没有此用户"),
+    "absent_hint": (
+        "No user has this id. Create one with POST /v1/users (or ./scripts/tongda users create), or open u-demo.",
+        "没有使用此编号的用户。请用 POST /v1/users（或 ./scripts/tongda users create）创建，或打开 u-demo。",
+    ),
     "inbox_lead": ("What {user} sees inside your application, as it happens.", "{user} 在您的应用里实时看到的内容。"),
     "inbox_empty": ("No messages", "没有消息"),
     "inbox_hint": ("Send one with the form; it appears without reloading.", "用表单发送一条，无需刷新即可看到。"),
@@ -135,8 +144,8 @@ def words(language: str) -> dict[str, str]:
 
 
 _IN_SCRIPTS = (
-    "archive", "clear_sure", "connecting", "failed", "follow", "live", "lost", "mark_read", "new_message", "no_subject",
-    "sending", "trying", "unread",
+    "absent", "absent_hint", "archive", "clear_sure", "connecting", "failed", "follow", "live", "lost", "mark_read",
+    "new_message", "no_subject", "sending", "trying", "unread",
 )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ import textwrap
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.judging import Remark
+from domain.locales import LocaleReason
 from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.suppressions import SuppressionReason
@@ -30,6 +32,8 @@ def published_lists() -> list[PublishedList]:
         _published("Reasons", "reasons", Reason),
         _published("Reasons of suppressions", "suppression-reasons", SuppressionReason),
         _published("Timeline events", "timeline-events", EventType),
+        _published("Remarks of previews", "remarks", Remark),
+        _published("Reasons for a locale", "locale-reasons", LocaleReason),
         _published("Classes of providers' answers", "classes", ResultClass),
     ]
 

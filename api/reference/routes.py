@@ -1,4 +1,4 @@
-"""GET /docs. The page is rendered once; it has no script and loads nothing."""
+"""GET /docs, and GET / that leads there. The page is rendered once; it has no script and loads nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.container import Container, container_of
@@ -21,6 +21,12 @@ _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
     "cache-control": "no-cache",
 }
+
+
+@router.get("/")
+async def root() -> RedirectResponse:
+    """Whoever opens the API in a browser finds what it is."""
+    return RedirectResponse("/docs")
 
 
 @router.get("/docs", response_class=HTMLResponse)

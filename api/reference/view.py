@@ -204,12 +204,17 @@ def _parameter_text(parameter: Json) -> str:
 def _field_text(schema: Json) -> str:
     """Description, limits and default."""
     options = [schema, *(option for option in schema.get("anyOf", ()) if option.get("type") != "null")]
-    limits = [text.format(option[key]) for option in options for key, text in _LIMITS.items() if key in option]
+    limits = [text.format(_number(option[key])) for option in options for key, text in _LIMITS.items() if key in option]
     default = schema.get("default")
     said = [schema.get("description", ""), f"{'; '.join(limits).capitalize()}." if limits else ""]
     if default not in (None, "", [], {}):
         said.append(f"Default: {json.dumps(default, ensure_ascii=False)}.")
     return " ".join(part for part in said if part)
+
+
+def _number(limit: Any) -> Any:
+    """Pydantic writes the bounds of integers as 1.0."""
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
 
 
 def _sample(name: str) -> str:

@@ -14,7 +14,7 @@ EXAMPLE: dict[str, Any] = {
     "id": "01a20a24-32c7-72a6-a357-37e5a031e57e",
     "notification_id": "01a20a24-32c3-77e3-a6fc-9946e9bcc9f4",
     "title": "订单 A-77 已发货",
-    "text": "王芳,您的订单 A-77 已发货。",
+    "text": "王芳，您的订单 A-77 已发货。",
     "url": "https://shop.example/orders/A-77",
     "category": "orders",
     "data": {"order": "A-77"},

@@ -8,12 +8,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.routes.template_shapes import VersionNumber
-from api.schemas import ObjectId
+from api.schemas import Locale, ObjectId
 from domain.errors import FieldError
-from domain.judging import Finding
-from domain.locales import Why
+from domain.judging import Finding, Remark
+from domain.locales import LocaleReason
 from infra.rendering.previews import Shown
-from infra.rendering.template import Found
+from infra.rendering.template import LocaleFound
 
 _EXAMPLE: dict[str, Any] = {
     "asked_locale": "en-GB", "locale": "en", "channel": "inapp", "title": "Order A-77 shipped",
@@ -41,7 +41,7 @@ class PreviewRequest(BaseModel):
 
     version: VersionNumber | None = None
     data: dict[str, Any] | None = None
-    locale: str | None = Field(default=None, max_length=35)
+    locale: Locale | None = None
     channel: str | None = Field(default=None, max_length=32)
     recipient: ObjectId | None = Field(
         default=None, description="The id of a user: shown with their name, and in their locale unless `locale` is given."
@@ -52,7 +52,7 @@ class PreviewRequest(BaseModel):
 
 
 class PreviewError(BaseModel):
-    """Why it cannot be rendered. `pointer` leads into the template."""
+    """LocaleReason it cannot be rendered. `pointer` leads into the template."""
 
     pointer: str
     code: str
@@ -67,7 +67,7 @@ class PreviewFinding(BaseModel):
     """What a channel does with it. `pointer` leads into this rendering; "" is the whole."""
 
     pointer: str
-    code: str
+    code: Remark
     detail: str
 
     @classmethod
@@ -79,8 +79,8 @@ class LocaleStep(BaseModel):
     """One locale that was looked at: what speaks for it, and what the template has there for the channel."""
 
     locale: str
-    why: Why
-    found: Found
+    why: LocaleReason
+    found: LocaleFound
 
 
 class Preview(BaseModel):
@@ -102,12 +102,8 @@ class Preview(BaseModel):
     )
     fallback: list[LocaleStep] = Field(default=[], description="The locales that were looked at, up to the one taken.")
     not_carried: list[PreviewFinding] = Field(default=[], description="What is written and does not arrive.")
-    warnings: list[PreviewFinding] = Field(
-        default=[], description="`empty`, `required`, `missing`, `too_long`, `characters`, `no_channel`."
-    )
-    notes: list[PreviewFinding] = Field(
-        default=[], description="What the channel does by itself: `made`, `link_added`, `no_link`."
-    )
+    warnings: list[PreviewFinding] = Field(default=[], description="What is to be minded.")
+    notes: list[PreviewFinding] = Field(default=[], description="What the channel does by itself.")
     sizes: dict[str, dict[str, int]] = Field(
         default={},
         description='Place ("" is the whole) -> unit -> count. The frame of the protocol comes on top.',

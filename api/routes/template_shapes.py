@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from infra.postgres.templates import StoredTemplate, StoredVersion, VersionContent
+from infra.rendering.shape import DEFAULT, TEXT_KEYS
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$", examples=["order-shipped"])]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def _named(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        message = "A name has 1 to 128 letters, digits, dots, hyphens and underscores, and begins with a letter or digit."
+        raise PydanticCustomError("format", message)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
 VersionNumber = Annotated[int, Field(ge=1, le=2**31 - 1, strict=True)]
 
 EXAMPLE: dict[str, Any] = {
@@ -19,7 +32,7 @@ EXAMPLE: dict[str, Any] = {
     "variables": {"type": "object", "required": ["order"], "properties": {"order": {"type": "string"}}},
     "contents": {
         "zh-CN": {
-            "default": {"title": "订单 {{ order }} 已发货", "text": "{{ user.name }},您的订单 {{ order }} 已发货。"},
+            "default": {"title": "订单 {{ order }} 已发货", "text": "{{ user.name }}，您的订单 {{ order }} 已发货。"},
             "email": {"html": "<p>您的订单 <b>{{ order }}</b> 已发货。</p>"},
         },
         "en": {"default": {"title": "Order {{ order }} shipped", "text": "Your order {{ order }} is on its way."}},
@@ -118,7 +131,17 @@ class VersionPage(BaseModel):
 def content_fields(content: VersionContent) -> dict[str, Any]:
     fields: dict[str, Mapping[str, Any]] = {
         "variables": content.variables,
-        "contents": content.contents,
+        "contents": {locale: _in_order(blocks) for locale, blocks in content.contents.items()},
         "example_data": content.example_data,
     }
     return {name: dict(value) for name, value in fields.items()}
+
+
+def _in_order(blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """As people write it: `default` first, in each block the texts first. (jsonb keeps keys by their length.)"""
+    channels = sorted(blocks, key=lambda key: (key != DEFAULT, key))
+    return {key: {name: blocks[key][name] for name in sorted(blocks[key], key=_place)} for key in channels}
+
+
+def _place(name: str) -> tuple[int, str]:
+    return (TEXT_KEYS.index(name) if name in TEXT_KEYS else len(TEXT_KEYS), name)

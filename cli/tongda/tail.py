@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final
 
 import typer
@@ -79,23 +80,30 @@ def tail(
 
 
 def _follow(watch: Watch, *, interval_s: float, end: float | None, past: bool, output: Output) -> None:
-    shown = past
+    first = True
     while True:
         for before, item in watch.look():
-            if shown:
-                typer.echo(json.dumps(item, ensure_ascii=False) if output is Output.JSON else _line(before, item=item))
-        shown = True
+            if past or not first:
+                at = _then(item) if first else datetime.now().astimezone()
+                line = json.dumps(item, ensure_ascii=False) if output is Output.JSON else _line(before, item=item, at=at)
+                typer.echo(line)
+        first = False
         if end is not None and time.monotonic() >= end:
             return
         time.sleep(interval_s if end is None else max(0.0, min(interval_s, end - time.monotonic())))
 
 
-def _line(before: str | None, *, item: Item) -> str:
+def _then(item: Item) -> datetime:
+    """When it came to be what it is, of what was there before we looked."""
+    return datetime.fromisoformat(str(item["finished_at"] or item["accepted_at"])).astimezone()
+
+
+def _line(before: str | None, *, item: Item, at: datetime) -> str:
     """Time of this machine, id, what it is now and was before, and what it is about."""
     change = f"{before} → {item['status']}" if before and before != item["status"] else str(item["status"])
     about = [str(item["priority"]), str(item["app"]), show.cell(item["to"]), str(item["category"] or "")]
     reason = f"({item['reason']})" if item["reason"] else ""
-    parts = [time.strftime("%H:%M:%S"), str(item["id"]), f"{change:24}", *about, reason]
+    parts = [at.strftime("%H:%M:%S"), str(item["id"]), f"{change:24}", *about, reason]
     return show.clean("  ".join(part for part in parts if part))
 
 

@@ -23,8 +23,8 @@ _WELCOME: Final[dict[str, Any]] = {
     "variables": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
     "contents": {
         "zh-CN": {
-            "default": {"title": "欢迎,{{ name }}", "text": "{{ name }},您好!通达已经可以为您送达消息了。"},
-            "email": {"html": "<h1>欢迎,{{ name }}</h1><p>通达已经可以为您送达消息了。</p>"},
+            "default": {"title": "欢迎，{{ name }}", "text": "{{ name }}，您好！通达已经可以为您送达消息了。"},
+            "email": {"html": "<h1>欢迎，{{ name }}</h1><p>通达已经可以为您送达消息了。</p>"},
         },
         "en": {
             "default": {"title": "Welcome, {{ name }}", "text": "Hello {{ name }}, Tongda is ready to deliver."},

@@ -17,6 +17,10 @@ from infra.rendering.limits import MAX_SOURCE_CHARS, RENDER_CPU_S, Budget, Limit
 _BREAKS = re.compile(r"\s*[\x00-\x1f\x7f-\x9f\u2028\u2029]+\s*")
 
 
+_NAMED = re.compile(r"'([A-Za-z_][A-Za-z0-9_]*)'(?: is undefined)?$")
+"""The name at the end of Jinja2's "'x' is undefined" and "'dict object' has no attribute 'x'"."""
+
+
 def one_line(text: str) -> str:
     """Line breaks and other control characters, with the blanks around them, as one space each."""
     return _BREAKS.sub(" ", text).strip()
@@ -84,10 +88,10 @@ class Block:
         return scope.own_context(html=self._html) if self._sets else scope.context(html=self._html)
 
     def _broken(self, error: Exception, template: Template) -> TemplateBroken:
-        """Without the cause's own message: it may quote data."""
+        """Without the cause's own message, which may quote data."""
         line = _line(error.__traceback__, file=self._file, template=template)
         if isinstance(error, UndefinedError):
-            return TemplateBroken.block(self.pointer, "undefined", "a value that it uses is not in the data", line=line)
+            return TemplateBroken.block(self.pointer, "undefined", self._undefined(str(error)), line=line)
         if isinstance(error, SecurityError):
             return TemplateBroken.block(self.pointer, "not_allowed", "this is not available in templates", line=line)
         if isinstance(error, LimitPassed):
@@ -96,6 +100,13 @@ class Block:
             return TemplateBroken.block(self.pointer, "limit", "the data is nested too deeply", line=line)
         kind = "a value has the wrong type" if isinstance(error, TypeError) else f"it fails ({type(error).__name__})"
         return TemplateBroken.block(self.pointer, "failed", kind, line=line)
+
+    def _undefined(self, message: str) -> str:
+        """Names what is not there, if the template itself writes the name: one that was computed may be data."""
+        named = _NAMED.search(message)
+        if named is None or re.search(rf"\b{named[1]}\b", self._constant) is None:
+            return "a value that it uses is not in the data"
+        return f"{named[1]!r} is not in the data"
 
 
 def _line(trace: TracebackType | None, *, file: str, template: Template) -> int | None:

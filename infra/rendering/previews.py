@@ -12,13 +12,13 @@ from channels.plaintext import plain_text, text_of
 from domain.carrying import CARRYING, TITLE_MOST
 from domain.channels import Channel
 from domain.errors import FieldError, Invalid
-from domain.judging import Finding, Judged, judged
+from domain.judging import Finding, Judged, Remark, judged
 from infra.postgres.templates import TemplateRepository
 from infra.rendering.catalog import TemplateCatalog
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.limits import PUBLISH_CPU_S
 from infra.rendering.shape import CHANNEL_KEYS, DEFAULT
-from infra.rendering.template import PublishedTemplate, Step
+from infra.rendering.template import LocaleFound, PublishedTemplate, Step
 
 MADE = "made"
 """Source of a field that no block has: the channel makes it."""
@@ -104,7 +104,7 @@ def _one_blocking(
 ) -> Shown:
     locale, channel = place
     way = template.way(channel, locale=locale)
-    chosen = way[-1].locale if way[-1].found == "taken" else locale
+    chosen = way[-1].locale if way[-1].found is LocaleFound.TAKEN else locale
     try:
         whole = template.whole(channel, locale=locale, data=data, user=user, cpu_s=PUBLISH_CPU_S)
     except TemplateBroken as broken:
@@ -120,6 +120,6 @@ def _judged(channel: str, content: Content) -> Judged:
     if channel == DEFAULT:
         return _NOTHING
     if channel not in CARRYING:
-        finding = Finding("", "no_channel", "This version of Tongda has no such channel: the block waits for it.")
+        finding = Finding("", Remark.NO_CHANNEL, "This version of Tongda has no such channel: the block waits for it.")
         return replace(_NOTHING, warnings=(finding,))
     return judged(content, CARRYING[Channel(channel)], text_of=text_of)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from channels.base import Content
 from domain.carrying import TITLE_MOST
 from domain.errors import FieldError
-from domain.locales import Why, candidates
+from domain.locales import LocaleReason, candidates
 from infra.rendering.block import Block, one_line
 from infra.rendering.environment import Scope
 from infra.rendering.errors import TemplateBroken
@@ -28,7 +28,7 @@ Node: TypeAlias = Block | list[Any] | dict[str, Any] | int | float | bool | None
 Fields: TypeAlias = dict[str, Node]
 
 
-class Found(StrEnum):
+class LocaleFound(StrEnum):
     """What a template has in a locale that is looked at."""
 
     ABSENT = "absent"
@@ -43,8 +43,8 @@ class Step:
     """One locale on the way to the one that is taken."""
 
     locale: str
-    why: Why
-    found: Found
+    why: LocaleReason
+    found: LocaleFound
 
 
 class PublishedTemplate:
@@ -161,7 +161,7 @@ class PublishedTemplate:
         for tag, why in candidates(locale, available=self._contents):
             found = self._found(channel, tag)
             steps.append(Step(tag, why, found))
-            if found is Found.TAKEN:
+            if found is LocaleFound.TAKEN:
                 break
         return steps
 
@@ -175,10 +175,10 @@ class PublishedTemplate:
         """By name."""
         return sorted(self._contents)
 
-    def _found(self, channel: str, tag: str) -> Found:
+    def _found(self, channel: str, tag: str) -> LocaleFound:
         if tag not in self._contents:
-            return Found.ABSENT
-        return Found.TAKEN if self._fields(channel, tag) else Found.NO_CONTENT
+            return LocaleFound.ABSENT
+        return LocaleFound.TAKEN if self._fields(channel, tag) else LocaleFound.NO_CONTENT
 
     def _fields(self, channel: str, tag: str) -> Fields | None:
         channels = self._contents[tag]

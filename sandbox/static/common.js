@@ -10,7 +10,7 @@ const post = async (path, body) => {
     body: JSON.stringify(body),
   });
   const answer = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Error(answer.problem || `HTTP ${reply.status}`);
+  if (!reply.ok) throw Object.assign(new Error(answer.problem || `HTTP ${reply.status}`), { status: reply.status });
   return answer;
 };
 
@@ -43,8 +43,8 @@ const toast = (title, text) => {
 const FIRST_LOOK_MS = 250;
 const LONGEST_LOOK_MS = 4000;
 
-// Follows a notification until it is final, looking less and less often.
-const follow = async (id, show) => {
+// Follows a notification until it is final, looking less and less often. `link` gets the newest of its workflows.
+const follow = async (id, show, link) => {
   const until = Date.now() + 60_000;
   for (let pause = FIRST_LOOK_MS; Date.now() < until; pause = Math.min(pause * 1.5, LONGEST_LOOK_MS)) {
     await new Promise((done) => setTimeout(done, pause));
@@ -55,6 +55,7 @@ const follow = async (id, show) => {
     const codes = [...new Set(standing.codes || [])].join(", ");
     const waiting = standing.final || !codes ? "" : words.trying;
     show(standing.status, [status, codes || standing.reason, waiting].filter(Boolean).join(" · "));
+    link(standing.workflow);
     if (standing.final) return;
   }
 };
@@ -63,6 +64,7 @@ const wireForm = () => {
   const form = document.getElementById("send");
   if (!form) return;
   const outcome = document.getElementById("outcome");
+  const workflow = document.getElementById("workflow");
   let latest = 0;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -72,11 +74,17 @@ const wireForm = () => {
       outcome.dataset.state = state;
       outcome.textContent = text;
     };
+    const link = (url) => {
+      if (mine !== latest) return;
+      workflow.hidden = !/^https?:\/\//.test(url || "");
+      if (!workflow.hidden) workflow.href = url;
+    };
     show("sending", words.sending);
+    link("");
     try {
       const answer = await post("/send", Object.fromEntries(new FormData(form)));
       show(answer.status, words[`status_${answer.status}`] || answer.status);
-      await follow(answer.id, show);
+      await follow(answer.id, show, link);
     } catch (error) {
       show("failed", `${words.failed}: ${error.message}`);
     }

@@ -139,6 +139,11 @@ const connect = async () => {
     stream = new EventSource(url + resume);
     showProblem("");
   } catch (error) {
+    if (error.status === 404) {
+      showState("absent"); // nothing was lost, and trying again finds nobody either
+      showProblem(words.absent_hint);
+      return;
+    }
     showProblem(error.message);
     later();
     return;

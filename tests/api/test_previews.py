@@ -91,6 +91,7 @@ async def test_a_recipient_gets_their_name_and_their_locale_with_the_reason(api:
     chosen = await shown(api, path, recipient="u-gb", locale="zh-CN", channel="email")
     assert chosen["zh-CN", "email"]["text"].startswith("Ada,")
     assert codes(await api.post(path, {"recipient": "u-nobody"})) == [("/recipient", "unknown")]
+    assert codes(await api.post(path, {"locale": "not a locale"})) == [("/locale", "format")]
     assert codes(await api.post(path, {"recipient": "u-gb", "user": {}})) == [("/user", "exactly_one")]
 
 

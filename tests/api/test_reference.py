@@ -11,6 +11,8 @@ import pytest
 from api.problem_types import PROBLEM_TYPES
 from api.reference.lists import published_lists
 from api.reference.prose import prose
+from domain.judging import Remark
+from domain.locales import LocaleReason
 from domain.states import Reason
 from tests.api.conftest import Api
 
@@ -75,9 +77,15 @@ async def test_the_page_is_whole_and_loads_nothing(shared_api: Api, document: di
     assert set(re.findall(r'href="([^#"][^"]*)"', page)) == {"/openapi.json"}
     for path in document["paths"]:
         assert f"<code>{path}</code>" in page
-    for code in (*PROBLEM_TYPES, *Reason):
+    assert not re.search(r"[0-9]\.0\b(?!\.[0-9])(?=[.;])", page), "whole numbers are written as such"
+    for code in (*PROBLEM_TYPES, *Reason, *Remark, *LocaleReason):
         assert f"<code>{code}</code>" in page
     assert (await shared_api.get("/openapi.json", key=None)).json() == document
+
+
+async def test_who_opens_the_api_in_a_browser_finds_the_page(shared_api: Api) -> None:
+    answer = await shared_api.get("/", key=None)
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
 
 
 def test_every_reason_says_what_it_means() -> None:

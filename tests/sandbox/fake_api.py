@@ -62,7 +62,9 @@ class FakeApi:
 
     async def read(self, request: web.Request) -> web.Response:
         self._check(request, KEY)
-        return web.json_response({"id": request.match_info["id"], "status": "delivered", "final": True, "deliveries": []})
+        workflows = [{"id": f"w-{n}", "url": f"http://ui.test/{n}"} for n in (1, 2)]
+        shown = {"id": request.match_info["id"], "status": "delivered", "final": True, "deliveries": []}
+        return web.json_response({**shown, "workflows": workflows})
 
     async def deliver(self, title: str, text: str, *, url: str | None = None) -> str:
         """An item arrives, at open streams too."""
@@ -82,6 +84,8 @@ class FakeApi:
 
     async def token(self, request: web.Request) -> web.Response:
         self._check(request, KEY)
+        if request.match_info["user"] == "u-nobody":
+            return web.json_response({"title": "No such object", "detail": "There is no such user."}, status=404)
         return web.json_response({"token": "user-token"})
 
     async def ticket(self, request: web.Request) -> web.Response:

@@ -130,6 +130,18 @@ async def test_a_word_fills_the_form_and_it_is_sent(page: Page, api: FakeApi, co
     await page.click("#send button")
     await expect(page.locator("#outcome")).to_have_text("delivered")
     assert api.sent[0]["to"] == {"channel": "webhook", "address": f"{connected.http_url}/hook/drop"}
+    await expect(page.locator("#workflow")).to_have_attribute("href", "http://ui.test/2")
+
+
+async def test_an_inbox_of_nobody_says_so_and_does_not_try_for_ever(page: Page, connected: sandbox.Box) -> None:
+    """Caught: it said that the connection was lost, and asked again and again."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{connected.http_url}/inbox?user=u-nobody")
+    await expect(page.locator("#state")).to_have_text("no such user")
+    await expect(page.locator("#problem")).to_contain_text("POST /v1/users")
+    await page.wait_for_timeout(1200)  # the first pause of a lost connection is 0.5 s
+    assert sum(url.endswith("/inbox/stream") for url in asked) == 1
 
 
 async def test_live_inbox(page: Page, api: FakeApi, connected: sandbox.Box) -> None:

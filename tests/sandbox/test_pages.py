@@ -137,13 +137,14 @@ async def test_send_form(
         sent = await response.json()
     assert api.sent == [{"to": to, "channels": [channel], "content": {"title": "hello", "text": "world"}}]
     async with http.get(f"{connected.http_url}/send/{sent['id']}") as response:
-        assert (await response.json())["status"] == "delivered"
+        standing = await response.json()
+    assert (standing["status"], standing["workflow"]) == ("delivered", "http://ui.test/2")
 
 
 async def test_problems_of_the_api_reach_the_page(http: aiohttp.ClientSession, connected: sandbox.Box) -> None:
     form = {"channel": "email", "recipient": "x", "title": "refuse", "text": ""}
     async with http.post(f"{connected.http_url}/send", json=form) as response:
-        assert (response.status, await response.json()) == (422, {"problem": "Bad request · /content/title not liked"})
+        assert (response.status, await response.json()) == (422, {"problem": "/content/title: not liked"})
 
 
 async def test_foreign_sites_cannot_spend_the_key(

@@ -179,6 +179,13 @@ async def test_preview_of_a_draft_says_where_it_fails(api: Api) -> None:
     assert [(e["pointer"], e["code"]) for e in items["email"]["errors"]] == [("/contents/en/email/html", "undefined")]
 
 
+async def test_contents_come_back_as_people_write_them(api: Api) -> None:
+    body = order()
+    await api.post("", body, expect=201)
+    shown = (await api.get(f"/{body['name']}"))["contents"]["zh-CN"]
+    assert [list(shown), list(shown["default"])] == [["default", "email", "sms"], ["title", "text"]]
+
+
 async def test_lists_by_name_in_pages(api: Api) -> None:
     for number in range(5):
         await api.post("", order(name=f"page-{number}", category="paged"), expect=201)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.rendering import TemplateBroken, publish_errors_blocking, shape_errors
-from tests.templates.conftest import template
+from tests.templates.conftest import one, template
 
 SCHEMA: dict[str, Any] = {"type": "object", "required": ["order"], "properties": {"order": {"type": "string"}}}
 
@@ -65,6 +65,19 @@ def test_every_block_has_to_render_with_the_example_in_good_time(text: str, code
         ("/contents/zh-CN/email/html", code),
         ("/contents/en/default/text", code),
     ]
+
+
+def test_a_name_that_the_template_writes_is_named_and_one_that_the_data_made_is_not() -> None:
+    """A misspelt name is the commonest mistake; a computed one may be somebody's data."""
+    for text, said in (
+        ("{{ user.nmae }}", "line 1: 'nmae' is not in the data"),
+        ("{{ order.missing.deeper }}", "line 1: 'missing' is not in the data"),
+        ("{{ nothing }}", "line 1: 'nothing' is not in the data"),
+        ("{{ order[key] }}", "line 1: a value that it uses is not in the data"),
+    ):
+        with pytest.raises(TemplateBroken) as caught:
+            one(text).render("email", locale="en", data={"order": {"a": 1}, "key": "secret"})
+        assert [error.message for error in caught.value.errors] == [said]
 
 
 def test_every_block_that_does_not_compile_is_named() -> None:
