@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import StrictUndefined
+from jinja2 import StrictUndefined, Undefined
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -74,7 +74,11 @@ class _Environment(ImmutableSandboxedEnvironment):
         return result
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """`order.items` is the key "items" where there is one: data comes before methods."""
+        """`order.items` is the key "items" where there is one: data comes before methods. What is below something that is
+        not there is that same nothing, so that its failure names the first.
+        """
+        if isinstance(obj, Undefined):
+            return obj
         if isinstance(obj, dict) and attribute in obj:
             return obj[attribute]
         allowed = (isinstance(obj, dict) and attribute in OBJECT_METHODS) or (
