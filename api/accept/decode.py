@@ -8,7 +8,10 @@ from typing import TypeVar
 import msgspec
 
 from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, TestSendRequest
+from domain.channels import Channel
 from domain.errors import FieldError, Invalid, Malformed
+from domain.lanes import Lane
+from domain.states import Strategy
 
 T = TypeVar("T")
 
@@ -20,6 +23,16 @@ _test_send = msgspec.json.Decoder(TestSendRequest)
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "priority": tuple(lane.label for lane in Lane),
+    "channel": tuple(Channel),
+    "channels": tuple(Channel),
+    "strategy": tuple(Strategy),
+    "on_unknown": ("hold", "resend"),
+    "fallback_on": ("not_delivered", "not_read"),
+}
+"""Field -> its values; a test holds them against the request's types."""
 
 _CODES: tuple[tuple[str, str], ...] = (
     ("unknown field", "unknown_field"),
@@ -74,16 +87,20 @@ def field_error(message: str) -> FieldError:
     if named is not None and "field" in text:
         pointer += f"/{_escaped(named[1])}"
     code = next((code for word, code in _CODES if word in text), "invalid")
-    return FieldError(pointer, code, _sentence(code, text))
+    return FieldError(pointer, code, _sentence(code, text, pointer=pointer))
 
 
-def _sentence(code: str, text: str) -> str:
+def _sentence(code: str, text: str, *, pointer: str) -> str:
     if code == "unknown_field":
         return "There is no such field."
     if code == "required":
         return "This field is required."
-    # msgspec quotes the value itself only for enums; a value may be personal data and does not belong in an answer's log
-    return re.sub(r"^Invalid enum value .*$", "This value is not one of those allowed.", _safe(text), flags=re.DOTALL)
+    if code == "not_allowed":
+        # msgspec quotes the value, which may be personal data and does not belong in an answer, and not what is allowed
+        names = [step for step in pointer.split("/") if step and not step.isdecimal()]
+        allowed = _ALLOWED.get(names[-1]) if names else None
+        return f"One of: {', '.join(allowed)}." if allowed else "This value is not one of those allowed."
+    return _safe(text)
 
 
 def _safe(text: str) -> str:

@@ -133,8 +133,10 @@ def _told(answer: httpx.Response) -> Iterator[str]:
     if not isinstance(problem, Mapping) or "title" not in problem:
         yield f"{answer.status_code}: the answer is not one of Tongda's. Is {answer.url.host} the right address?"
         return
-    yield clean(f"{answer.status_code} {problem.get('code', '')}: {problem.get('detail') or problem['title']}")
-    for error in problem.get("errors") or ():
+    errors = problem.get("errors") or ()
+    said = problem["title"] if errors else problem.get("detail") or problem["title"]  # the detail repeats the first error
+    yield clean(f"{answer.status_code} {problem.get('code', '')}: {said}")
+    for error in errors:
         place = error.get("pointer") or error.get("parameter") or error.get("header") or "(body)"
         yield clean(f"  {place}: {error.get('code', '')}: {error.get('detail', '')}")
     if hint := _HINTS.get(answer.status_code):

@@ -101,7 +101,7 @@ def _then(item: Item) -> datetime:
 def _line(before: str | None, *, item: Item, at: datetime) -> str:
     """Time of this machine, id, what it is now and was before, and what it is about."""
     change = f"{before} → {item['status']}" if before and before != item["status"] else str(item["status"])
-    about = [str(item["priority"]), str(item["app"]), show.cell(item["to"]), str(item["category"] or "")]
+    about = [f"{item['priority']!s:6}", str(item["app"]), show.cell(item["to"]), str(item["category"] or "")]
     reason = f"({item['reason']})" if item["reason"] else ""
     parts = [at.strftime("%H:%M:%S"), str(item["id"]), f"{change:24}", *about, reason]
     return show.clean("  ".join(part for part in parts if part))

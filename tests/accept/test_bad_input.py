@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from api.accept import decode, request
 from tests.accept.conftest import Api, body
 
 FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
@@ -62,6 +64,34 @@ async def test_a_bad_field_is_named(api: Api, posted: dict[str, Any], pointer: s
     ]
     assert await api.count() == 0
     assert await api.count("work") == 0
+
+
+def values_of(schema: Any, shapes: dict[str, Any]) -> set[str]:
+    """What a property may hold, where that is a list of words."""
+    if "$ref" in schema:
+        return values_of(shapes[schema["$ref"].rpartition("/")[2]], shapes)
+    inner = [*schema.get("anyOf", ()), *([schema["items"]] if isinstance(schema.get("items"), dict) else ())]
+    return {*schema.get("enum", ()), *(value for part in inner for value in values_of(part, shapes))}
+
+
+def test_the_lists_that_answers_name_are_the_requests_own() -> None:
+    kinds = [request.NotificationRequest, request.NotificationPatch, request.TestSendRequest]
+    _, shapes = msgspec.json.schema_components(kinds)
+    found = {
+        name: values
+        for shape in shapes.values()
+        for name, part in shape.get("properties", {}).items()
+        if (values := values_of(part, shapes))
+    }
+    assert found == {name: set(values) for name, values in decode._ALLOWED.items()}
+
+
+async def test_a_value_that_is_not_allowed_is_answered_with_those_that_are(api: Api) -> None:
+    answer = await api.post(body(priority="urgent"))
+    assert answer.json()["errors"][0]["detail"] == "One of: high, medium, low."
+    answer = await api.post(body(channels=["email", "fax"]))
+    [error] = answer.json()["errors"]
+    assert (error["pointer"], error["detail"]) == ("/channels/1", "One of: email, inapp, webhook.")
 
 
 BODIES: list[tuple[str, bytes, int]] = [
