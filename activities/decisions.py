@@ -25,6 +25,7 @@ _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
         Decision(Status.SUPPRESSED, Reason.ADDRESS_SUPPRESSED, falls_back=True),
         EventType.SUPPRESSED,
     ),
+    Verdict.OPTED_OUT: (Decision(Status.SUPPRESSED, Reason.OPTED_OUT), EventType.SUPPRESSED),
 }
 """What the recheck at the moment of hand-over leads to."""
 
@@ -61,10 +62,26 @@ class Decider:
         return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
 
     def stopped(self, claim: Claim) -> StepOutcome:
-        """The recheck found that it must not be sent (any verdict but SEND and STALE)."""
+        """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
+        only if the person still permits a channel of it; each place is looked at again in its turn."""
+        if claim.verdict is Verdict.QUIET:
+            return self._put_off(claim)
         decision, event = _VERDICTS[claim.verdict]
+        if claim.verdict is Verdict.OPTED_OUT:
+            decision = replace(decision, falls_back=bool(claim.permitted))
         detail = {"channel": claim.channel, "reason": decision.reason, "stage": "hand_over"}
         return self._outcome(claim, decision, [Event(event, detail)])
+
+    def _put_off(self, claim: Claim) -> StepOutcome:
+        """Quiet hours have begun since the plan, or it is the retry or the next place of a chain that falls into them."""
+        until = claim.quiet_until
+        detail: dict[str, Any] = {"channel": claim.channel, "reason": "quiet_hours"}
+        if until is None or until >= claim.expires_at:
+            expired = Decision(Status.EXPIRED, Reason.EXPIRED_IN_QUIET_HOURS, failures=claim.failures)
+            detail |= {"reason": expired.reason, "stage": "hand_over"}
+            return self._outcome(claim, expired, [Event(EventType.EXPIRED, detail)])
+        decision = Decision(Status.SCHEDULED, due_at=until, failures=claim.failures)
+        return self._outcome(claim, decision, [Event(EventType.PUT_OFF, detail | {"until": until.isoformat()})])
 
     def broken(self, claim: Claim, code: str) -> StepOutcome:
         """The template cannot be rendered with this data; trying again cannot help."""

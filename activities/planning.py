@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import structlog
 
 from activities.accounts import Accounts
+from domain.caps import Capped
 from domain.lanes import MOST_INTERNAL_FAILURES
-from domain.planning import Drop, Person, Plan, plan
+from domain.planning import Drop, Person, Plan, Request, plan, wishes_of
+from domain.preferences import NO_PREFERENCES, Wishes
 from domain.states import Reason, Status
+from infra.postgres.engine.caps import PersonKey
 from infra.postgres.engine.plans import Planned, PlanRepository, Unplanned
 from infra.postgres.errors import POISON
 
@@ -27,22 +30,49 @@ class Planner:
         """Plan these notifications; returns how many were still ours to plan."""
         wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request and u.request.user_id is not None}
         persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
+        mandatory = await self._mandatory(unplanned, persons=persons)
         plans: list[Planned] = []
         for item in unplanned:
             try:
-                plans.append(self._plan_one(item, persons=persons, now=now))
+                plans.append(self._plan_one(item, persons=persons, mandatory=mandatory, now=now))
             except Exception:
                 await self._quarantine(cohort, epoch=epoch, item=item)
         return await self._write(cohort, epoch=epoch, plans=plans)
 
-    def _plan_one(self, item: Unplanned, *, persons: Mapping[tuple[str, str], Person], now: datetime) -> Planned:
+    async def _mandatory(
+        self, unplanned: Sequence[Unplanned], *, persons: Mapping[PersonKey, Person]
+    ) -> Collection[tuple[str, str]]:
+        """Mandatory categories, as (tenant, category). Asked for only where somebody has preferences."""
+        choosy = {key for key, person in persons.items() if person.preferences is not NO_PREFERENCES}
+        wanted = {
+            (u.tenant, u.request.category)
+            for u in unplanned
+            if u.request and u.request.category and (u.tenant, u.request.user_id) in choosy
+        }
+        return await self._repository.mandatory(sorted(wanted))
+
+    def _plan_one(
+        self,
+        item: Unplanned,
+        *,
+        persons: Mapping[PersonKey, Person],
+        mandatory: Collection[tuple[str, str]],
+        now: datetime,
+    ) -> Planned:
         request = item.request
         if request is None:
             raise ValueError("the stored request cannot be read")
-        person = persons.get((item.tenant, request.user_id)) if request.user_id is not None else None
-        decided = plan(request, person=person, now=now, served=self._accounts.channels)
-        names = {step.channel: self._accounts.of(step.channel).name for step in decided.open}
-        return Planned(item.notification_id, decided, names)
+        key = None if request.user_id is None else (item.tenant, request.user_id)
+        person = None if key is None else persons.get(key)
+        must = (item.tenant, request.category) in mandatory
+        decided = plan(request, person=person, now=now, served=self._accounts.channels, mandatory=must)
+        capped = None
+        if key is not None and person is not None and person.preferences is not NO_PREFERENCES:
+            wishes = wishes_of(request, person=person, mandatory=must)
+            capped = _capped(item.notification_id, request, key=key, wishes=wishes, decided=decided, now=now)
+        opened = decided.open if capped is None else (*decided.open, *decided.chain)
+        names = {step.channel: self._accounts.of(step.channel).name for step in opened}
+        return Planned(item.notification_id, decided, names, capped)
 
     async def _write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
         """Write all; where a row poisons the statement, halve until it stands alone and give that one up."""
@@ -70,3 +100,15 @@ class Planner:
         drop = Drop(1, next(iter(self._accounts.channels)), Status.FAILED, Reason.QUARANTINED)
         given_up = Planned(notification_id, Plan((), (), (drop,)), {})
         return await self._repository.write(cohort, epoch=epoch, plans=[given_up])
+
+
+def _capped(
+    notification_id: UUID, request: Request, *, key: PersonKey, wishes: Wishes, decided: Plan, now: datetime
+) -> tuple[PersonKey, Capped] | None:
+    """The frequency caps that this plan is under; None where there are none."""
+    channels = [step.channel for step in (*decided.open, *decided.chain)]
+    limits = wishes.limits(channels)
+    if not channels or not limits:
+        return None
+    at = decided.put_off_until or now
+    return key, Capped(notification_id, limits, request.category, request.strategy, at)

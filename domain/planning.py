@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from domain.channels import Channel
+from domain.lanes import Lane
+from domain.preferences import NO_PREFERENCES, Preferences, Wishes
 from domain.states import Reason, Status, Strategy
 
 DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.INAPP, Channel.EMAIL)
@@ -22,6 +24,9 @@ class Person:
     locale: str
     addresses: Mapping[Channel, str]
     """The address to use on each channel (primary first). In-app needs none: it is the user's id."""
+    time_zone: str = ""
+    """IANA name; "" where none is known."""
+    preferences: Preferences = NO_PREFERENCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Request:
     user_id: str | None = None
     direct: tuple[Channel, str] | None = None
     """(channel, address) where no user is named."""
+    category: str = ""
+    lane: Lane = Lane.MEDIUM
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +68,67 @@ class Plan:
     """Steps that follow, one after another, when the open one fails (strategies fallback and preferred)."""
     drops: tuple[Drop, ...] = ()
     locale: str = ""
+    put_off_until: datetime | None = None
+    """The end of the person's quiet hours, when the open steps are due; None: now."""
 
 
-def plan(request: Request, *, person: Person | None, now: datetime, served: frozenset[Channel]) -> Plan:
-    """The steps of one notification. `served` are the channels that have a provider account."""
+def plan(
+    request: Request,
+    *,
+    person: Person | None,
+    now: datetime,
+    served: frozenset[Channel],
+    mandatory: bool = False,
+) -> Plan:
+    """The steps of one notification. `served` are the channels that have a provider account. What is `mandatory` by its
+    category ends by no preference of the person; frequency caps are judged later (`domain.caps`)."""
     channels = _channels(request)
     if request.expires_at <= now:
         return _dropped(channels, Status.EXPIRED, Reason.EXPIRED_BEFORE_PLAN)
     if request.user_id is not None and (person is None or not person.active):
         return _dropped(channels, Status.SUPPRESSED, Reason.RECIPIENT_GONE)
+    wishes = wishes_of(request, person=person, mandatory=mandatory)
     steps: list[PlannedStep] = []
     drops: list[Drop] = []
     for n, channel in enumerate(channels, start=1):
         address = _address(request, channel, person=person)
-        if channel not in served:
+        if not wishes.permit(channel):
+            drops.append(Drop(n, channel, Status.SUPPRESSED, Reason.OPTED_OUT))
+        elif channel not in served:
             drops.append(Drop(n, channel, Status.FAILED, Reason.NO_ACCOUNT))
         elif address is None:
             drops.append(Drop(n, channel, Status.SUPPRESSED, Reason.NO_ADDRESS))
         else:
             steps.append(PlannedStep(n, channel, address))
+    zone = person.time_zone if person else ""
+    until = wishes.quiet_until(now, zone=zone, lane=request.lane, expires_at=request.expires_at)
+    if until is not None and until >= request.expires_at:
+        drops += [Drop(s.n, s.channel, Status.EXPIRED, Reason.EXPIRED_IN_QUIET_HOURS) for s in steps]
+        steps = []
+    if request.strategy is Strategy.PREFERRED:
+        order = wishes.preferences.ordered(channels)
+        steps.sort(key=lambda step: order.index(step.channel))
     locale = person.locale if person else ""
-    if request.strategy is Strategy.ALL:
-        return Plan(tuple(steps), (), tuple(drops), locale)
-    return Plan(tuple(steps[:1]), tuple(steps[1:]), tuple(drops), locale)
+    return arranged(steps, drops, strategy=request.strategy, locale=locale, put_off_until=until if steps else None)
+
+
+def wishes_of(request: Request, *, person: Person | None, mandatory: bool) -> Wishes:
+    """The preferences that apply; an address without a person has none."""
+    return Wishes(person.preferences if person else NO_PREFERENCES, request.category, mandatory)
+
+
+def arranged(
+    steps: Sequence[PlannedStep],
+    drops: Sequence[Drop],
+    *,
+    strategy: Strategy,
+    locale: str,
+    put_off_until: datetime | None,
+) -> Plan:
+    """The plan that tries these steps, all at once or one after another; drops in the order of their places."""
+    first = len(steps) if strategy is Strategy.ALL else 1
+    ordered = tuple(sorted(drops, key=lambda drop: drop.n))
+    return Plan(tuple(steps[:first]), tuple(steps[first:]), ordered, locale, put_off_until)
 
 
 def _channels(request: Request) -> Sequence[Channel]:

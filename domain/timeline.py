@@ -9,7 +9,8 @@ class EventType(StrEnum):
     ACCEPTED = "accepted"
     """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
     PLANNED = "planned"
-    """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}]."""
+    """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}],
+    `put_off`: {reason, until} where the steps wait for the end of quiet hours."""
     ATTEMPT = "attempt"
     """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
     `took_ms`, and `retry_at` or `status`."""
@@ -17,6 +18,8 @@ class EventType(StrEnum):
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend or hold."""
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`."""
+    PUT_OFF = "put_off"
+    """Not handed over yet, by a rule. `channel`, `reason`, `until`."""
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"

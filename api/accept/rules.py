@@ -12,7 +12,6 @@ from api.accept.request import InlineContent, NotificationRequest, Span, To
 from domain.addresses import address_problem, has_control, url_problem
 from domain.channels import Channel
 from domain.errors import FieldError
-from domain.states import Strategy
 
 MOST_LIFE = timedelta(days=90)
 MOST_AHEAD = timedelta(days=400)
@@ -115,9 +114,6 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
 
 
 def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:
-    if request.strategy is Strategy.PREFERRED:
-        message = "There are no preferences yet: use all or fallback."
-        errors.append(FieldError("/strategy", "not_available", message))
     for name in ("fallback_on", "fallback_after"):
         if getattr(request, name) is not UNSET:
             message = "The next channel is opened on failure; opening it by time is not available yet."

@@ -37,12 +37,6 @@ def _once_each(channels: list[Channel]) -> list[Channel]:
     return channels
 
 
-def _available(strategy: Strategy) -> Strategy:
-    if strategy is Strategy.PREFERRED:
-        raise PydanticCustomError("not_available", "There are no preferences yet: use all or fallback.")
-    return strategy
-
-
 def _no_time(_: Any) -> None:
     raise PydanticCustomError(
         "not_available", "The next channel is opened on failure; opening it by time is not available yet."
@@ -50,21 +44,21 @@ def _no_time(_: Any) -> None:
 
 
 Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterValidator(_once_each)]
-Way = Annotated[Strategy, AfterValidator(_available)]
 FallbackAfter = Annotated[
     str | int | None, AfterValidator(_no_time), Field(description="Not available yet: the next channel opens on failure.")
 ]
-Mandatory = Annotated[Flag, Field(description="Recipients cannot opt out, once there are preferences.")]
+Mandatory = Annotated[Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")]
 
 
 class NewCategory(Body):
-    """A new category. `channels` in the order in which they are tried with `fallback`."""
+    """A new category. `channels` in the order in which they are tried with `fallback`, and with `preferred` where a user
+    has chosen no other."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
     name: ObjectId
     channels: Channels
-    strategy: Way = Strategy.ALL
+    strategy: Strategy = Strategy.ALL
     fallback_after: FallbackAfter = None
     mandatory: Mandatory = False
 
@@ -75,7 +69,7 @@ class CategoryChange(Body):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_CHANGE]})
 
     channels: Channels = Field(default_factory=list)
-    strategy: Way = Strategy.ALL
+    strategy: Strategy = Strategy.ALL
     fallback_after: FallbackAfter = None
     mandatory: Mandatory = False
 

@@ -2,7 +2,8 @@
 
 A claim repeats `state = 0` in the UPDATE itself and skips locked rows, because two overlapping attempts of one activity
 otherwise both get them; it is fenced by (cohort, epoch); and it rechecks what may have changed since the plan: cancellation
-(a row that was in flight then and came back unsent), expiry, suppression, the user's state, the version.
+(a row that was in flight then and came back unsent), expiry, suppression, the user's state, consent and quiet hours, the
+version.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import msgspec
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
+from domain.preferences import NO_PREFERENCES, Wishes
 from domain.trials import LOCALE, TEST
+from infra.postgres.choices import decoded
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
@@ -32,16 +35,25 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
-       x.suppressed IS NOT NULL AS suppressed
+       x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
-LEFT JOIN LATERAL (SELECT state, name FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
+LEFT JOIN LATERAL (SELECT state, name, time_zone FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel
                      AND address IN (u.address,
                                      {digest_sql(tenant="u.tenant", channel="u.channel", address="u.address")})
-                   LIMIT 1) x ON true"""
+                   LIMIT 1) x ON true
+LEFT JOIN LATERAL (SELECT jsonb_build_object('channels', coalesce(choices->'channels', '{{}}'), 'categories',
+                              CASE WHEN choices->'categories' ? n.category
+                                   THEN jsonb_build_object(n.category, choices->'categories'->n.category) ELSE '{{}}' END,
+                              'quiet_hours', choices->'quiet_hours') AS choices
+                   FROM preference WHERE tenant = u.tenant AND person_id = n.user_id OFFSET 0) f ON true
+LEFT JOIN LATERAL (SELECT mandatory FROM category
+                   WHERE f.choices IS NOT NULL AND tenant = u.tenant AND name = n.category OFFSET 0) g ON true"""
+"""Of a person's choices only what concerns this notification: they may be many. Users without any cost one look into an
+index."""
 
 _CLAIM = (
     """
@@ -89,6 +101,9 @@ class Verdict(StrEnum):
     EXPIRED = "expired"
     GONE = "gone"
     SUPPRESSED = "suppressed"
+    OPTED_OUT = "opted_out"
+    QUIET = "quiet"
+    """The person's quiet hours hold."""
     STALE = "stale"
 
 
@@ -128,6 +143,10 @@ class Claim:
     """By the database's clock, which computes all due times."""
     test: bool
     """A test-send made it: its title says so."""
+    permitted: frozenset[Channel]
+    """Channels of the chain that the person's preferences permit at this moment."""
+    quiet_until: datetime | None
+    """The end of the person's quiet hours; None where they do not hold or do not matter."""
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
 
@@ -179,7 +198,7 @@ class ClaimRepository:
             await retried(self._pool, lambda connection: connection.execute(_GIVE_BACK, *columns))
 
 
-def _verdict(row: asyncpg.Record) -> Verdict:
+def _verdict(row: asyncpg.Record, *, permitted: bool, quiet: bool) -> Verdict:
     if row["cancelled"]:
         return Verdict.CANCELLED
     if row["stale"]:
@@ -188,7 +207,17 @@ def _verdict(row: asyncpg.Record) -> Verdict:
         return Verdict.GONE
     if row["expired"]:
         return Verdict.EXPIRED
-    return Verdict.SUPPRESSED if row["suppressed"] else Verdict.SEND
+    if row["suppressed"]:
+        return Verdict.SUPPRESSED
+    if not permitted:
+        return Verdict.OPTED_OUT
+    return Verdict.QUIET if quiet else Verdict.SEND
+
+
+def _wishes(row: asyncpg.Record) -> Wishes:
+    """What the person wants by now."""
+    preferences = NO_PREFERENCES if row["choices"] is None else decoded(row["choices"])
+    return Wishes(preferences, row["category"], row["mandatory"])
 
 
 def _options(options: str | None) -> dict[str, Any]:
@@ -200,6 +229,11 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane = Lane(row["lane"])
     options = _options(row["options"])
     on_unknown = options.get("on_unknown")
+    wishes, chain = _wishes(row), chain_steps(row["chain"])
+    channel = Channel(row["channel"])
+    quiet_until = wishes.quiet_until(
+        row["claimed_at"], zone=row["time_zone"] or "", lane=lane, expires_at=row["expires_at"]
+    )
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],
@@ -207,11 +241,11 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         tenant=row["tenant"],
         app=row["app"],
         lane=lane,
-        channel=Channel(row["channel"]),
+        channel=channel,
         account=row["account"],
         address=row["address"],
         locale=options.get(LOCALE) or row["locale"] or "",
-        chain=chain_steps(row["chain"]),
+        chain=chain,
         failures=row["failures"],
         faults=row["faults"],
         expires_at=row["expires_at"],
@@ -225,9 +259,11 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         data=row["data"],
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
-        verdict=_verdict(row),
+        verdict=_verdict(row, permitted=wishes.permit(channel), quiet=quiet_until is not None),
         test=options.get(TEST) is True,
         due_since=row["due_since"],
         claimed_at=row["claimed_at"],
+        permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),
+        quiet_until=quiet_until,
         claimed_s=now_s,
     )

@@ -113,6 +113,11 @@ class StepOutcome:
     assumed: bool = False
     """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
 
+    @property
+    def puts_off(self) -> bool:
+        """It was not tried and is due later."""
+        return self.result is None and self.decision.due_at is not None
+
 
 @dataclass(frozen=True, slots=True)
 class _Match:
@@ -159,6 +164,8 @@ class _Match:
         if self.row["reason"] == Reason.RECALLED_BY_REQUEST:
             return None  # it was taken back while this was on its way, and will not be seen
         news = self.outcome.decision.status
+        if self.outcome.puts_off:
+            return None  # nothing was tried, and what an earlier attempt brought stands
         if not self.mine and self.row["state"] is not None and news not in SUCCESS:
             return None  # a later attempt is open and will say how it ends
         if self.row["status"] is None:
@@ -226,7 +233,11 @@ def _stopped(outcome: StepOutcome) -> StepOutcome:
     status, reason = (
         (Status.UNKNOWN, Reason.ANSWER_LOST) if lost else (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)
     )  # fmt: skip
-    events = tuple(replace(event, detail=_without_retry(event.detail, status)) for event in outcome.events)
+    events = tuple(
+        replace(event, detail=_without_retry(event.detail, status))
+        for event in outcome.events
+        if event.type is not EventType.PUT_OFF
+    )
     return replace(outcome, decision=Decision(status, reason, failures=decision.failures), events=events)
 
 

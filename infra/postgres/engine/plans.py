@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,30 +11,41 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from domain.caps import Capped
 from domain.channels import Channel
 from domain.ids import uuid7
-from domain.lanes import LEASE
+from domain.lanes import LEASE, Lane
 from domain.planning import Person, Plan, PlannedStep, Request
+from domain.preferences import NO_PREFERENCES
 from domain.states import Strategy
 from domain.timeline import EventType
+from infra.postgres.choices import decoded
+from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 
 _ENTER = """
 WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false WHERE id = $1 AND epoch = $2 RETURNING 1)
 SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
-    SELECT w.notification_id, w.tenant, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels, n.strategy
-    FROM (SELECT notification_id, tenant, expires_at FROM work
+    SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
+           n.strategy, n.category
+    FROM (SELECT notification_id, tenant, lane, expires_at FROM work
           WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4) w
-    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category
                   FROM notification WHERE id = w.notification_id OFFSET 0) n ON true) p ON true"""
 
 _PERSONS = """
-SELECT u.tenant, u.id, p.state, p.locale, i.channel, i.address
+SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices
 FROM unnest($1::text[], $2::text[]) u(tenant, id)
-JOIN LATERAL (SELECT state, locale FROM person WHERE tenant = u.tenant AND id = u.id OFFSET 0) p ON true
-LEFT JOIN LATERAL (SELECT channel, address FROM identity WHERE tenant = u.tenant AND person_id = u.id
-                   ORDER BY is_primary DESC, created_at, id OFFSET 0) i ON true"""
+JOIN LATERAL (SELECT state, locale, time_zone FROM person WHERE tenant = u.tenant AND id = u.id OFFSET 0) p ON true
+JOIN LATERAL (SELECT array_agg(channel ORDER BY is_primary DESC, created_at, id) AS channels,
+                     array_agg(address ORDER BY is_primary DESC, created_at, id) AS addresses
+              FROM identity WHERE tenant = u.tenant AND person_id = u.id OFFSET 0) i ON true
+LEFT JOIN LATERAL (SELECT choices FROM preference WHERE tenant = u.tenant AND person_id = u.id OFFSET 0) f ON true"""
+
+_MANDATORY = """
+SELECT x.tenant, x.name FROM unnest($1::text[], $2::text[]) x(tenant, name)
+JOIN LATERAL (SELECT mandatory FROM category WHERE tenant = x.tenant AND name = x.name OFFSET 0) c ON c.mandatory"""
 
 _WRITE = """
 WITH live AS MATERIALIZED (
@@ -48,10 +59,10 @@ gone AS (DELETE FROM work WHERE ctid = ANY (ARRAY(SELECT tid FROM live)) RETURNI
 steps AS (
     INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at,
                       cohort, attempt, version)
-    SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain, now(),
-           l.expires_at, $1, l.attempt, l.version
-    FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
-         s(id, n, channel, account, address, locale, chain)
+    SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain,
+           greatest(now(), s.due_at), l.expires_at, $1, l.attempt, l.version
+    FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[],
+                $19::timestamptz[]) s(id, n, channel, account, address, locale, chain, due_at)
     JOIN live l ON l.notification_id = s.id
 ),
 drops AS (
@@ -101,6 +112,9 @@ class Planned:
     notification_id: UUID
     plan: Plan
     accounts: Mapping[Channel, str]
+    """Of every channel that the plan may open now."""
+    capped: tuple[PersonKey, Capped] | None = None
+    """The frequency caps that the plan is under, and whose they are."""
 
 
 def chain_json(chain: Sequence[PlannedStep]) -> str | None:
@@ -132,32 +146,39 @@ class PlanRepository:
         if not wanted:
             return {}
         rows = await self._pool.fetch(_PERSONS, [t for t, _ in wanted], [i for _, i in wanted])
-        addresses: dict[tuple[str, str], dict[Channel, str]] = {}
-        found: dict[tuple[str, str], Person] = {}
-        for row in rows:
-            key = (row["tenant"], row["id"])
-            own = addresses.setdefault(key, {})
-            if row["channel"] in _CHANNELS:
-                own.setdefault(Channel(row["channel"]), row["address"])
-            found[key] = Person(row["id"], row["state"] == "active", row["locale"], own)
-        return found
+        return {(row["tenant"], row["id"]): _person(row) for row in rows}
+
+    async def mandatory(self, wanted: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Those of these (tenant, category) that preferences do not stop."""
+        if not wanted:
+            return set()
+        rows = await self._pool.fetch(_MANDATORY, [t for t, _ in wanted], [n for _, n in wanted])
+        return {(row["tenant"], row["name"]) for row in rows}
 
     async def write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
         """Replace each plan row by its steps, in one transaction; returns how many were still this epoch's to plan.
 
-        What was cancelled, moved or planned meanwhile is left alone. Notifications without any step end here.
+        What was cancelled, moved or planned meanwhile is left alone. Plans under frequency caps lose the steps for which
+        there is no room; notifications without any step end here.
         """
-        plans = sorted(plans, key=lambda p: p.notification_id)
-        ids = [p.notification_id for p in plans]
+        wanted = sorted(plans, key=lambda p: p.notification_id)
+        ids = [p.notification_id for p in wanted]
+        capped = [p.capped for p in wanted if p.capped is not None]
 
         async def unit(connection: Connection) -> int:
             await lock_notifications(connection, ids)
+            plans, taken = wanted, list[Taken]()
+            if capped:
+                before = {p.notification_id: p.plan for p in wanted}
+                fitted, taken = await within_caps(connection, cohort, plans=before, capped=capped)
+                plans = [replace(p, plan=fitted.get(p.notification_id, p.plan)) for p in wanted]
             rows = await connection.fetch(_WRITE, cohort, epoch, ids, *_step_columns(plans), *_drop_columns(plans),
-                                          EventType.PLANNED, *_event_columns(plans))  # fmt: skip
+                                          EventType.PLANNED, *_event_columns(plans), _due_column(plans))  # fmt: skip
+            written = {row["notification_id"] for row in rows}
+            await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
-            ended = [row["notification_id"] for row in rows if row["notification_id"] in stepless]
-            await decide_ends(connection, ended)
-            return len(rows)
+            await decide_ends(connection, sorted(written & stepless))
+            return len(written)
 
         return await retried(self._pool, unit)
 
@@ -189,7 +210,19 @@ def _request(row: asyncpg.Record) -> Request:
         row["expires_at"],
         user_id=row["user_id"],
         direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
+        category=row["category"],
+        lane=Lane(row["lane"]),
     )
+
+
+def _person(row: asyncpg.Record) -> Person:
+    """With the first address on each channel that this version knows."""
+    addresses: dict[Channel, str] = {}
+    for channel, address in zip(row["channels"] or (), row["addresses"] or (), strict=True):
+        if channel in _CHANNELS:
+            addresses.setdefault(Channel(channel), address)
+    preferences = NO_PREFERENCES if row["choices"] is None else decoded(row["choices"])
+    return Person(row["id"], row["state"] == "active", row["locale"], addresses, row["time_zone"], preferences)
 
 
 def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
@@ -203,6 +236,11 @@ def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
         [p.plan.locale or None for p, _ in steps],
         [chain_json(p.plan.chain) for p, _ in steps],
     )
+
+
+def _due_column(plans: Sequence[Planned]) -> list[datetime | None]:
+    """In the order of the steps; None is now."""
+    return [p.plan.put_off_until for p in plans for _ in p.plan.open]
 
 
 def _drop_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
@@ -226,4 +264,6 @@ def _planned_detail(plan: Plan) -> dict[str, Any]:
         detail["chain"] = [s.channel for s in plan.chain]
     if plan.drops:
         detail["drops"] = [{"channel": d.channel, "status": d.status, "reason": d.reason} for d in plan.drops]
+    if plan.put_off_until is not None:
+        detail["put_off"] = {"reason": "quiet_hours", "until": plan.put_off_until.isoformat()}
     return detail

@@ -13,12 +13,14 @@ from infra.postgres.tables.notifications import delivery, event, idempotency, no
 from infra.postgres.tables.parts import metadata
 from infra.postgres.tables.people import device, erasure, identity, person, suppression, suppression_pepper
 from infra.postgres.tables.personal import PERSONAL
+from infra.postgres.tables.preferences import cap_use, preference
 from infra.postgres.tables.templates import category, template, template_version
 
 __all__ = [
     "PERSONAL",
     "api_key",
     "app",
+    "cap_use",
     "category",
     "cohort",
     "delivery",
@@ -32,6 +34,7 @@ __all__ = [
     "metadata",
     "notification",
     "person",
+    "preference",
     "suppression",
     "suppression_pepper",
     "template",

@@ -7,6 +7,7 @@ PERSONAL: dict[str, tuple[str, ...]] = {
     "identity": ("address",),
     "device": ("token", "keys"),
     "suppression": ("address",),
+    "preference": ("choices",),
     "notification": ("to_address", "content", "data", "metadata"),
     "work": ("address", "chain"),
     "delivery": ("address",),

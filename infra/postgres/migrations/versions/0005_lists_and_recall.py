@@ -5,7 +5,7 @@ from pathlib import Path
 from infra.postgres.migrations.script import run_script
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 
 
 def upgrade() -> None:
