@@ -13,7 +13,10 @@ from tests.engine.support import Engine
 
 EMPTY = "; ".join(
     f"DELETE FROM {table}"
-    for table in ("work", "cohort", "event", "delivery", "notification", "idempotency", "suppression", "person", "tenant")
+    for table in (
+        "work", "cohort", "event", "delivery", "notification", "idempotency", "suppression", "cap_use", "category", "person",
+        "tenant",
+    )
 )
 
 

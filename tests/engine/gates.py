@@ -19,6 +19,8 @@ class Gate:
     after: bool = False
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     open: asyncio.Event = field(default_factory=asyncio.Event)
+    seen: list[str] = field(default_factory=list)
+    """Every statement that came by."""
 
     async def stop(self) -> None:
         if not self.reached.is_set():
@@ -89,6 +91,7 @@ class _GatedConnection:
         return await self._passing("execute", statement, *arguments)
 
     async def _passing(self, method: str, statement: str, *arguments: object) -> Any:
+        self._gate.seen.append(statement)
         mine = self._gate.text in statement
         if mine and not self._gate.after:
             await self._gate.stop()

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from activities.accounts import Account, Accounts, Slots
 from activities.decisions import Decider
@@ -19,8 +20,10 @@ from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.ids import uuid7
 from domain.lanes import Lane
+from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
 from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.choices import encoded
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.control import ControlRepository
@@ -112,6 +115,21 @@ class Engine:
                 "INSERT INTO identity (id, tenant, person_id, channel, address) VALUES ($1, $2, $3, $4, $5)",
                 [(uuid7(), tenant, user, channel, address) for channel, address in ADDRESSES.items()],
             )
+
+    async def prefers(self, user: str = "u-1", *, time_zone: str = "", **chosen: Any) -> None:
+        """This user's preferences from now on; `chosen` as of `Preferences`."""
+        await self.person(user)
+        await self.pool.execute(
+            "INSERT INTO preference (tenant, person_id, choices, app) VALUES ($1, $2, $3, 'shop') "
+            "ON CONFLICT (tenant, person_id) DO UPDATE SET choices = EXCLUDED.choices",
+            TENANT, user, msgspec.json.encode(encoded(Preferences(**chosen))).decode(),
+        )  # fmt: skip
+        await self.pool.execute("UPDATE person SET time_zone = $3 WHERE tenant = $1 AND id = $2", TENANT, user, time_zone)
+
+    async def make_mandatory(self, category: str = "orders") -> None:
+        await self.pool.execute(
+            "INSERT INTO category (tenant, name, channels, mandatory) VALUES ($1, $2, '{email}', true)", TENANT, category
+        )
 
     async def grouped(self, lane: Lane = Lane.MEDIUM) -> CohortRow:
         cohort = await self.cohorts.group(lane)
@@ -207,6 +225,14 @@ class Engine:
         )
         return {row["channel"]: (row["status"], row["reason"]) for row in rows}
 
+    async def detail(self, notification_id: UUID, kind: str) -> dict[str, Any]:
+        """What the timeline's latest entry of this type says."""
+        found = await self.pool.fetchval(
+            "SELECT detail FROM event WHERE notification_id = $1 AND type = $2 ORDER BY id DESC LIMIT 1", notification_id, kind
+        )
+        decoded: dict[str, Any] = msgspec.json.decode(found)
+        return decoded
+
     async def events(self, notification_id: UUID) -> list[str]:
         rows = await self.pool.fetch("SELECT type FROM event WHERE notification_id = $1 ORDER BY id", notification_id)
         return [row["type"] for row in rows]
@@ -216,6 +242,7 @@ def row(
     *,
     lane: Lane = Lane.MEDIUM,
     tenant: str = TENANT,
+    category: str = "orders",
     user: str | None = None,
     channels: Sequence[Channel] = (),
     strategy: str = "all",
@@ -229,7 +256,7 @@ def row(
     """A row as the accept path makes it; an e-mail to `a@example.com` unless said otherwise."""
     direct = to or (None if user is not None else (Channel.EMAIL, ADDRESSES[Channel.EMAIL]))
     return (
-        notification_id or uuid7(), tenant, "shop", int(lane), "orders", user, direct[0] if direct else None,
+        notification_id or uuid7(), tenant, "shop", int(lane), category, user, direct[0] if direct else None,
         direct[1] if direct else None, ",".join(channels or ([direct[0]] if direct else [Channel.EMAIL])), strategy,
         None, None, '{"title": "Hello", "text": "Text"}', None, None, options, send_at, expires_in, expires_at,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from infra.postgres.engine.outcomes import _Match
 from tests.engine import (
     test_accepting,
     test_cancel,
+    test_caps,
     test_claims,
     test_ends,
     test_epochs,
@@ -25,6 +26,7 @@ from tests.engine import (
     test_locks,
     test_outcomes,
     test_plan_step,
+    test_preferences,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
 from tests.engine.conftest import EMPTY, open_pool
@@ -78,8 +80,47 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         test_epochs.test_the_new_epoch_holds_for_every_row,
     ),
     "claim: trusts the plan": (
-        (Value(f"{ENGINE}.claims._verdict", lambda _: Verdict.SEND),),
+        (Value(f"{ENGINE}.claims._verdict", lambda _, **__: Verdict.SEND),),
         partial(changed, change="UPDATE person SET state = 'erased'", verdict=Verdict.GONE),
+    ),
+    "claim: consent as it was planned": (
+        (Swap("claims._CLAIM", "FROM preference WHERE tenant", "FROM preference WHERE false AND tenant"),),
+        partial(changed, change=test_claims.OPT_OUT, verdict=Verdict.OPTED_OUT),
+    ),
+    "claim: sends what was opted out of": (
+        (Value("domain.preferences.Wishes.permit", lambda *_: True),),
+        test_preferences.test_an_opt_out_between_plan_and_hand_over_stops_it,
+    ),
+    "claim: nothing is mandatory": (
+        (Swap("claims._CLAIM", "coalesce(g.mandatory, false)", "false"),),
+        test_preferences.test_what_is_mandatory_is_sent_all_the_same,
+    ),
+    "claim: quiet hours as they were planned": (
+        (Value("domain.preferences.Wishes.quiet_until", lambda *_, **__: None),),
+        test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
+    ),
+    "claim: what is put off is recorded as untried": (
+        (Value(f"{ENGINE}.outcomes.StepOutcome.puts_off", property(lambda _: False)),),
+        test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
+    ),
+    "cap: no lock": ((Swap("caps._LOCK", " FOR UPDATE"),), test_caps.test_of_two_that_are_planned_at_once_one_gets_the_last_place),
+    "cap: places for what is not planned": (
+        (
+            Swap(
+                "caps._LOCK",
+                "FROM work WHERE notification_id = x.id AND n = 0 AND state = 0 AND cohort = $1",
+                "FROM notification WHERE id = x.id AND $1::uuid IS NOT NULL",
+            ),
+        ),
+        test_caps.test_what_was_cancelled_before_its_plan_takes_no_place,
+    ),
+    "cap: whatever became of it": (
+        (Swap("caps._USES", "d.status NOT IN ('failed', 'expired', 'cancelled', 'suppressed')", "true"),),
+        test_caps.test_what_ends_without_being_sent_gives_its_place_back,
+    ),
+    "cap: a chain that was never opened": (
+        (Swap("caps._USES", "n.final IS NOT TRUE", "true"),),
+        test_caps.test_what_ends_without_being_sent_gives_its_place_back,
     ),
     "give back: any attempt": (
         (Swap("claims._GIVE_BACK", " AND attempt = g.attempt", " AND g.attempt > 0"),),

@@ -13,6 +13,16 @@ from infra.postgres.engine.claims import Returned, Verdict
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import ADDRESSES, OK, RETRY, TENANT, Engine
 
+OPT_OUT = (
+    "INSERT INTO preference (tenant, person_id, app, choices) "
+    f"""VALUES ('{TENANT}', 'u-1', 'shop', '{{"categories": {{"orders": {{"enabled": false}}}}}}')"""
+)
+QUIET_NOW = (
+    "INSERT INTO preference (tenant, person_id, app, choices) SELECT tenant, id, 'shop', jsonb_build_object('quiet_hours', "
+    "jsonb_build_object('start', to_char(now() AT TIME ZONE 'UTC' - interval '1 hour', 'HH24:MI:00'), "
+    "'end', to_char(now() AT TIME ZONE 'UTC' + interval '1 hour', 'HH24:MI:00'))) FROM person"
+)
+
 
 async def test_two_overlapping_attempts_never_both_get_a_row(engine: Engine) -> None:
     """Catches: no lock in the pick and no `state = 0` in the UPDATE. The second attempt then waits for the first one's
@@ -77,6 +87,8 @@ async def test_a_claim_is_no_larger_than_asked_for(engine: Engine) -> None:
             f"VALUES ('{TENANT}', 'email', '{ADDRESSES[Channel.EMAIL]}', 'complaint')",
             Verdict.SUPPRESSED,
         ),
+        (OPT_OUT, Verdict.OPTED_OUT),
+        (QUIET_NOW, Verdict.QUIET),
         ("UPDATE notification SET version = version + 1", Verdict.STALE),
         ("UPDATE notification SET cancelled_at = now()", Verdict.CANCELLED),
         ("SELECT 1", Verdict.SEND),

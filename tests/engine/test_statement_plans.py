@@ -17,7 +17,7 @@ import pytest
 from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
-from infra.postgres.engine import claims, cohorts, ends, locks, outcomes, plans
+from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, plans
 
 STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_MIXED,
@@ -28,6 +28,12 @@ STATEMENTS = {
     "end of a cohort": cohorts._END,
     "lock": locks._LOCK,
     "enter": plans._ENTER,
+    "persons": plans._PERSONS,
+    "mandatory categories": plans._MANDATORY,
+    "lock of the persons": caps._LOCK,
+    "places taken": caps._USES,
+    "take a place": caps._TAKE,
+    "forget places": caps._FORGET,
     "write of the plan": plans._WRITE,
     "due channels": claims._CHANNELS,
     "claim": claims._CLAIM,
@@ -51,7 +57,25 @@ STATEMENTS = {
     "figures of a user": user_stats._COUNT,
 }
 FILL = """
-WITH n AS (
+WITH t AS (INSERT INTO tenant (id, name) SELECT 't' || k, 'x' FROM generate_series(0, 19) k ON CONFLICT DO NOTHING),
+p AS (
+    INSERT INTO person (tenant, id) SELECT 't' || k % 20, 'u' || k FROM generate_series(1, 20000) k
+    ON CONFLICT DO NOTHING RETURNING tenant, id
+),
+i AS (
+    INSERT INTO identity (id, tenant, person_id, channel, address)
+    SELECT gen_random_uuid(), tenant, id, 'email', 'a@example.com' FROM p
+),
+f AS (INSERT INTO preference (tenant, person_id, choices, app) SELECT tenant, id, '{}', 'shop' FROM p),
+c AS (
+    INSERT INTO cap_use (tenant, person_id, notification_id, n, channel, category, at)
+    SELECT tenant, id, ($1::uuid[])[1], 1, 'email', 'c', now() FROM p
+),
+g AS (
+    INSERT INTO category (tenant, name, channels)
+    SELECT 't' || k % 20, 'c' || k, '{email}' FROM generate_series(1, 2000) k
+),
+n AS (
     INSERT INTO notification (id, tenant, app, lane, category, channels, strategy, status, accepted_at, expires_at)
     SELECT i, 't' || k % 20, 'shop', k % 3, 'c', '{email}', 'all', 'accepted', now(), now() + interval '1 day'
     FROM unnest($1::uuid[]) WITH ORDINALITY x(i, k) RETURNING id, lane, tenant
@@ -67,8 +91,10 @@ d AS (
 ),
 e AS (INSERT INTO event (notification_id, id, n, at, type) SELECT id, id, 0, now(), 'planned' FROM n)
 INSERT INTO cohort (id, lane, epoch, size, lease) SELECT c, 1, 1, 500, now() FROM unnest($2::uuid[]) c"""
-TABLES = "work, notification, delivery, event"
-NODE = re.compile(r"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:work|notification|delivery|event)\w*)")
+TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category"
+NODE = re.compile(
+    rf"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:{TABLES.replace(', ', '|')})\w*)"
+)
 
 
 @pytest.fixture(scope="module")
