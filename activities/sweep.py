@@ -23,6 +23,7 @@ from domain.clock import Clock
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -37,7 +38,7 @@ PAGE = 200
 LOST_GRACE = timedelta(seconds=30)
 """A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
 TIDY_EVERY_S = 600.0
-KEYS_A_TURN = 5000
+ROWS_A_TURN = 5000
 BACKGROUND_EVERY_S = 1.0
 MEASURE_EVERY_S = 15.0
 
@@ -49,6 +50,7 @@ class SweepRepositories:
     outcomes: OutcomeRepository
     partitions: PartitionRepository
     accepting: AcceptRepository
+    caps: CapRepository
 
 
 class Sweep:
@@ -115,14 +117,19 @@ class Sweep:
         return len(claims)
 
     async def _tidy(self) -> None:
-        """Now and then: partitions ahead and old ones away, keys that are too old away, a bounded number at a time."""
+        """Now and then: partitions ahead and old ones away, idempotency keys and places under frequency caps that are too
+        old away, a bounded number at a time."""
         if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
         dropped = await self._repositories.partitions.drop_old()
         if dropped:
             log.info("partitions.dropped", count=dropped)
-        if await self._repositories.accepting.forget_keys(limit=KEYS_A_TURN) < KEYS_A_TURN:
+        forgotten = [
+            await self._repositories.accepting.forget_keys(limit=ROWS_A_TURN),
+            await self._repositories.caps.forget(limit=ROWS_A_TURN),
+        ]
+        if max(forgotten) < ROWS_A_TURN:
             self._tidied_at_s = self._monotonic_s()
 
     async def measure(self) -> None:

@@ -28,6 +28,7 @@ from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
 from infra.postgres.categories import CategoryRepository
 from infra.postgres.database import Database
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
@@ -116,7 +117,14 @@ async def _accepting(
     starter = Starter(cohorts, driver)
     accepting = AcceptRepository(pool)
     sweep = Sweep(
-        SweepRepositories(cohorts, ClaimRepository(pool), OutcomeRepository(pool), PartitionRepository(pool), accepting),
+        SweepRepositories(
+            cohorts,
+            ClaimRepository(pool),
+            OutcomeRepository(pool),
+            PartitionRepository(pool),
+            accepting,
+            CapRepository(pool),
+        ),
         driver=driver,
         accounts=None,
         poke=starter.poke,

@@ -20,6 +20,7 @@ from channels.registry import Wiring, build, factories
 from infra.http import HttpClient
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -67,7 +68,9 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             left=starter.poke,
         )
         sweep = Sweep(
-            SweepRepositories(cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool)),
+            SweepRepositories(
+                cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool), CapRepository(pool)
+            ),
             driver=driver,
             accounts=accounts,
             poke=starter.poke,

@@ -47,7 +47,9 @@ Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterVal
 FallbackAfter = Annotated[
     str | int | None, AfterValidator(_no_time), Field(description="Not available yet: the next channel opens on failure.")
 ]
-Mandatory = Annotated[Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")]
+Mandatory = Annotated[
+    Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")
+]
 
 
 class NewCategory(Body):

@@ -69,7 +69,9 @@ def test_what_is_mandatory_ends_by_no_preference(wishes: Preferences, channels: 
         assert [s.channel for s in found.open] == channels
         assert found.drops == ()
         assert found.put_off_until is None or found.put_off_until < NOW + life
-    assert not Wishes(Preferences(category_caps={"orders": Cap(0, timedelta(days=1))}), "orders", mandatory=True).limits(Channel)
+    assert not Wishes(Preferences(category_caps={"orders": Cap(0, timedelta(days=1))}), "orders", mandatory=True).limits(
+        Channel
+    )
 
 
 @given(preferences, lists, st.sampled_from(Strategy))

@@ -14,7 +14,7 @@ from domain.quiet_hours import QuietHours
 ZONES = ["", "UTC", "Asia/Shanghai", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata", "No/Where"]
 minutes = st.integers(0, 24 * 60 - 1).map(lambda m: time(m // 60, m % 60))
 hours = st.tuples(minutes, minutes).filter(lambda pair: pair[0] != pair[1]).map(lambda pair: QuietHours(*pair))
-moments = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
+moments = st.integers(0, 3_000_000).map(lambda m: datetime(2024, 1, 1, tzinfo=UTC) + timedelta(minutes=m))
 around_changes = st.sampled_from(
     ["2026-03-29T01:00", "2026-10-25T01:00", "2026-03-08T07:00", "2026-11-01T06:00", "2026-10-03T15:30", "2026-04-04T15:00"]
 ).flatmap(

@@ -14,7 +14,16 @@ from tests.engine.support import Engine
 EMPTY = "; ".join(
     f"DELETE FROM {table}"
     for table in (
-        "work", "cohort", "event", "delivery", "notification", "idempotency", "suppression", "cap_use", "category", "person",
+        "work",
+        "cohort",
+        "event",
+        "delivery",
+        "notification",
+        "idempotency",
+        "suppression",
+        "cap_use",
+        "category",
+        "person",
         "tenant",
     )
 )

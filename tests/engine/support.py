@@ -228,7 +228,9 @@ class Engine:
     async def detail(self, notification_id: UUID, kind: str) -> dict[str, Any]:
         """What the timeline's latest entry of this type says."""
         found = await self.pool.fetchval(
-            "SELECT detail FROM event WHERE notification_id = $1 AND type = $2 ORDER BY id DESC LIMIT 1", notification_id, kind
+            "SELECT detail FROM event WHERE notification_id = $1 AND type = $2 ORDER BY id DESC LIMIT 1",
+            notification_id,
+            kind,
         )
         decoded: dict[str, Any] = msgspec.json.decode(found)
         return decoded

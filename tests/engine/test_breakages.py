@@ -103,7 +103,9 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Value(f"{ENGINE}.outcomes.StepOutcome.puts_off", property(lambda _: False)),),
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
     ),
-    "cap: no lock": ((Swap("caps._LOCK", " FOR UPDATE"),), test_caps.test_of_two_that_are_planned_at_once_one_gets_the_last_place),
+    "cap: no lock": (
+        (Swap("caps._LOCK", " FOR UPDATE"),), test_caps.test_of_two_that_are_planned_at_once_one_gets_the_last_place,
+    ),
     "cap: places for what is not planned": (
         (
             Swap(

@@ -21,8 +21,8 @@ from tests.engine.gates import Gate, gated
 from tests.engine.support import PERMANENT, RETRY, Engine, soon
 
 BOTH = (Channel.EMAIL, Channel.WEBHOOK)
-NO_EMAIL = {"channels": {"email": False}}
-NO_ORDERS = {"categories": {"orders": CategoryChoice(enabled=False)}}
+NO_EMAIL: dict[str, Any] = {"channels": {"email": False}}
+NO_ORDERS: dict[str, Any] = {"categories": {"orders": CategoryChoice(enabled=False)}}
 
 
 def night(zone: str = "UTC") -> QuietHours:

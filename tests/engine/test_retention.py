@@ -15,6 +15,7 @@ from domain.history import Event
 from domain.ids import uuid7, uuid7_floor
 from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.notifications_read import NotificationReader
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
@@ -155,7 +156,9 @@ async def test_nothing_fails_while_weeks_go(engine: Engine) -> None:
 
 async def test_the_sweep_drops_them(engine: Engine) -> None:
     partitions = PartitionRepository(engine.pool, keep=KEEP)
-    repositories = SweepRepositories(engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept)
+    repositories = SweepRepositories(
+        engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept, CapRepository(engine.pool)
+    )
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
 

@@ -92,9 +92,7 @@ d AS (
 e AS (INSERT INTO event (notification_id, id, n, at, type) SELECT id, id, 0, now(), 'planned' FROM n)
 INSERT INTO cohort (id, lane, epoch, size, lease) SELECT c, 1, 1, 500, now() FROM unnest($2::uuid[]) c"""
 TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category"
-NODE = re.compile(
-    rf"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:{TABLES.replace(', ', '|')})\w*)"
-)
+NODE = re.compile(rf"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:{TABLES.replace(', ', '|')})\w*)")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from activities.sweep import Sweep, SweepRepositories
 from domain.channels import Channel
 from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
@@ -40,7 +41,12 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
     pool = engine.pool
     return Sweep(
         SweepRepositories(
-            engine.cohorts, engine.claims, engine.outcomes, PartitionRepository(pool), accepting=AcceptRepository(pool)
+            engine.cohorts,
+            engine.claims,
+            engine.outcomes,
+            PartitionRepository(pool),
+            accepting=AcceptRepository(pool),
+            caps=CapRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

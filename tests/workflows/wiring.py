@@ -16,6 +16,7 @@ from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
+from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.driving import activities
@@ -62,7 +63,12 @@ async def serving(
     starter = Starter(engine.cohorts, driver)
     sweep = Sweep(
         SweepRepositories(
-            engine.cohorts, engine.claims, engine.outcomes, PartitionRepository(pool), accepting=AcceptRepository(pool)
+            engine.cohorts,
+            engine.claims,
+            engine.outcomes,
+            PartitionRepository(pool),
+            accepting=AcceptRepository(pool),
+            caps=CapRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,
