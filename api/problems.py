@@ -224,6 +224,8 @@ def _place(where: str, path: Sequence[str | int]) -> str:
         return f"?{escaped(str(path[0]))}" if path else "?"
     if where == "header":
         return "/headers/" + "-".join(part.capitalize() for part in escaped(str(path[0])).split("-"))
+    if len(path) > 1 and path[-1] == "[key]":  # pydantic's word for the name of a member, not its value
+        path = path[:-1]
     return "".join(f"/{escaped(str(part))}" for part in path)
 
 

@@ -64,6 +64,10 @@ class Api:
         headers = {"Idempotency-Key": once} if once is not None else {}
         return self._call("POST", path, headers=headers, **({} if body is None else {"json": body}))
 
+    def patch(self, path: str, body: Any) -> httpx.Response:
+        """Raises Refused, Unreachable."""
+        return self._call("PATCH", path, json=body)
+
     def delete(self, path: str) -> httpx.Response:
         """Raises Refused, Unreachable."""
         return self._call("DELETE", path)

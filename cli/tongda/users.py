@@ -1,4 +1,4 @@
-"""`users list | show | create | suppressions | suppress | lift | export | erase`."""
+"""`users list | show | create | preferences | suppressions | suppress | lift | export | erase`."""
 
 from __future__ import annotations
 
@@ -76,6 +76,28 @@ def create(
         raise typer.BadParameter("Give the user's id, or a --file with it.")
     with open_api() as api:
         show.answer(api.post("/v1/users", body, once=idempotency_key), output=output, table=_details)
+
+
+@app.command("preferences")
+def preferences(
+    user_id: Id,
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Changes as JSON, as PATCH takes them; - is standard input. Without it they are shown."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show what a user wants to get, or change it."""
+    path = f"/v1/users/{segment(user_id)}/preferences"
+    with open_api() as api:
+        got = api.get(path) if file is None else api.patch(path, options.object_from(file))
+        show.answer(got, output=output, table=_wishes)
+
+
+def _wishes(body: dict[str, Any]) -> str:
+    caps = {f"caps.{of}": by_name for of, by_name in body["caps"].items()}
+    return show.fields({**body, "caps": None, **caps}) or "(nothing chosen)"
 
 
 @app.command("suppressions")

@@ -38,19 +38,20 @@ class _Choices(msgspec.Struct, omit_defaults=True):
     channels: dict[str, bool] = {}
     categories: dict[str, _Category] = {}
     preferred: list[str] = []
-    caps: _Caps = msgspec.field(default_factory=_Caps)
+    caps: _Caps | None = None
     quiet_hours: _QuietHours | None = None
 
 
 def encoded(preferences: Preferences) -> dict[str, Any]:
     """The JSON object to store."""
     quiet = preferences.quiet_hours
+    caps = _Caps(_caps(preferences.channel_caps), _caps(preferences.category_caps))
     made: dict[str, Any] = msgspec.to_builtins(
         _Choices(
             channels=dict(preferences.channels),
             categories={n: _Category(c.enabled, dict(c.channels)) for n, c in preferences.categories.items()},
             preferred=list(preferences.preferred),
-            caps=_Caps(_caps(preferences.channel_caps), _caps(preferences.category_caps)),
+            caps=caps if caps != _Caps() else None,
             quiet_hours=None if quiet is None else _QuietHours(quiet.start, quiet.end),
         )
     )
@@ -63,13 +64,13 @@ def decoded(choices: str | bytes) -> Preferences:
         found = msgspec.json.decode(choices, type=_Choices)
     except msgspec.MsgspecError:
         return UNREADABLE
-    quiet = found.quiet_hours
+    quiet, caps = found.quiet_hours, found.caps or _Caps()
     return Preferences(
         found.channels,
         {name: CategoryChoice(choice.enabled, choice.channels) for name, choice in found.categories.items()},
         tuple(found.preferred),
-        _limits(found.caps.channels),
-        _limits(found.caps.categories),
+        _limits(caps.channels),
+        _limits(caps.categories),
         None if quiet is None else QuietHours(quiet.start, quiet.end),
     )
 

@@ -49,7 +49,6 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
     ("an end in the past", body(expires_at="2020-01-01T00:00:00Z"), "/expires_at", "range"),
     ("wrong type", body(category=5), "/category", "type"),
     ("a number where an object belongs", body(content=None, template="x", data=5), "/data", "type"),
-    ("a preference that does not exist yet", body(strategy="preferred"), "/strategy", "not_available"),
     ("metadata too large", body(metadata={"x": "y" * 5000}), "/metadata", "too_long"),
 ]  # fmt: skip
 

@@ -42,7 +42,7 @@ async def test_the_route_decides_where_no_channels_are_named(api: Api) -> None:
     await create(api)
     shown = await sent(api)
     assert (shown["channels"], shown["strategy"]) == (["email", "inapp"], "fallback")
-    await api.http.patch("/v1/categories/orders", json={"channels": ["inapp"]})
+    await api.http.patch("/v1/categories/orders", json={"channels": ["inapp"], "strategy": "preferred"})
     assert (await sent(api))["channels"] == ["inapp"], "seen at once in the process that changed it"
     assert (await api.http.get(f"/v1/notifications/{shown['id']}")).json()["channels"] == ["email", "inapp"]
     await api.http.delete("/v1/categories/orders")
@@ -53,7 +53,8 @@ async def test_the_route_decides_where_no_channels_are_named(api: Api) -> None:
 async def test_what_is_named_stands_before_the_route(api: Api) -> None:
     await create(api)
     assert (await sent(api, channels=["inapp"]))["channels"] == ["inapp"]
-    assert (await sent(api, strategy="all"))["strategy"] == "all"
+    for strategy in ("all", "preferred"):
+        assert (await sent(api, strategy=strategy))["strategy"] == strategy
     assert (await sent(api, category="other"))["channels"] is None
     assert (await sent(api, to={"email": "fang@example.com"}))["channels"] is None
 
@@ -78,7 +79,7 @@ async def test_another_tenants_route_is_not_followed(api: Api) -> None:
         ({"channels": []}, "/channels", "too_short"),
         ({"channels": ["email", "email"]}, "/channels", "unique"),
         ({"channels": ["telex"]}, "/channels/0", "not_allowed"),
-        ({"strategy": "preferred"}, "/strategy", "not_available"),
+        ({"strategy": "first"}, "/strategy", "not_allowed"),
         ({"fallback_after": "PT30S"}, "/fallback_after", "not_available"),
         ({"mandatory": 1}, "/mandatory", "type"),
         ({"name": "a/b"}, "/name", "format"),

@@ -118,6 +118,20 @@ def test_what_a_person_can_ask_for(cli: Cli) -> None:
     assert "erased" in cli("users", "show", "u-7").out
 
 
+def test_preferences(cli: Cli) -> None:
+    assert cli("users", "create", "u-3").code == 0
+    assert cli("users", "preferences", "u-3").out == "(nothing chosen)\n"
+    wanted = {"categories": {"marketing": {"enabled": False}}, "caps": {"channels": {"email": {"most": 5, "per": "PT24H"}}}}
+    changed = cli("users", "preferences", "u-3", "--file", "-", given=json.dumps(wanted))
+    assert (changed.code, changed.err) == (0, "")
+    for part in ("marketing", "caps.channels", "P1D"):
+        assert part in changed.out
+    shown = json.loads(cli("users", "preferences", "u-3", "-o", "json").out)
+    assert shown["categories"] == {"marketing": {"enabled": False, "channels": {}}}
+    refused = cli("users", "preferences", "u-3", "--file", "-", given='{"channels": {"fax": true}}')
+    assert (refused.code, "/channels/fax" in refused.err) == (1, True)
+
+
 def test_a_key_is_made_used_rotated_and_revoked(cli: Cli) -> None:
     done = cli("keys", "create", "--name", "mine", "--app", "shop", "--role", "viewer", "-o", "json")
     first: dict[str, Any] = json.loads(done.out)
@@ -161,7 +175,7 @@ def test_every_command_explains_itself() -> None:
         assert tongda(command, "--help", environment={}).code == 0
     for group, commands in {
         "templates": ("list", "show", "create", "draft", "publish", "preview", "test-send"),
-        "users": ("list", "show", "create", "suppressions", "suppress", "lift", "export", "erase"),
+        "users": ("list", "show", "create", "preferences", "suppressions", "suppress", "lift", "export", "erase"),
         "keys": ("list", "create", "rotate", "revoke"),
     }.items():
         said = tongda(group, "--help", environment={}).out

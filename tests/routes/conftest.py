@@ -45,6 +45,8 @@ async def one_of_each(api: Api) -> Ids:
     suppression = (await api.post("/v1/users/u-acme/suppressions", suppressed)).json()["id"]
     device = (await api.post("/v1/users/u-acme/devices", {"kind": "android", "token": "t" * 20})).json()["id"]
     identity = (await api.get("/v1/users/u-acme/identities")).json()["items"][0]["id"]
+    chosen = {"channels": {"email": False}, "quiet_hours": {"from": "22:00", "to": "08:00"}}
+    assert (await api.call("PUT", "/v1/users/u-acme/preferences", json=chosen)).status_code == 200
     notification = await insert_notification(api.pool, user_id="u-acme", content='{"text": "Hello"}')
     item = uuid7()
     await api.pool.execute(

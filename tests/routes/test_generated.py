@@ -33,7 +33,7 @@ def example(document: dict[str, Any], operation: dict[str, Any]) -> Any:
 async def rows(api: Api) -> list[Any]:
     """All that another tenant could have changed."""
     tables = (
-        "notification", "work", "person", "identity", "suppression", "device", "template", "category", "app",
+        "notification", "work", "person", "identity", "suppression", "device", "preference", "template", "category", "app",
         "inbox_item", "api_key",
     )  # fmt: skip
     return [
