@@ -15,8 +15,8 @@ from infra.postgres.exporting import FORMAT
 from infra.postgres.user_stats import MOST_COUNTED, UserStats
 
 _ERASED: dict[str, int] = {
-    "identities": 2, "devices": 1, "suppressions": 1, "stored_answers": 1, "notifications": 312, "deliveries": 340,
-    "inbox_items": 97,
+    "identities": 2, "devices": 1, "preferences": 1, "suppressions": 1, "stored_answers": 1, "notifications": 312,
+    "deliveries": 340, "inbox_items": 97,
 }  # fmt: skip
 _SHOWN: dict[str, Any] = {
     "id": "u-1024", "state": "erased", "progress": "under_way", "requested_at": "2026-12-01T01:00:00Z",
@@ -29,6 +29,7 @@ class Erased(BaseModel):
 
     identities: int = 0
     devices: int = 0
+    preferences: int = 0
     suppressions: int = 0
     stored_answers: int = Field(default=0, description="Answers kept under idempotency keys.")
     notifications: int = Field(default=0, description="Content, data and addresses; the timelines stay.")
@@ -75,7 +76,7 @@ class UserExport(BaseModel):
                 {
                     "format": FORMAT, "exported_at": "2026-12-01T01:00:00Z", "user": {"id": "u-1024", "name": "王芳"},
                     "identities": [{"channel": "email", "address": "fang@example.com"}], "devices": [],
-                    "suppressions": [], "stored_answers": [], "notifications": [], "inbox": [],
+                    "preferences": [], "suppressions": [], "stored_answers": [], "notifications": [], "inbox": [],
                 }
             ]
         }
@@ -86,6 +87,7 @@ class UserExport(BaseModel):
     user: dict[str, Any]
     identities: list[dict[str, Any]]
     devices: list[dict[str, Any]] = Field(description="Tokens and keys included.")
+    preferences: list[dict[str, Any]] = Field(description="One, as it is stored, or none.")
     suppressions: list[dict[str, Any]]
     stored_answers: list[dict[str, Any]] = Field(description="Answers kept under idempotency keys, 30 days.")
     notifications: list[dict[str, Any]] = Field(description="Each with its `deliveries` and `open_steps`.")

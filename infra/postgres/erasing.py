@@ -1,7 +1,7 @@
 """Erasing a person: everything in the columns that `tables.PERSONAL` lists, in steps that can be broken off and repeated.
 
     begin   one transaction: the user is `erased` (nothing is planned or claimed for it any more), profile, addresses,
-            devices and stored answers go, objections stay as digests (`infra.postgres.suppressions`)
+            devices, preferences and stored answers go, objections stay as digests (`infra.postgres.suppressions`)
     step    one transaction each: a page of the user's notifications in the order of their ids. Open work is cancelled,
             content, data and addresses go, the timeline says `erased`; inbox items are deleted
     pass    steps from the first notification to the last. Passes are repeated until one that began `SETTLE` after the
@@ -64,6 +64,10 @@ ADDRESSES = "SELECT address FROM identity WHERE tenant = :tenant AND person_id =
 _IDENTITIES = "DELETE FROM identity WHERE tenant = :tenant AND person_id = :person"
 
 _DEVICES = "DELETE FROM device WHERE tenant = :tenant AND person_id = :person"
+
+_PREFERENCES = "DELETE FROM preference WHERE tenant = :tenant AND person_id = :person"
+
+_CAP_USES = "DELETE FROM cap_use WHERE tenant = :tenant AND person_id = :person"
 
 _TICKETS = "DELETE FROM inbox_ticket WHERE tenant = :tenant AND user_id = :person"
 
@@ -208,11 +212,13 @@ async def _erase_profile(connection: AsyncConnection, tenant: str, person_id: st
     answers = await connection.execute(text(_ANSWERS), answers_of(tenant, person_id, addresses=addresses))
     devices = await connection.execute(text(_DEVICES), who)
     identities = await connection.execute(text(_IDENTITIES), who)
+    preferences = await connection.execute(text(_PREFERENCES), who)
+    await connection.execute(text(_CAP_USES), who)
     await connection.execute(text(_TICKETS), who)
     await connection.execute(text(_PERSON), who)
     return {
-        "identities": identities.rowcount, "devices": devices.rowcount, "suppressions": gone,
-        "suppressions_kept": kept, "stored_answers": answers.rowcount,
+        "identities": identities.rowcount, "devices": devices.rowcount, "preferences": preferences.rowcount,
+        "suppressions": gone, "suppressions_kept": kept, "stored_answers": answers.rowcount,
     }  # fmt: skip
 
 
@@ -235,6 +241,6 @@ async def _erase_notifications(connection: Connection, tenant: str, ids: Sequenc
 HOW: dict[str, Any] = {
     "person": _PERSON, "identity": _IDENTITIES, "device": _DEVICES, "suppression": leave_objections,
     "notification": _NOTIFICATIONS, "delivery": _DELIVERIES, "work": cancel_locked, "inbox_item": _ITEMS,
-    "idempotency": _ANSWERS,
+    "idempotency": _ANSWERS, "preference": _PREFERENCES,
 }  # fmt: skip
 """Table of `PERSONAL` -> what erases its rows; a test asks for each."""

@@ -27,7 +27,7 @@ PAGE = 100
 SECTIONS: dict[str, str] = {
     "person": "user", "identity": "identities", "device": "devices", "suppression": "suppressions",
     "idempotency": "stored_answers", "notification": "notifications", "delivery": "notifications/deliveries",
-    "work": "notifications/open_steps", "inbox_item": "inbox",
+    "work": "notifications/open_steps", "inbox_item": "inbox", "preference": "preferences",
 }  # fmt: skip
 """Table of `PERSONAL` -> where its rows stand; a test asks for each column."""
 
@@ -42,6 +42,9 @@ WHERE tenant = $1 AND person_id = $2 ORDER BY id"""
 _DEVICES = """
 SELECT id, kind, token, keys, app, locale, state, created_at, last_seen_at FROM device
 WHERE tenant = $1 AND person_id = $2 ORDER BY id"""
+
+_PREFERENCES = """
+SELECT choices, app, created_at, updated_at FROM preference WHERE tenant = $1 AND person_id = $2"""
 
 _ANSWERS = f"SELECT i.app, i.route, i.created_at, i.answer {STORED_ANSWERS} ORDER BY i.created_at"
 
@@ -66,7 +69,7 @@ _INBOX = """
 SELECT id, notification_id, title, text, url, category, data, created_at, expires_at, read_at, archived_at FROM inbox_item
 WHERE tenant = $1 AND user_id = $2 AND id > $3 ORDER BY id LIMIT $4"""
 
-_JSON = frozenset({"attributes", "keys", "content", "data", "metadata", "options", "chain"})
+_JSON = frozenset({"attributes", "keys", "content", "data", "metadata", "options", "chain", "choices"})
 """Columns that hold JSON as text already."""
 
 Row = dict[str, Any]
@@ -87,7 +90,9 @@ class ExportRepository:
     async def _pieces(self, tenant: str, person_id: str, *, person: Row) -> AsyncIterator[bytes]:
         head = {"format": FORMAT, "exported_at": datetime.now(UTC), "user": person}
         yield msgspec.json.encode(head)[:-1]
-        for name, statement in (("identities", _IDENTITIES), ("devices", _DEVICES)):
+        for name, statement in (
+            ("identities", _IDENTITIES), ("devices", _DEVICES), ("preferences", _PREFERENCES),
+        ):  # fmt: skip
             yield _member(name, [_shown(row) for row in await self._pool.fetch(statement, tenant, person_id)])
         yield _member("suppressions", await SuppressionRepository(self._engine).of_person(tenant, person_id))
         yield _member("stored_answers", await self._answers(tenant, person_id))

@@ -41,6 +41,8 @@ async def fill(api: Api, user: str, mark: str) -> UUID:
     subscription = {"endpoint": f"https://push.example.com/{mark}", "keys": keys}
     await api.post(f"/v1/users/{user}/devices", {"kind": "webpush", "subscription": subscription})
     await api.pool.execute("UPDATE device SET keys = keys || $2 WHERE person_id = $1", user, json.dumps({"x": mark}))
+    chosen = {"categories": {mark: {"enabled": True}}}
+    await api.call("PUT", f"/v1/users/{user}/preferences", json=chosen)
     said = json.dumps({"text": mark})
     personal = {"content": said, "data": said, "metadata": said, "user_id": user, "to_address": address}
     done = await insert_notification(api.pool, **personal, status="sent", final=True)
@@ -92,8 +94,8 @@ async def test_nothing_is_left_in_any_column_of_the_list(api: Api) -> None:
         "under_way", 1, 0, 1,
     )  # fmt: skip
     assert answer["erased"] == {
-        "identities": 2, "devices": 1, "suppressions": 2, "stored_answers": 4, "notifications": 2, "deliveries": 2,
-        "inbox_items": 1,
+        "identities": 2, "devices": 1, "preferences": 1, "suppressions": 2, "stored_answers": 4, "notifications": 2,
+        "deliveries": 2, "inbox_items": 1,
     }  # fmt: skip
 
 

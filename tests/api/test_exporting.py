@@ -43,8 +43,8 @@ async def test_every_column_of_the_list_is_in_the_document(api: Api) -> None:
 async def test_of_one_who_has_nothing_and_of_one_who_is_not_there(api: Api) -> None:
     await api.post("/v1/users", {"id": "u-1"})
     document = (await api.get("/v1/users/u-1/export")).json()
-    lists = ("identities", "devices", "suppressions", "stored_answers", "notifications", "inbox")
-    assert [document[name] for name in lists] == [[]] * 6
+    lists = ("identities", "devices", "preferences", "suppressions", "stored_answers", "notifications", "inbox")
+    assert [document[name] for name in lists] == [[]] * 7
     assert (await api.get("/v1/users/nobody/export")).status_code == 404
     assert (await api.get("/v1/users/u-1/export", key="operator")).status_code == 403
 

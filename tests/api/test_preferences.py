@@ -169,11 +169,17 @@ async def test_changes_do_not_name_more_categories_than_fit(api: Api) -> None:
     assert len((await api.get(PATH)).json()["categories"]) == 60
 
 
-async def test_what_is_kept_of_a_user_goes_with_the_user(api: Api) -> None:
-    await api.post("/v1/users", {"id": "u-1"})
-    await put(api, EXAMPLE)
-    await api.pool.execute("DELETE FROM person")
-    assert await api.count("preference") == 0
+async def test_what_is_kept_of_a_user_is_erased_with_the_user(api: Api) -> None:
+    """What was planned under the user's caps too: it tells when somebody was written to."""
+    for user in ("u-1", "u-2"):
+        await api.post("/v1/users", {"id": user})
+        await put(api, EXAMPLE, user=user)
+        await api.pool.execute(
+            "INSERT INTO cap_use VALUES ($1, $2, gen_random_uuid(), 1, 'email', 'c', now())", TENANT, user
+        )
+    assert (await api.post("/v1/users/u-1/erase")).json()["erased"]["preferences"] == 1
+    for table in ("preference", "cap_use"):
+        assert await api.pool.fetchval(f"SELECT string_agg(person_id, ' ') FROM {table}") == "u-2"
 
 
 async def test_figures(api: Api) -> None:

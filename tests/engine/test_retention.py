@@ -174,7 +174,9 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
             return await super().drop_old()
 
     clock, partitions = ManualClock(), Counted(engine.pool, keep=KEEP)
-    repositories = SweepRepositories(engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept)
+    repositories = SweepRepositories(
+        engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept, CapRepository(engine.pool)
+    )
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):
         clock.advance(timedelta(seconds=span_s))
