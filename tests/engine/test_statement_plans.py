@@ -110,7 +110,7 @@ async def tables(request: pytest.FixtureRequest, connection: asyncpg.Connection[
     """50,000 rows, or what the statistics say is 50,000 rows."""
     ids = [uuid7() for _ in range(50_000)]
     some = [uuid7() for _ in range(100)]
-    await connection.execute(f"TRUNCATE {TABLES}, cohort")
+    await connection.execute(f"TRUNCATE {TABLES}, cohort CASCADE")
     if request.param in {"empty", "empty when analysed"}:
         await connection.execute(f"ANALYZE {TABLES}, cohort")
     if request.param == "empty":
