@@ -1,13 +1,19 @@
-"""Provider accounts as a worker process holds them: each a bulkhead with slots of its own."""
+"""Provider accounts as a worker process holds them: each a bulkhead with slots, permits and a health of its own."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 
+from activities.permits import Permits
 from channels.base import Capabilities, Provider
 from domain.channels import Channel
+from domain.health import Health
+from domain.routing import Route, choose, routes_of
 
 
 class Slots:
@@ -44,36 +50,102 @@ class Account:
     """One provider account, ready to send."""
 
     name: str
+    """Its key, as in `work.account`: unique in the installation."""
     provider: Provider
     slots: Slots
+    tenant: str | None = None
+    """None: an account of the installation."""
+    order: int = 0
+    cost: float = 0.0
+    weight: int = 1
+    permits: Permits | None = None
+    """None: as fast as its slots allow."""
+    receipt_within: timedelta | None = None
+    """Where no receipt says `delivered` within this time, another account is used; None: never."""
+    health: Health = field(default_factory=Health)
 
     @property
     def channel(self) -> Channel:
         return self.provider.capabilities.channel
 
+    @property
+    def route(self) -> Route:
+        return Route(self.name, self.channel, self.tenant, self.order, self.cost, self.weight)
+
 
 class Accounts:
-    """The accounts of this process by channel; one a channel for now."""
+    """The accounts of this process. `clock` never steps back, in seconds; `spread` gives random numbers in [0, 1)."""
 
-    def __init__(self, accounts: Iterable[Account]) -> None:
-        self._by_channel = {account.channel: account for account in accounts}
+    def __init__(
+        self,
+        accounts: Iterable[Account],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        self.clock = clock
+        self._spread = spread
+        self._routes: dict[tuple[str, Channel], tuple[Route, ...]] = {}
+        self._by_name: dict[str, Account] = {}
+        self.replace(accounts)
+
+    def replace(self, accounts: Iterable[Account]) -> None:
+        """These from now on. What is in flight over another ends as it would."""
+        self._by_name = {account.name: account for account in accounts}
+        self._all = tuple(account.route for account in self._by_name.values())
+        self._routes.clear()
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(tuple(self._by_name.values()))
 
     @property
     def channels(self) -> frozenset[Channel]:
-        return frozenset(self._by_channel)
+        """Those that some account serves, whoever's it is."""
+        return frozenset(route.channel for route in self._all)
 
-    def of(self, channel: Channel) -> Account:
-        return self._by_channel[channel]
+    def served(self, tenant: str) -> frozenset[Channel]:
+        """Channels that this tenant has an account for."""
+        return frozenset(channel for channel in Channel if self._fitting(tenant, channel))
 
-    def capabilities_of(self, channel: Channel) -> Capabilities:
-        """What the channel's provider can; where its account was taken away since the plan, nothing."""
-        account = self._by_channel.get(channel)
+    def get(self, name: str) -> Account | None:
+        return self._by_name.get(name)
+
+    def choose(self, tenant: str, channel: Channel, *, tried: Collection[str] = ()) -> Account | None:
+        """A usable account that was not tried; None where there is none."""
+        routes = self._fitting(tenant, channel)
+        if not routes or (len(routes) == 1 and routes[0].account in tried):
+            return None
+        now_s = self.clock()
+        found = choose(
+            routes,
+            spread=self._spread(),
+            tried=tried,
+            usable=lambda name: self._by_name[name].health.wait_s(now_s) <= 0,
+            share=lambda name: self._by_name[name].health.weight_share(now_s),
+        )
+        return self._by_name[found.account] if found else None
+
+    def first(self, tenant: str, channel: Channel) -> Account | None:
+        """The account of a step that begins: a usable one if there is any, otherwise one that will be again."""
+        found = self.choose(tenant, channel)
+        if found is None and (fitting := self._fitting(tenant, channel)):
+            return self._by_name[min(fitting, key=lambda route: self._wait_s(route.account)).account]
+        return found
+
+    def capabilities_of(self, name: str, *, channel: Channel) -> Capabilities:
+        """What the account's provider can; where it was taken away since the plan, nothing."""
+        account = self._by_name.get(name)
         return account.provider.capabilities if account else Capabilities(provider="none", channel=channel)
 
-    def name_of(self, channel: Channel) -> str | None:
-        account = self._by_channel.get(channel)
-        return account.name if account else None
-
     async def close(self) -> None:
-        for account in self._by_channel.values():
+        for account in self._by_name.values():
             await account.provider.close()
+
+    def _fitting(self, tenant: str, channel: Channel) -> tuple[Route, ...]:
+        found = self._routes.get((tenant, channel))
+        if found is None:
+            found = self._routes[tenant, channel] = tuple(routes_of(self._all, tenant=tenant, channel=channel))
+        return found
+
+    def _wait_s(self, name: str) -> float:
+        return self._by_name[name].health.wait_s(self.clock())

@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from activities.accounts import Accounts
-from domain.attempts import Decision, Step, decide
+from domain.attempts import Awaited, Decision, Step, decide, overdue
+from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType
@@ -29,6 +30,9 @@ _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
 }
 """What the recheck at the moment of hand-over leads to."""
 
+_TOO_LATE = frozenset({Verdict.CANCELLED, Verdict.EXPIRED, Verdict.GONE})
+"""Nothing follows an overdue receipt any more."""
+
 BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
 NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
@@ -44,8 +48,9 @@ class Decider:
 
     def answered(self, claim: Claim, result: SendResult, *, started_s: float) -> StepOutcome:
         """A provider's answer, or its loss."""
-        capabilities = self._accounts.capabilities_of(claim.channel)
-        step = Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, capabilities.idempotent)
+        capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
+        other = self._elsewhere(claim)
+        step = self._step(claim, idempotent=capabilities.idempotent, elsewhere=other is not None)
         ended_s = time.monotonic()
         decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
         _count(claim, result, decision, ended_s=ended_s, took_s=ended_s - started_s)
@@ -54,10 +59,12 @@ class Decider:
             then = "hold" if decision.due_at is None else "resend"
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
             events.append(Event(EventType.UNKNOWN, detail))
-        return self._outcome(claim, decision, events, result=result, at_s=ended_s)
+        return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other, awaits=step.awaits)
 
     def lost(self, claim: Claim) -> StepOutcome:
-        """Nobody brought home what became of it."""
+        """Nobody brought home what became of it. Of a claim that was only to see that a receipt is overdue, nothing."""
+        if claim.awaiting:
+            return self.overdue(claim)
         nothing = SendResult(ResultClass.UNKNOWN, code="no_outcome")
         return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
 
@@ -83,15 +90,29 @@ class Decider:
         decision = Decision(Status.SCHEDULED, due_at=until, failures=claim.failures)
         return self._outcome(claim, decision, [Event(EventType.PUT_OFF, detail | {"until": until.isoformat()})])
 
+    def overdue(self, claim: Claim) -> StepOutcome:
+        """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
+        cancelled, has expired or nobody is there any more. Nothing is handed over by this claim."""
+        if claim.verdict in _TOO_LATE:
+            return self._outcome(claim, Decision(Status.SENT, failures=claim.failures), [])
+        other = self._elsewhere(claim)
+        step = self._step(claim, idempotent=False, elsewhere=other is not None)
+        decision = overdue(step, now=claim.database_time(time.monotonic()))
+        return self._outcome(claim, decision, [], moves_to=other, why="receipt_overdue", awaits=step.awaits)
+
+    def unserved(self, claim: Claim) -> StepOutcome:
+        """The account was taken away after the plan: another one, or none."""
+        other = self._elsewhere(claim)
+        if other is not None:
+            again = Decision(Status.SCHEDULED, due_at=claim.claimed_at, failures=claim.failures, moves=True)
+            return self._outcome(claim, again, [], moves_to=other, why="account_gone")
+        detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": "hand_over"}
+        return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
+
     def broken(self, claim: Claim, code: str) -> StepOutcome:
         """The template cannot be rendered with this data; trying again cannot help."""
         detail = {"channel": claim.channel, "reason": Reason.TEMPLATE_BROKEN, "code": code}
         return self._outcome(claim, BROKEN_TEMPLATE, [Event(EventType.SUPPRESSED, detail)])
-
-    def unserved(self, claim: Claim) -> StepOutcome:
-        """The channel's account was taken away after the plan."""
-        detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": "hand_over"}
-        return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
 
     def quarantined(self, claim: Claim, code: str) -> StepOutcome:
         """It failed inside this service once too often."""
@@ -114,6 +135,26 @@ class Decider:
             detail["retry_at"] = decision.due_at.isoformat()
         return Event(EventType.ATTEMPT, detail)
 
+    def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> Step:
+        awaits = self._awaits(claim, elsewhere=elsewhere)
+        return Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits)
+
+    def _awaits(self, claim: Claim, *, elsewhere: bool) -> Awaited | None:
+        """The receipt that is waited for: by the chain, or because the account is left where none comes; the sooner of
+        the two. None where nothing would follow, or none can come."""
+        account = self._accounts.get(claim.account)
+        chain = claim.awaits if claim.chain else None
+        within = account.receipt_within if account and elsewhere else None
+        if account is None or not (account.provider.capabilities.receipts or claim.channel is Channel.INAPP):
+            return None  # an in-app message shows by itself that it was read
+        if within is None or (chain is not None and chain.within <= within):
+            return chain
+        return Awaited(Status.DELIVERED, within)
+
+    def _elsewhere(self, claim: Claim) -> str | None:
+        other = self._accounts.choose(claim.tenant, claim.channel, tried=(*claim.tried, claim.account))
+        return other.name if other else None
+
     def _outcome(
         self,
         claim: Claim,
@@ -122,22 +163,33 @@ class Decider:
         *,
         result: SendResult | None = None,
         at_s: float | None = None,
+        moves_to: str | None = None,
+        why: str = "failed",
+        awaits: Awaited | None = None,
     ) -> StepOutcome:
         account_of_next = None
         if decision.falls_back and claim.chain:
             following = claim.chain[0].channel
-            account_of_next = self._accounts.name_of(following)
+            first = self._accounts.first(claim.tenant, following)
+            account_of_next = first.name if first else claim.account  # nobody's: the hand-over says so
             events = [*events, Event(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
+        moves = moves_to if decision.moves else None
+        if moves is not None:
+            detail = {"channel": claim.channel, "account": moves, "after": claim.account, "reason": why}
+            events = [*events, Event(EventType.FAILOVER, detail)]
         return StepOutcome(
             claim=claim,
             decision=decision,
             result=result,
-            provider=self._accounts.capabilities_of(claim.channel).provider,
+            provider=self._accounts.capabilities_of(claim.account, channel=claim.channel).provider,
             events=tuple(events),
             happened_at_s=time.monotonic() if at_s is None else at_s,
             cohort=self._cohort,
             epoch=self._epoch,
             account_of_next=account_of_next,
+            moves_to=moves,
+            tried=(*claim.tried, claim.account) if moves is not None else (),
+            awaits=awaits,
         )
 
 

@@ -16,7 +16,6 @@ from activities.accounts import Accounts
 from activities.contents import Contents
 from activities.hand_over import HandOver
 from activities.planning import Planner
-from domain.channels import Channel
 from domain.lanes import DRIVE_WINDOW, POLICIES, Lane
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
@@ -60,8 +59,8 @@ class DeliveryActivities:
     async def deliver(self, drive: Drive) -> Driven:
         """Safe to repeat: every statement is fenced by (cohort, epoch), every row by its claim.
 
-        Plans what is unplanned, hands over what is due on the given channel or on all, and leaves: what waits, and for how
-        long. Makes no new claim after `DRIVE_WINDOW` or once the worker is stopping.
+        Plans what is unplanned, hands over what is due over the given account or over all, and leaves: what waits, and for
+        how long. Makes no new claim after `DRIVE_WINDOW` or once the worker is stopping.
         """
         lane = Lane(drive.lane)
         until_s, cancelled = time.monotonic() + DRIVE_WINDOW.total_seconds(), asyncio.Event()
@@ -104,17 +103,17 @@ class DeliveryActivities:
         """Hand over until nothing of ours is due: an outcome may open the next place of a chain at once."""
         repositories, horizon = self._repositories, POLICIES[lane].hold_horizon
         while True:
-            await _all(*[hand_over.channel(c) for c in await self._due_channels(drive, cohort=cohort)])
+            await _all(*[hand_over.account(name) for name in await self._due_accounts(drive, cohort=cohort)])
             await hand_over.settle()
             waits = await repositories.cohorts.leave(cohort, epoch=drive.epoch, horizon=horizon)
-            ours = [c for c, wait_s in waits.items() if wait_s <= 0 and drive.channel in (None, UNPLANNED, c)]
+            ours = [name for name, wait_s in waits.items() if wait_s <= 0 and drive.account in (None, UNPLANNED, name)]
             if not ours or UNPLANNED in ours or enough():
                 return waits
 
-    async def _due_channels(self, drive: Drive, *, cohort: UUID) -> list[Channel]:
-        if drive.channel:
-            return [Channel(drive.channel)]
-        return await self._repositories.claims.channels(cohort)
+    async def _due_accounts(self, drive: Drive, *, cohort: UUID) -> list[str]:
+        if drive.account:
+            return [drive.account]
+        return await self._repositories.claims.accounts(cohort)
 
 
 async def _to_its_end(driving: asyncio.Task[Driven], cancelled: asyncio.Event) -> Driven:

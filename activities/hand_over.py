@@ -19,13 +19,14 @@ from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.outcomes import OutcomeWriter, patiently
 from channels.base import Message
-from domain.channels import Channel
 from domain.errors import Failed, Rejected
+from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claims import Claim, ClaimRepository, Returned, Verdict
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.errors import is_away
+from infra.telemetry.engine_metrics import PARKED
 
 log = structlog.get_logger()
 
@@ -65,42 +66,85 @@ class HandOver:
     def handed_over(self) -> int:
         return self._writer.written
 
-    async def channel(self, channel: Channel) -> None:
-        """Claim and send on one channel until nothing is due, or until `stopping`; returns with calls still in flight."""
-        if channel not in self._accounts.channels:
-            await self._give_up(channel)
-            return
-        account = self._accounts.of(channel)
-        capabilities = account.provider.capabilities
-        timeout = timedelta(seconds=capabilities.call_timeout_s)
+    async def account(self, name: str) -> None:
+        """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
         while not self._stopping():
+            account = self._accounts.get(name)
+            if account is None:
+                await self._reroute_from(name)
+                return
+            wait_s = account.health.wait_s(self._accounts.clock())
+            if wait_s > 0:
+                await self._go_round(account, wait_s=wait_s)
+                return
             calls = await account.slots.take(MOST_CALLS_A_CLAIM)
-            claimed_s = time.monotonic()
-            rows: list[Claim] = []
-            try:
-                if self._stopping():
-                    return
+            if not await self._claim_and_start(account, calls=calls):
+                return
+
+    async def _claim_and_start(self, account: Account, *, calls: int) -> bool:
+        """Use these slots for what is due, and give back the rest; False when there is nothing more to do now."""
+        capabilities, health = account.provider.capabilities, account.health
+        begun = health.may_begin(self._accounts.clock(), wanted=calls)
+        health.begin(self._accounts.clock(), calls=begun)
+        claimed_s = time.monotonic()
+        rows: list[Claim] = []
+        try:
+            if begun == 0:
+                return True  # another cohort has the probe: the loop looks how long to wait
+            limit = 0 if self._stopping() else await self._permitted(account, begun * capabilities.max_batch)
+            if limit:
+                claimed_s = time.monotonic()
                 rows = await self._claims.claim(
                     self._cohort,
                     epoch=self._epoch,
-                    channel=channel,
-                    limit=calls * capabilities.max_batch,
-                    call_timeout=timeout,
+                    account=account.name,
+                    limit=limit,
+                    call_timeout=timedelta(seconds=capabilities.call_timeout_s),
                 )
-            finally:
-                batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
-                account.slots.give(calls - len(batches))
-            if not rows:
-                return
-            self._in_flight += len(rows)
-            for batch in batches:
-                self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+        finally:
+            batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
+            account.slots.give(calls - len(batches))
+            health.give_back(calls=begun - len(batches))
+        self._in_flight += len(rows)
+        for batch in batches:
+            self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+        return bool(rows)
 
-    async def _give_up(self, channel: Channel) -> None:
-        """No account serves this channel any more: its steps end, and a chain goes on to the next channel."""
+    async def _permitted(self, account: Account, most: int) -> int:
+        """How many of `most` may be claimed. Without a permit the rows are parked, and no slot waits for one."""
+        if account.permits is None:
+            return most
+        due = await self._claims.due(self._cohort, account=account.name, limit=most)
+        if not due:
+            return 0
+        granted = await account.permits.take(due)
+        if granted.count == 0:
+            await self._park(account, wait=granted.wait, spacing=granted.spacing)
+        return granted.count
+
+    async def _go_round(self, account: Account, *, wait_s: float) -> None:
+        """Its circuit is open: over another account, or later."""
+        tenant = await self._claims.tenant(self._cohort, account=account.name)
+        other = self._accounts.choose(tenant, account.channel, tried=(account.name,)) if tenant else None
+        if other is None:
+            await self._park(account, wait=timedelta(seconds=wait_s), spacing=timedelta(0))
+        else:
+            await self._move(account.name, other, why="circuit_open")
+
+    async def _park(self, account: Account, *, wait: timedelta, spacing: timedelta) -> None:
+        PARKED.labels(account.channel).inc()
+        await self._claims.park(self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing)
+
+    async def _move(self, name: str, to: Account, *, why: str) -> None:
+        detail = {"channel": to.channel, "account": to.name, "after": name, "reason": why}
+        await self._claims.move(self._cohort, epoch=self._epoch, account=name, to=to.name, detail=detail)
+
+    async def _reroute_from(self, name: str) -> None:
+        """The account is gone. Its steps go over another; where there is none they end, and a chain goes on to the next
+        channel."""
         nothing = timedelta(0)
         while rows := await self._claims.claim(
-            self._cohort, epoch=self._epoch, channel=channel, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing
+            self._cohort, epoch=self._epoch, account=name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing
         ):
             for claim in rows:
                 self._writer.put(self._decider.unserved(claim))
@@ -138,6 +182,7 @@ class HandOver:
 
     async def _send(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         """One call: render what may be sent, hand it over, note what came of each."""
+        called = False
         try:
             ready = [pair for claim in batch if (pair := await self._ready(claim)) is not None]
             if ready and time.monotonic() >= start_by_s:
@@ -145,15 +190,23 @@ class HandOver:
             elif ready:
                 started_s = time.monotonic()
                 results = await _call(account, [m for _, m in ready])
+                called = True
+                _note(account, results, at_s=self._accounts.clock(), took_s=time.monotonic() - started_s)
                 self._in_flight -= len(ready)
                 for (claim, _), result in zip(ready, results, strict=True):
                     self._writer.put(self._decider.answered(claim, result, started_s=started_s))
         finally:
+            if not called:
+                account.health.give_back()
             account.slots.give()
             self._writer.nudge()
 
     async def _ready(self, claim: Claim) -> tuple[Claim, Message] | None:
         """The message to send; None when the claim has come to its end, or goes back, without being sent."""
+        if claim.awaiting:
+            self._in_flight -= 1
+            self._writer.put(self._decider.overdue(claim))
+            return None
         if claim.verdict is Verdict.STALE:
             self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
             return None
@@ -186,6 +239,13 @@ class HandOver:
     def _give_back(self, claims: Sequence[Returned]) -> None:
         self._in_flight -= len(claims)
         self._back.extend(claims)
+
+
+def _note(account: Account, results: Sequence[SendResult], *, at_s: float, took_s: float) -> None:
+    """One call, one note: it failed if all of it did."""
+    kinds = {result.result for result in results}
+    worked = kinds - FAILURES
+    account.health.note(next(iter(worked or kinds)), now_s=at_s, took_s=took_s)
 
 
 async def _call(account: Account, messages: Sequence[Message]) -> Sequence[SendResult]:

@@ -10,6 +10,7 @@ import structlog
 
 from activities.accounts import Accounts
 from domain.caps import Capped
+from domain.channels import Channel
 from domain.lanes import MOST_INTERNAL_FAILURES
 from domain.planning import Drop, Person, Plan, Request, plan, wishes_of
 from domain.preferences import NO_PREFERENCES, Wishes
@@ -65,14 +66,21 @@ class Planner:
         key = None if request.user_id is None else (item.tenant, request.user_id)
         person = None if key is None else persons.get(key)
         must = (item.tenant, request.category) in mandatory
-        decided = plan(request, person=person, now=now, served=self._accounts.channels, mandatory=must)
+        served = self._accounts.served(item.tenant)
+        decided = plan(request, person=person, now=now, served=served, mandatory=must)
         capped = None
         if key is not None and person is not None and person.preferences is not NO_PREFERENCES:
             wishes = wishes_of(request, person=person, mandatory=must)
             capped = _capped(item.notification_id, request, key=key, wishes=wishes, decided=decided, now=now)
         opened = decided.open if capped is None else (*decided.open, *decided.chain)
-        names = {step.channel: self._accounts.of(step.channel).name for step in opened}
+        names = {step.channel: self._account(item.tenant, step.channel) for step in opened}
         return Planned(item.notification_id, decided, names, capped)
+
+    def _account(self, tenant: str, channel: Channel) -> str:
+        first = self._accounts.first(tenant, channel)
+        if first is None:
+            raise LookupError("an account went away while this was planned")
+        return first.name
 
     async def _write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
         """Write all; where a row poisons the statement, halve until it stands alone and give that one up."""

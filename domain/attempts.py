@@ -7,16 +7,30 @@ from datetime import datetime, timedelta
 
 from domain.lanes import POLICIES, Lane
 from domain.results import ResultClass, SendResult
-from domain.states import Reason, Status
+from domain.states import SUCCESS, Reason, Status, rank
 
 JITTER = 0.2
 """Waits are spread by this share to both sides, so that what failed together does not come back together."""
 CONFIG_WAIT = timedelta(seconds=60)
 """An account that an operator has to mend is asked again this often; it costs an attempt."""
+AT_ONCE = timedelta(seconds=1)
+"""Subtracted from `now`, which is a guess at the database's clock, for what shall be due whatever the guess is worth."""
 LONGEST_WAIT = timedelta(days=3650)
 """Longer than any notification lives: whatever a provider states, nothing overflows."""
 MOST_UNKNOWN_RESENDS = 2
 """Where a provider cannot recognise a repetition, each resend of an unknown may show once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """The receipt that a step waits for after the provider has taken it."""
+
+    status: Status
+    """DELIVERED or READ."""
+    within: timedelta
+
+    def met_by(self, status: Status) -> bool:
+        return status in SUCCESS and rank(status) >= rank(self.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,10 @@ class Step:
     """`on_unknown`: send again (True) or hold (False)."""
     idempotent: bool
     """The provider recognises a repeated delivery id."""
+    elsewhere: bool = False
+    """Another account of the channel is usable and was not tried since the last wait."""
+    awaits: Awaited | None = None
+    """What must come in time, where something follows if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +64,17 @@ class Decision:
     """The next place of a fallback chain is opened."""
     suppresses: bool = False
     """The address goes on the suppression list."""
+    moves: bool = False
+    """The next attempt goes over another account."""
+    awaiting: bool = False
+    """The provider took it; at `due_at` its receipt is overdue."""
 
 
 def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
     """The decision after `result`. `spread` in [0, 1) is the jitter's random number, given so that a test can decide it."""
     match result.result:
         case ResultClass.OK:
-            return Decision(Status.DELIVERED if result.delivered else Status.SENT, failures=step.failures)
+            return _taken(step, Status.DELIVERED if result.delivered else Status.SENT, now=now)
         case ResultClass.RECIPIENT:
             return _failed(step, Reason.RECIPIENT_REFUSED, suppresses=True)
         case ResultClass.PERMANENT:
@@ -60,13 +82,37 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
         case ResultClass.UNKNOWN:
             return _unknown(step, now=now, spread=spread)
         case ResultClass.RATE:
+            if step.elsewhere:
+                return _moved(step, now=now)
             wait = _stated(result, spread) or _jittered(POLICIES[step.lane].retries[0], spread, only_later=True)
             return _again(step, now=now, wait=wait, failures=step.failures)
         case _:
             return _retry(step, result, now=now, spread=spread)
 
 
+def overdue(step: Step, *, now: datetime) -> Decision:
+    """The receipt has not come in time: another account, or the next place of the chain. What was sent stays sent."""
+    if step.elsewhere and step.awaits is not None and step.awaits.status is Status.DELIVERED:
+        return _moved(step, now=now, status=Status.SENT)
+    return Decision(Status.SENT, failures=step.failures, falls_back=True)
+
+
+def _taken(step: Step, status: Status, *, now: datetime) -> Decision:
+    """Handed over. It waits for a receipt only where something would follow in time."""
+    awaits = step.awaits
+    if awaits is None or awaits.met_by(status) or awaits.within >= step.expires_at - now:
+        return Decision(status, failures=step.failures)
+    return Decision(status, due_at=now + awaits.within, failures=step.failures, awaiting=True)
+
+
+def _moved(step: Step, *, now: datetime, status: Status = Status.RETRYING) -> Decision:
+    """At once, over another account; that is no attempt more by the retry table."""
+    return Decision(status, due_at=now - AT_ONCE, failures=step.failures, moves=True)
+
+
 def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+    if step.elsewhere:
+        return _moved(step, now=now)
     retries = POLICIES[step.lane].retries
     config = result.result is ResultClass.CONFIG
     if step.failures >= len(retries):
@@ -90,7 +136,8 @@ def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
     if step.failures < most:
         due_at = now + _jittered(retries[step.failures], spread)
         if due_at < step.expires_at:
-            return Decision(Status.RETRYING, due_at=due_at, failures=step.failures + 1)
+            elsewhere = step.elsewhere and not step.idempotent  # who knows the delivery id is asked again
+            return Decision(Status.RETRYING, due_at=due_at, failures=step.failures + 1, moves=elsewhere)
     return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
 
 

@@ -20,6 +20,9 @@ class EventType(StrEnum):
     """The next place of the chain was opened. `channel`, `after`."""
     PUT_OFF = "put_off"
     """Not handed over yet, by a rule. `channel`, `reason`, `until`."""
+    FAILOVER = "failover"
+    """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
+    receipt_overdue or account_gone."""
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"

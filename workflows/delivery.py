@@ -1,6 +1,6 @@
 """`DeliveryWorkflow`: drives one cohort from its plan to the last outcome that is near.
 
-Through it pass the cohort's id, its epoch, channel names and waits; never text, addresses or lists of people. All state
+Through it pass the cohort's id, its epoch, names of accounts and waits; never text, addresses or lists of people. All state
 is in PostgreSQL: a workflow that is lost at any point is replaced by one of the next epoch (`activities.sweep`), and the
 fence (cohort, epoch) in every statement keeps the two apart.
 """
@@ -45,8 +45,8 @@ class Drive:
     cohort: str
     epoch: int
     lane: int
-    channel: str | None = None
-    """None: plan what is unplanned, then hand over on every channel. Otherwise only this one."""
+    account: str | None = None
+    """None: plan what is unplanned, then hand over over every account. Otherwise only over this one."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Driven:
 
     handed_over: int = 0
     waits_s: dict[str, float] = field(default_factory=dict)
-    """Channel -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
+    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Progress:
 
 @workflow.defn(name="DeliveryWorkflow")
 class DeliveryWorkflow:
-    """One cohort, one epoch. Channels go their own way after the first round, so that a slow one holds up no other."""
+    """One cohort, one epoch. Accounts go their own way after the first round, so that a slow one holds up no other."""
 
     @workflow.init
     def __init__(self, cohort: Cohort) -> None:
@@ -85,33 +85,33 @@ class DeliveryWorkflow:
         """Ends when nothing of the cohort is left here: everything has ended or went back to `work`."""
         self._note(await self._deliver(None))
         while self._due or self._running:
-            self._start_due_channels()
+            self._start_due_accounts()
             await self._until_next()
-            for channel in [c for c, task in self._running.items() if task.done()]:
-                self._note(self._running.pop(channel).result())
+            for account in [a for a, task in self._running.items() if task.done()]:
+                self._note(self._running.pop(account).result())
         return self._progress
 
     @workflow.query
     def progress(self) -> Progress:
         return self._progress
 
-    def _start_due_channels(self) -> None:
+    def _start_due_accounts(self) -> None:
         now = workflow.time()
-        for channel in [c for c, due in self._due.items() if due <= now and c not in self._running]:
-            del self._due[channel]
-            self._running[channel] = asyncio.create_task(self._deliver(channel))
+        for account in [a for a, due in self._due.items() if due <= now and a not in self._running]:
+            del self._due[account]
+            self._running[account] = asyncio.create_task(self._deliver(account))
 
     async def _until_next(self) -> None:
-        """Until a call has ended or an idle channel is due."""
-        idle = [due for channel, due in self._due.items() if channel not in self._running]
+        """Until a call has ended or an idle account is due."""
+        idle = [due for account, due in self._due.items() if account not in self._running]
         wait_s = max(0.0, min(idle) - workflow.time()) if idle else None
         if self._running:
             await workflow.wait(list(self._running.values()), timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
         elif wait_s:
             await asyncio.sleep(wait_s)
 
-    async def _deliver(self, channel: str | None) -> Driven:
-        drive = Drive(self._cohort.id, self._cohort.epoch, self._cohort.lane, channel)
+    async def _deliver(self, account: str | None) -> Driven:
+        drive = Drive(self._cohort.id, self._cohort.epoch, self._cohort.lane, account)
         driven: Driven
         if self._local:
             driven = await workflow.execute_local_activity(
@@ -129,7 +129,7 @@ class DeliveryWorkflow:
         return driven
 
     def _note(self, driven: Driven) -> None:
-        """Keep the earliest time that any picture gives for a channel: two calls may end in one moment, and the one
+        """Keep the earliest time that any picture gives for an account: two calls may end in one moment, and the one
         noted last may have looked first. A call too many finds nothing; a call too few would leave a row waiting."""
         progress = self._progress
         self._progress = Progress(progress.handed_over + driven.handed_over, progress.rounds + 1, driven.waits_s)
@@ -138,6 +138,6 @@ class DeliveryWorkflow:
             self._due.clear()
         if self._over:
             return
-        for channel, wait_s in driven.waits_s.items():
+        for account, wait_s in driven.waits_s.items():
             due = workflow.time() + wait_s
-            self._due[channel] = min(due, self._due.get(channel, due))
+            self._due[account] = min(due, self._due.get(account, due))

@@ -15,7 +15,6 @@ from activities.delivery import DeliveryActivities, EngineRepositories
 from activities.hand_over import HandOver
 from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
-from domain.channels import Channel
 from domain.lanes import Lane
 from domain.results import SendResult
 from infra.postgres.engine.claims import Claim, ClaimRepository
@@ -147,7 +146,7 @@ def hand_over(
 async def handed_over(engine: Engine, cohort: CohortRow, accounts: Accounts, **options: Any) -> None:
     """One pass over the e-mail channel, to its end."""
     passing = hand_over(engine, cohort, accounts, **options)
-    await passing.channel(Channel.EMAIL)
+    await passing.account("memory-email")
     await passing.close()
 
 
@@ -174,5 +173,5 @@ def activities(
     )
 
 
-def drive(cohort: CohortRow, channel: str | None = None) -> Drive:
-    return Drive(str(cohort.id), cohort.epoch, int(cohort.lane), channel)
+def drive(cohort: CohortRow, account: str | None = None) -> Drive:
+    return Drive(str(cohort.id), cohort.epoch, int(cohort.lane), account)

@@ -159,7 +159,7 @@ class Engine:
         return await self.claims.claim(
             cohort.id,
             epoch=cohort.epoch if epoch is None else epoch,
-            channel=channel,
+            account=f"memory-{channel}",
             limit=limit,
             call_timeout=timedelta(seconds=10),
         )

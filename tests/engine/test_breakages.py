@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from domain.states import SUCCESS
 from infra.postgres.engine.claims import Verdict
 from infra.postgres.engine.outcomes import _Match
 from tests.engine import (
@@ -22,6 +23,7 @@ from tests.engine import (
     test_claims,
     test_ends,
     test_epochs,
+    test_failover,
     test_grouping,
     test_locks,
     test_outcomes,
@@ -221,6 +223,30 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
         test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,
     ),
+    "park: any epoch": (
+        (Swap("claims._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        test_failover.test_an_old_epoch_neither_parks_nor_moves,
+    ),
+    "move: any epoch": (
+        (Swap("claims._MOVE", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        test_failover.test_an_old_epoch_neither_parks_nor_moves,
+    ),
+    "park: all at one moment": (
+        (Swap("claims._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
+        test_failover.test_permits_park_what_is_over_the_rate_each_to_its_turn,
+    ),
+    "receipt: what was sent has arrived": (
+        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
+        test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
+    ),
+    "receipt: nobody looks whether it came": (
+        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
+        test_failover.test_what_was_read_in_time_stops_the_chain,
+    ),
+    "cancel: what was sent counts as stopped": (
+        (Swap("control._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
+        test_failover.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
+    ),
     "accept: work for every row": (
         (
             Value(
@@ -283,4 +309,4 @@ async def test_a_guard_that_fails_while_it_gives_back_a_connection_holds_nobody_
 
 def test_matches_are_what_is_broken_here() -> None:
     """The properties that are swapped above exist; a rename would otherwise make their breakages empty."""
-    assert all(isinstance(getattr(_Match, name), property) for name in ("follows", "ends", "stands"))
+    assert all(isinstance(getattr(_Match, name), property) for name in ("follows", "ends", "stands", "arrived"))

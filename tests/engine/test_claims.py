@@ -32,7 +32,8 @@ async def test_two_overlapping_attempts_never_both_get_a_row(engine: Engine) -> 
     async with engine.pool.acquire() as first:
         transaction = first.transaction()
         await transaction.start()
-        held = await first.fetch(statements._CLAIM, cohort.id, 1, Channel.EMAIL, 4, window, window)
+        held = await first.fetch(statements._CLAIM, cohort.id, 1, "memory-email", 4, window, window)
+        assert len(held) == 4
         second = asyncio.create_task(engine.claim(cohort))
         await done_or_blocked(engine.pool, second)
         await transaction.commit()

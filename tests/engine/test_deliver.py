@@ -51,16 +51,16 @@ async def test_it_says_what_waits_and_for_how_long(engine: Engine) -> None:
     [one] = await engine.accepted(1, user="u-1", channels=EVERYWHERE)
     engine.providers[EMAIL].script(RETRY)
     driven = await ActivityEnvironment().run(activities(engine).deliver, drive(await engine.grouped()))
-    assert list(driven.waits_s) == ["email"]
-    assert 0 < driven.waits_s["email"] <= 2.4
+    assert list(driven.waits_s) == ["memory-email"]
+    assert 0 < driven.waits_s["memory-email"] <= 2.4
     assert (await engine.end(one))[2] is False
 
 
 async def test_a_call_for_one_channel_leaves_the_others_alone(engine: Engine) -> None:
     """Otherwise the call for the fast channel would wait for the slow one's provider."""
     cohort, _ = await engine.planned(2, user="u-1", channels=[EMAIL, INAPP])
-    driven = await ActivityEnvironment().run(activities(engine).deliver, drive(cohort, "inapp"))
-    assert driven.waits_s == {"email": 0.0}
+    driven = await ActivityEnvironment().run(activities(engine).deliver, drive(cohort, "memory-inapp"))
+    assert driven.waits_s == {"memory-email": 0.0}
     assert (len(engine.providers[EMAIL].sent), len(engine.providers[INAPP].sent)) == (0, 2)
 
 
@@ -78,7 +78,7 @@ async def test_a_stopping_worker_makes_no_new_claim(engine: Engine) -> None:
     await engine.accepted(2)
     cohort = await engine.grouped()
     driven = await ActivityEnvironment().run(activities(engine, stopping=lambda: True).deliver, drive(cohort))
-    assert driven.waits_s == {"email": 0.0}
+    assert driven.waits_s == {"memory-email": 0.0}
     assert [(r["state"], r["attempt"]) for r in await engine.work()] == [(0, 0)] * 2
 
 
@@ -93,7 +93,7 @@ async def test_a_worker_that_is_told_to_stop_brings_home_what_is_in_flight(engin
     stop.set()
     await provider.let_go()
     driven = await running
-    assert (driven.handed_over, driven.waits_s) == (2, {"email": 0.0})
+    assert (driven.handed_over, driven.waits_s) == (2, {"memory-email": 0.0})
     assert [r["state"] for r in await engine.work()] == [0] * 4
 
 
@@ -173,7 +173,7 @@ async def test_what_another_attempt_still_has_in_hand_is_waited_for(engine: Engi
     await engine.claim(cohort)
     driven = await ActivityEnvironment().run(activities(engine).deliver, drive(cohort))
     assert engine.providers[EMAIL].sent == []
-    assert 10 < driven.waits_s["email"] < 40
+    assert 10 < driven.waits_s["memory-email"] < 40
 
 
 @pytest.mark.parametrize("text", ["SET state = 0, due_at", "COMMIT", "n.strategy, n.status"])

@@ -83,7 +83,7 @@ async def test_a_cohort_ends_only_when_nothing_is_left(engine: Engine) -> None:
     """Catches: an end that does not look at work. What is in flight or waits would be an orphan."""
     cohort, _ = await engine.planned(2, user="u-1", channels=[Channel.EMAIL, Channel.INAPP])
     waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
-    assert waits == {"email": 0.0, "inapp": 0.0}
+    assert waits == {"memory-email": 0.0, "memory-inapp": 0.0}
     claims = await engine.claim(cohort, Channel.EMAIL) + await engine.claim(cohort, Channel.INAPP)
     waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
     assert all(10 < wait_s < 40 for wait_s in waits.values())  # until they would be unknown
@@ -103,10 +103,10 @@ async def test_the_end_of_a_cohort_waits_for_a_flush(engine: Engine) -> None:
     )
     await gate.reached.wait()
     waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
-    assert list(waits) == ["email"]
+    assert list(waits) == ["memory-email"]
     gate.open.set()
     await flushing
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {"inapp": 0.0}
+    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {"memory-inapp": 0.0}
 
 
 async def test_what_is_due_beyond_the_horizon_is_released(engine: Engine) -> None:
@@ -117,7 +117,7 @@ async def test_what_is_due_beyond_the_horizon_is_released(engine: Engine) -> Non
     claims = await engine.claim(cohort)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '2 minutes' WHERE notification_id = $1", flying)
     waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
-    assert list(waits) == ["email"]
+    assert list(waits) == ["memory-email"]
     assert {r["notification_id"]: r["cohort"] for r in await engine.work()} == {
         near: cohort.id, far: None, flying: cohort.id,
     }  # fmt: skip

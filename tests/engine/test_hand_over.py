@@ -34,7 +34,7 @@ async def test_free_slots_are_never_exceeded(engine: Engine) -> None:
     cohort, ids = await engine.planned(12)
     provider = HeldProvider()
     passing = hand_over(engine, cohort, accounts_of(provider, slots=3))
-    loop = asyncio.create_task(passing.channel(EMAIL))
+    loop = asyncio.create_task(passing.account("memory-email"))
     for done in range(0, 12, 3):
         await provider.until(lambda: provider.inside == 3)
         assert sum(r["state"] for r in await engine.work()) >= 3
@@ -51,7 +51,7 @@ async def test_rows_are_claimed_only_for_free_slots(engine: Engine) -> None:
     cohort, _ = await engine.planned(9)
     provider = HeldProvider(max_batch=2)
     passing = hand_over(engine, cohort, accounts_of(provider, slots=2))
-    loop = asyncio.create_task(passing.channel(EMAIL))
+    loop = asyncio.create_task(passing.account("memory-email"))
     await provider.until(lambda: provider.inside == 2)
     assert sum(r["state"] for r in await engine.work()) == 4
     await provider.let_go()
@@ -65,7 +65,7 @@ async def test_a_slow_message_stalls_no_other(engine: Engine) -> None:
     cohort, ids = await engine.planned(10)
     provider = HeldProvider()
     passing = hand_over(engine, cohort, accounts_of(provider, slots=2))
-    loop = asyncio.create_task(passing.channel(EMAIL))
+    loop = asyncio.create_task(passing.account("memory-email"))
     await provider.until(lambda: provider.inside == 2)
     slow = provider.waiting[0]
     await provider.let_go_all_but(slow)
@@ -83,7 +83,7 @@ async def test_a_lone_outcome_is_flushed_at_once(engine: Engine, monkeypatch: py
     cohort, [one] = await engine.planned(1)
     outcomes = SignallingOutcomes(engine.pool)
     passing = hand_over(engine, cohort, engine.accounts, outcomes=outcomes)
-    await passing.channel(EMAIL)
+    await passing.account("memory-email")
     await outcomes.flushed.wait()
     assert await engine.end(one) == ("sent", None, True)
     await passing.close()
@@ -129,7 +129,7 @@ async def test_an_adapter_that_misbehaves_leaves_the_outcome_open(engine: Engine
     await handed_over(engine, cohort, accounts)
     assert await engine.end(one) == ("unknown", "answer_lost", True)
     assert await engine.work() == []
-    assert accounts.of(EMAIL).slots.free == 8
+    assert [account.slots.free for account in accounts] == [8]
 
 
 async def test_one_bad_answer_of_a_batch_spoils_no_other(engine: Engine) -> None:
@@ -234,7 +234,7 @@ async def test_steps_whose_account_was_taken_away_end_with_a_reason(engine: Engi
     """Catches: a KeyError that fails the activity, so that the whole cohort is driven again for ever."""
     cohort, ids = await engine.planned(3)
     passing = hand_over(engine, cohort, accounts_of())
-    await passing.channel(EMAIL)
+    await passing.account("memory-email")
     await passing.close()
     assert not await engine.work()
     for notification_id in ids:

@@ -17,7 +17,7 @@ import pytest
 from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
-from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, plans
+from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, permits, plans
 
 STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_MIXED,
@@ -35,7 +35,13 @@ STATEMENTS = {
     "take a place": caps._TAKE,
     "forget places": caps._FORGET,
     "write of the plan": plans._WRITE,
-    "due channels": claims._CHANNELS,
+    "due accounts": claims._ACCOUNTS,
+    "count of what is due": claims._DUE,
+    "tenant": claims._TENANT,
+    "park": claims._PARK,
+    "move": claims._MOVE,
+    "lease": permits._LEASE,
+    "begin of a bucket": permits._BEGIN,
     "claim": claims._CLAIM,
     "lost": claims._LOST,
     "give back": claims._GIVE_BACK,
@@ -130,7 +136,7 @@ def sample(kind: str, ids: list[UUID]) -> Any:
         single = kind.removesuffix("[]")
         return ids[:50] if single == "uuid" else [sample(single, ids)] * 50
     return {
-        "uuid": ids[0], "text": "email", "json": "{}", "bool": True, "int2": 1, "int4": 4, "int8": 4,
+        "uuid": ids[0], "text": "email", "json": "{}", "bool": True, "int2": 1, "float8": 1.0, "int4": 4, "int8": 4,
         "interval": timedelta(minutes=1), "timestamptz": datetime.now(UTC),
     }[kind]  # fmt: skip
 

@@ -32,8 +32,8 @@ class FakeDelivery:
     @activity.defn(name=ACTIVITY)
     async def deliver(self, drive: Drive) -> Driven:
         self.calls.append(drive)
-        self.called_at[drive.channel].append(activity.info().scheduled_time)
-        waiting = self.script.get(drive.channel)
+        self.called_at[drive.account].append(activity.info().scheduled_time)
+        waiting = self.script.get(drive.account)
         answer = waiting.pop(0) if waiting else Driven()
         if isinstance(answer, Exception):
             raise answer
@@ -41,7 +41,7 @@ class FakeDelivery:
 
     @property
     def channels(self) -> list[str | None]:
-        return [drive.channel for drive in self.calls]
+        return [drive.account for drive in self.calls]
 
     def waited(self, channel: str, since: str | None = None) -> timedelta:
         """From the first call of `since` to the first call of `channel`, by the server's clock."""

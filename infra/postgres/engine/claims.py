@@ -9,7 +9,7 @@ version.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,10 +19,13 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from domain.attempts import Awaited
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
+from domain.states import Status
+from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
 from infra.postgres.choices import decoded
 from infra.postgres.engine.locks import retried
@@ -31,7 +34,8 @@ from infra.postgres.suppressions import digest_sql
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
-       u.faults, u.expires_at, u.cohort, n.app, n.category, n.user_id, n.template, n.template_version, n.content, n.data,
+       u.faults, u.expires_at, u.cohort, u.tried, u.awaiting, n.app, n.category, n.user_id,
+       n.template, n.template_version, n.content, n.data,
        n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
@@ -59,7 +63,7 @@ _CLAIM = (
     """
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid FROM work
-    WHERE cohort = $1 AND channel = $3 AND n > 0 AND state = 0 AND due_at <= now()
+    WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
       AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id LIMIT $4 FOR UPDATE SKIP LOCKED
 ),
@@ -90,7 +94,41 @@ FROM (SELECT r.tid, g.faults, g.wait
                     OFFSET 0) r ON true) b
 WHERE w.ctid = b.tid AND w.state = 1"""
 
-_CHANNELS = "SELECT DISTINCT channel FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
+_ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
+
+_TENANT = "SELECT tenant FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT 1"
+
+_DUE = """
+SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
+                      LIMIT $3) w"""
+
+_DUE_ROWS = """
+WITH s AS MATERIALIZED (
+    SELECT ctid AS tid, notification_id, n FROM work
+    WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
+      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+    ORDER BY notification_id FOR UPDATE SKIP LOCKED
+)"""
+
+_PARK = (
+    _DUE_ROWS
+    + """,
+p AS MATERIALIZED (
+    SELECT tid, now() + $4::interval + $5::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
+)
+UPDATE work w SET due_at = least(p.due, w.expires_at) FROM p WHERE w.ctid = p.tid AND w.state = 0"""
+)
+"""Each to the moment when its turn comes; all at the same moment would only be parked again."""
+
+_MOVE = (
+    _DUE_ROWS
+    + """,
+moved AS (
+    UPDATE work SET account = $4 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n
+)
+INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
+SELECT notification_id, gen_random_uuid(), n, now(), $5, $1, $2, $6::json FROM moved"""
+)
 
 
 class Verdict(StrEnum):
@@ -122,6 +160,12 @@ class Claim:
     address: str
     locale: str
     chain: tuple[PlannedStep, ...]
+    tried: tuple[str, ...]
+    """Accounts that failed since the last wait."""
+    awaiting: bool
+    """It was handed over, and its receipt is overdue."""
+    awaits: Awaited | None
+    """The receipt by which the chain goes on if it does not come."""
     failures: int
     faults: int
     expires_at: datetime
@@ -170,18 +214,37 @@ class ClaimRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def channels(self, cohort: UUID) -> list[Channel]:
-        """Channels of the cohort that have a row due now."""
-        return [Channel(row["channel"]) for row in await self._pool.fetch(_CHANNELS, cohort)]
+    async def accounts(self, cohort: UUID) -> list[str]:
+        """Accounts over which a row of the cohort is due now."""
+        return [row["account"] for row in await self._pool.fetch(_ACCOUNTS, cohort)]
 
-    async def claim(
-        self, cohort: UUID, *, epoch: int, channel: Channel, limit: int, call_timeout: timedelta
-    ) -> list[Claim]:
+    async def tenant(self, cohort: UUID, *, account: str) -> str | None:
+        """Whose a row of the cohort is that is due over this account; of several tenants, any one's."""
+        tenant: str | None = await self._pool.fetchval(_TENANT, cohort, account)
+        return tenant
+
+    async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
+        """How many rows are due over this account, counted up to `limit`."""
+        count: int = await self._pool.fetchval(_DUE, cohort, account, limit)
+        return count
+
+    async def park(self, cohort: UUID, *, epoch: int, account: str, wait: timedelta, spacing: timedelta) -> None:
+        """Put off what is due over this account: the first by `wait`, each further one by `spacing` more."""
+        arguments = (cohort, epoch, account, wait, spacing)
+        await retried(self._pool, lambda connection: connection.execute(_PARK, *arguments))
+
+    async def move(self, cohort: UUID, *, epoch: int, account: str, to: str, detail: Mapping[str, Any]) -> None:
+        """What is due over this account goes over another, and the timeline says why (`detail`)."""
+        told = msgspec.json.encode(detail).decode()
+        arguments = (cohort, epoch, account, to, EventType.FAILOVER, told)
+        await retried(self._pool, lambda connection: connection.execute(_MOVE, *arguments))
+
+    async def claim(self, cohort: UUID, *, epoch: int, account: str, limit: int, call_timeout: timedelta) -> list[Claim]:
         """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
         `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes."""
         unknown_after = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
         now_s = time.monotonic()
-        rows = await self._pool.fetch(_CLAIM, cohort, epoch, channel, limit, CLAIM_WINDOW, unknown_after)
+        rows = await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, CLAIM_WINDOW, unknown_after)
         return [_claim(row, now_s=now_s) for row in rows]
 
     async def lost(self, cohort: UUID | None, *, limit: int, grace: timedelta = timedelta(0)) -> list[Claim]:
@@ -220,9 +283,17 @@ def _wishes(row: asyncpg.Record) -> Wishes:
     return Wishes(preferences, row["category"], row["mandatory"])
 
 
-def _options(options: str | None) -> dict[str, Any]:
-    found = msgspec.json.decode(options) if options else None
+def _options(stored: str | None) -> dict[str, Any]:
+    found = msgspec.json.decode(stored) if stored else None
     return found if isinstance(found, dict) else {}
+
+
+def _awaits(options: Mapping[str, Any]) -> Awaited | None:
+    after = options.get("fallback_after")
+    if after is None:
+        return None
+    status = Status.READ if options.get("fallback_on") == "not_read" else Status.DELIVERED
+    return Awaited(status, msgspec.convert(after, timedelta))
 
 
 def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
@@ -246,6 +317,9 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         address=row["address"],
         locale=options.get(LOCALE) or row["locale"] or "",
         chain=chain,
+        tried=tuple(row["tried"] or ()),
+        awaiting=row["awaiting"],
+        awaits=_awaits(options),
         failures=row["failures"],
         faults=row["faults"],
         expires_at=row["expires_at"],

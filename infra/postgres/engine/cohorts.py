@@ -87,7 +87,7 @@ _LOCK = "SELECT 1 FROM cohort WHERE id = $1 AND epoch = $2 FOR UPDATE"
 _RELEASE = "UPDATE work SET cohort = NULL WHERE cohort = $1 AND state = 0 AND due_at > now() + $2"
 
 _LEFT = """
-SELECT channel, n = 0 AS unplanned,
+SELECT account, n = 0 AS unplanned,
        extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE unknown_at END) - now())::float8 AS wait_s
 FROM work WHERE cohort = $1 GROUP BY 1, 2"""
 
@@ -179,7 +179,7 @@ class CohortRepository:
     async def leave(self, cohort: UUID, *, epoch: int, horizon: timedelta) -> dict[str, float]:
         """End the cohort if nothing of it is left; otherwise release what is due beyond `horizon` and say what waits.
 
-        Returns channel -> seconds until its next row is due or its fate is unknown (`UNPLANNED` for rows without a plan);
+        Returns account -> seconds until its next row is due or its fate is unknown (`UNPLANNED` for rows without a plan);
         empty when the cohort has ended or is fenced.
         """
         if await self._pool.execute(_END, cohort, epoch) == "DELETE 1":
@@ -211,4 +211,4 @@ class CohortRepository:
 
 
 def _waits(rows: list[Any]) -> dict[str, float]:
-    return {UNPLANNED if row["unplanned"] else row["channel"]: max(0.0, row["wait_s"]) for row in rows}
+    return {UNPLANNED if row["unplanned"] else row["account"]: max(0.0, row["wait_s"]) for row in rows}

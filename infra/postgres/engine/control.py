@@ -33,7 +33,9 @@ _RECORD = """
 INSERT INTO delivery (notification_id, n, tenant, channel, account, address, status, reason, attempts)
 SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::smallint[])
-ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()"""
+ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
+WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"""
+"""A step that only waits for its receipt was handed over, and stays so."""
 
 _MARK = "UPDATE notification SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = $1"
 

@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from domain.attempts import Decision
+from domain.attempts import Awaited, Decision
 from domain.ids import uuid7
 from domain.planning import PlannedStep
 from domain.results import ResultClass, SendResult
@@ -43,9 +43,11 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
 
 _AGAIN = """
-UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL
-FROM (SELECT r.tid, o.due_at, o.failures
-      FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[]) o(id, n, due_at, failures)
+UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
+       account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting
+FROM (SELECT r.tid, o.*
+      FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[])
+           o(id, n, due_at, failures, account, tried, awaiting)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
 
@@ -110,6 +112,12 @@ class StepOutcome:
     epoch: int | None
     account_of_next: str | None = None
     """The account of the chain's next channel."""
+    moves_to: str | None = None
+    """The account that the next attempt goes over, where it is another one."""
+    tried: tuple[str, ...] = ()
+    """Accounts that the next attempt passes by."""
+    awaits: Awaited | None = None
+    """The receipt that must come, or something follows."""
     assumed: bool = False
     """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
 
@@ -140,14 +148,30 @@ class _Match:
 
     @property
     def arrived(self) -> bool:
-        """An earlier attempt of this step is known to have succeeded: nothing may follow this one."""
-        return self.row["status"] in SUCCESS
+        """An earlier attempt of this step is known to have succeeded: nothing may follow this one. Where a receipt is
+        waited for, the provider's taking it is not enough."""
+        if self.row["status"] not in SUCCESS:
+            return False
+        awaits = self.outcome.awaits
+        return awaits is None or awaits.met_by(Status(self.row["status"]))
 
     @property
     def ends(self) -> bool:
         """The work row goes: this attempt was the last, or it succeeded before its own resend began."""
         if self.mine:
             return self.arrived or self.outcome.decision.due_at is None
+        return self._outruns_its_resend and not self.outcome.decision.awaiting
+
+    @property
+    def stays(self) -> bool:
+        """The work row is due again: for a retry, or when the receipt is overdue."""
+        if self.mine:
+            return not self.ends
+        return self._outruns_its_resend and self.outcome.decision.awaiting
+
+    @property
+    def _outruns_its_resend(self) -> bool:
+        """It succeeded after it was given up, and before its resend began."""
         if self.row["state"] != 0 or self.outcome.decision.status not in SUCCESS:
             return False
         reopened: bool = self.row["attempt"] >= self.outcome.claim.attempt
@@ -187,8 +211,9 @@ class _Match:
 
     @property
     def events(self) -> Sequence[Event]:
-        """What the timeline says: that the chain goes on only where it does."""
-        return [e for e in self.outcome.events if self.follows or e.type is not EventType.FALLBACK]
+        """What the timeline says: that it goes on, over another channel or account, only where it does."""
+        untrue = {EventType.FALLBACK: not self.follows, EventType.FAILOVER: not self.stays}
+        return [e for e in self.outcome.events if not untrue.get(e.type, False)]
 
 
 class OutcomeRepository:
@@ -248,14 +273,15 @@ def _without_retry(detail: dict[str, Any], status: Status) -> dict[str, Any]:
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
     ended = [m.outcome for m in matches if m.ends]
-    again = [m.outcome for m in matches if m.mine and not m.ends]
+    again = [m.outcome for m in matches if m.stays]
     following = [m for m in matches if m.follows]
     if ended:
         await connection.execute(_END, [o.claim.notification_id for o in ended], [o.claim.n for o in ended])
     if again:
         await connection.execute(
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
-            [o.decision.due_at for o in again], [o.decision.failures for o in again],
+            [o.decision.due_at for o in again], [o.decision.failures for o in again], [o.moves_to for o in again],
+            ["\n".join(o.tried) or None for o in again], [o.decision.awaiting for o in again],
         )  # fmt: skip
     if following:
         await connection.execute(_OPEN, *_columns([_next_row(m) for m in following]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Boolean, Column, Index, Integer, SmallInteger, Table, Uuid, text
+from sqlalchemy import ARRAY, JSON, Boolean, Column, Float, Index, Integer, SmallInteger, Table, Text, Uuid, text
 
 from infra.postgres.tables.parts import metadata, now_column, text_column, time_column
 
@@ -28,10 +28,13 @@ work = Table(
     Column("version", SmallInteger, nullable=False, server_default=text("1")),
     time_column("start_by"),
     time_column("unknown_at"),
+    Column("tried", ARRAY(Text)),
+    Column("awaiting", Boolean, nullable=False, server_default=text("false")),
     postgresql_with={"fillfactor": 50},
 )
 """One open step. n = 0 is the plan. `state`: 0 open, 1 handing over.
-`attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own."""
+`attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own.
+`tried`: accounts that failed since the last wait. `awaiting`: handed over; due when its receipt is overdue."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
 Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))
 Index("work_unknown", work.c.unknown_at, postgresql_where=text("state = 1"))
@@ -50,3 +53,13 @@ cohort = Table(
 )
 """Notifications that one workflow drives. `tenant` is NULL where the lane mixes tenants."""
 Index("cohort_lease", cohort.c.lease)
+
+permit = Table(
+    "permit",
+    metadata,
+    text_column("account", primary_key=True),
+    Column("left_over", Float, nullable=False),
+    time_column("filled_at", nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+"""The bucket of an account with a rate."""

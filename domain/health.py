@@ -1,0 +1,137 @@
+"""How an account is doing, as one process sees it: a circuit breaker, and the share of calls that were slow.
+
+Pure: every method is given the time, in seconds of a clock that never steps back.
+
+    closed ── too many failures ──> open ── its time is over ──> half open ── a probe succeeds ──> closed
+                                      ^                              │
+                                      └────── a probe fails: longer ─┘
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+from domain.results import ResultClass
+
+WINDOW_S = 30.0
+"""The circuit looks back this far."""
+LEAST_CALLS = 10
+"""Fewer in the window say nothing yet."""
+FAILING_SHARE = 0.5
+IN_A_ROW = 5
+"""Failures without any success between them, however few the calls are."""
+FIRST_OPEN_S = 5.0
+LONGEST_OPEN_S = 300.0
+PROBES = 1
+"""Calls at a time while it is half open."""
+SLOW_S = 2.0
+"""A call that takes longer is slow."""
+SLOW_WINDOW_S = 60.0
+MOST_REMEMBERED = 1000
+
+FAILURES = frozenset({ResultClass.RETRY, ResultClass.CONFIG, ResultClass.TOKEN, ResultClass.UNKNOWN})
+"""What speaks against the account. A throttle (RATE) and a refused message (RECIPIENT, PERMANENT) show that it works."""
+
+
+class Circuit(StrEnum):
+    """State of an account's breaker. Values are the names in the API."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    at_s: float
+    failed: bool
+    slow: bool
+
+
+class Health:
+    """One account. Calls are noted when they end."""
+
+    def __init__(self) -> None:
+        self._calls: deque[_Call] = deque(maxlen=MOST_REMEMBERED)
+        self._in_a_row = 0
+        self._open_until_s: float | None = None
+        self._open_for_s = FIRST_OPEN_S
+        self._probes = 0
+        self._slow_seen = False
+
+    def circuit(self, now_s: float) -> Circuit:
+        if self._open_until_s is None:
+            return Circuit.CLOSED
+        return Circuit.OPEN if now_s < self._open_until_s else Circuit.HALF_OPEN
+
+    def wait_s(self, now_s: float) -> float:
+        """Until it may be tried again; 0 = now. While a probe is under way, about as long as a probe takes."""
+        match self.circuit(now_s):
+            case Circuit.OPEN:
+                assert self._open_until_s is not None
+                return self._open_until_s - now_s
+            case Circuit.HALF_OPEN if self._probes >= PROBES:
+                return SLOW_S
+            case _:
+                return 0.0
+
+    def may_begin(self, now_s: float, *, wanted: int) -> int:
+        """How many of `wanted` calls may begin now."""
+        match self.circuit(now_s):
+            case Circuit.CLOSED:
+                return wanted
+            case Circuit.OPEN:
+                return 0
+            case Circuit.HALF_OPEN:
+                return max(0, min(wanted, PROBES - self._probes))
+
+    def begin(self, now_s: float, *, calls: int) -> None:
+        """These are on their way; each ends in `note` or `give_back`."""
+        if self.circuit(now_s) is Circuit.HALF_OPEN:
+            self._probes += calls
+
+    def give_back(self, *, calls: int = 1) -> None:
+        """They were not made after all."""
+        self._probes = max(0, self._probes - calls)
+
+    def note(self, result: ResultClass, *, now_s: float, took_s: float) -> None:
+        """A call has ended."""
+        failed = result in FAILURES
+        half_open = self.circuit(now_s) is Circuit.HALF_OPEN
+        self._probes = max(0, self._probes - 1)
+        self._calls.append(_Call(now_s, failed, took_s > SLOW_S))
+        self._slow_seen = self._slow_seen or took_s > SLOW_S
+        self._in_a_row = self._in_a_row + 1 if failed else 0
+        if half_open and failed:
+            self._open_for_s = min(self._open_for_s * 2, LONGEST_OPEN_S)
+            self._open(now_s)
+        elif half_open or (not failed and self._open_until_s is not None):
+            self._close()
+        elif failed and self._open_until_s is None and self._trips(now_s):
+            self._open(now_s)
+
+    def weight_share(self, now_s: float) -> float:
+        """What slowness leaves of the account's weight, in [0, 1]; drifts back as slow calls leave the window."""
+        if not self._slow_seen:
+            return 1.0  # asked for every step that is planned
+        recent = [call for call in self._calls if call.at_s > now_s - SLOW_WINDOW_S]
+        slow = sum(call.slow for call in recent)
+        self._slow_seen = slow > 0
+        return 1.0 - slow / len(recent) if len(recent) >= LEAST_CALLS else 1.0
+
+    def _trips(self, now_s: float) -> bool:
+        if self._in_a_row >= IN_A_ROW:
+            return True
+        recent = [call for call in self._calls if call.at_s > now_s - WINDOW_S]
+        return len(recent) >= LEAST_CALLS and sum(call.failed for call in recent) >= FAILING_SHARE * len(recent)
+
+    def _open(self, now_s: float) -> None:
+        self._open_until_s = now_s + self._open_for_s
+
+    def _close(self) -> None:
+        self._open_until_s = None
+        self._open_for_s = FIRST_OPEN_S
+        self._in_a_row = 0
+        self._calls.clear()

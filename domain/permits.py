@@ -1,0 +1,35 @@
+"""How fast an account may be used: a bucket that never lets more through than its rate, in any second.
+
+A bucket of `burst` permits that fills with `per_second` lets `burst + per_second` through in its fullest second. So the
+bucket is small and fills more slowly than the rate, by as much as it may hold beyond one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+BURST_SHARE = 0.1
+"""Of a second's permits, which may go at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    burst: int
+    per_second: float
+    """At which it fills."""
+
+    @classmethod
+    def of(cls, rate_per_second: float) -> Bucket:
+        burst = max(1, int(rate_per_second * BURST_SHARE))
+        return cls(burst, rate_per_second - (burst - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What may be sent now; with nothing granted, when the next may be."""
+
+    count: int
+    wait: timedelta = timedelta(0)
+    spacing: timedelta = timedelta(0)
+    """Between one permit and the next."""

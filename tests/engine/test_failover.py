@@ -1,0 +1,342 @@
+"""Several accounts of one channel: failover, circuits, permits, and receipts that do not come."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.accounts import Account, Accounts, Slots
+from activities.permits import Permits
+from channels.base import Capabilities
+from channels.memory import MemoryProvider
+from domain.channels import Channel
+from domain.health import FIRST_OPEN_S, IN_A_ROW, Circuit
+from domain.permits import Bucket
+from domain.results import ResultClass, SendResult
+from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.permits import PermitRepository
+from tests.engine.driving import activities, drive
+from tests.engine.support import PERMANENT, RECIPIENT, RETRY, Engine
+
+RATE = SendResult(ResultClass.RATE, code="429", retry_after=timedelta(minutes=5))
+CONFIG = SendResult(ResultClass.CONFIG, code="535")
+DELIVERED = SendResult(ResultClass.OK, delivered=True)
+AFTER = '{"fallback_after": "PT60S"}'
+
+
+class Provider(MemoryProvider):
+    """One that reports delivery later."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, receipts=True)
+
+
+@dataclass
+class Fleet:
+    """Accounts over one database, and a clock for their health."""
+
+    engine: Engine
+    accounts: Accounts
+    now_s: float = 100.0
+    cohort: CohortRow | None = field(default=None)
+
+    @classmethod
+    def of(cls, engine: Engine, *accounts: Account) -> Fleet:
+        fleet = cls(engine, Accounts([], spread=lambda: 0.0))
+        fleet.accounts = Accounts(accounts, clock=lambda: fleet.now_s, spread=lambda: 0.0)
+        return fleet
+
+    async def send(self, count: int = 1, **fields: Any) -> list[UUID]:
+        """Accept and group."""
+        ids = await self.engine.accepted(count, **fields)
+        self.cohort = await self.engine.grouped()
+        return ids
+
+    async def drive(self) -> dict[str, float]:
+        """One call of the activity; what waits."""
+        assert self.cohort is not None
+        parts = activities(self.engine, accounts=self.accounts)
+        return (await ActivityEnvironment().run(parts.deliver, drive(self.cohort))).waits_s
+
+    async def drive_what_waits(self) -> dict[str, float]:
+        await self.engine.make_due()
+        return await self.drive()
+
+    def sent(self) -> dict[str, int]:
+        """Account -> messages that it was given."""
+        return {account.name: len(account.provider.sent) for account in self.accounts}  # type: ignore[attr-defined]
+
+
+def account(name: str, *script: SendResult, provider: type[MemoryProvider] = MemoryProvider, **more: Any) -> Account:
+    made = provider()
+    made.script(*script)
+    return Account(name, made, Slots(4), **more)
+
+
+async def reasons(engine: Engine, notification_id: UUID) -> list[str]:
+    """Why it went over another account, each time."""
+    found = await engine.pool.fetch(
+        "SELECT detail->>'reason' AS reason FROM event WHERE notification_id = $1 AND type = 'failover' ORDER BY at, id",
+        notification_id,
+    )
+    return [one["reason"] for one in found]
+
+
+@pytest.mark.parametrize("answer", [RETRY, CONFIG, RATE])
+async def test_a_failure_moves_on_at_once_and_costs_no_attempt(engine: Engine, answer: SendResult) -> None:
+    fleet = Fleet.of(engine, account("a", answer), account("b", order=1))
+    [one] = await fleet.send()
+    assert await fleet.drive() == {}
+    assert fleet.sent() == {"a": 1, "b": 1}
+    assert await engine.end(one) == ("sent", None, True)
+    assert await reasons(engine, one) == ["failed"]
+    assert await engine.pool.fetchval("SELECT account FROM delivery") == "b"
+
+
+@pytest.mark.parametrize("answer", [RECIPIENT, PERMANENT])
+async def test_what_no_other_account_could_change_does_not_move(engine: Engine, answer: SendResult) -> None:
+    fleet = Fleet.of(engine, account("a", answer), account("b", order=1))
+    [one] = await fleet.send()
+    assert await fleet.drive() == {}
+    assert fleet.sent() == {"a": 1, "b": 0}
+    assert (await engine.end(one))[0] == "failed"
+
+
+async def test_when_all_have_failed_it_waits_and_begins_with_the_best_again(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("a", RETRY), account("b", RETRY, order=1), account("c", RETRY, order=2))
+    [one] = await fleet.send()
+    waits = await fleet.drive()
+    assert fleet.sent() == {"a": 1, "b": 1, "c": 1}
+    assert list(waits) == ["c"], "the last one is asked again, unless another is free by then"
+    [open_] = await engine.work(one)
+    assert (open_["failures"], open_["tried"]) == (1, None)
+    assert await fleet.drive_what_waits() == {}
+    assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_an_unknown_moves_only_where_it_is_sent_again(engine: Engine) -> None:
+    lost = SendResult(ResultClass.UNKNOWN, code="answer_lost")
+    held = Fleet.of(engine, account("a", lost), account("b", order=1))
+    [one] = await held.send()
+    await held.drive()
+    assert await engine.end(one) == ("unknown", "answer_lost", True)
+    assert held.sent() == {"a": 1, "b": 0}
+    again = Fleet.of(engine, account("a", lost), account("b", order=1))
+    [two] = await again.send(options='{"on_unknown": "resend"}')
+    await again.drive()
+    await again.drive_what_waits()
+    assert again.sent() == {"a": 1, "b": 1}
+    assert await engine.end(two) == ("sent", None, True)
+
+
+async def test_an_account_that_went_away_is_replaced_and_the_timeline_says_so(engine: Engine) -> None:
+    before = Fleet.of(engine, account("a", RETRY))
+    [one] = await before.send()
+    await before.drive()
+    after = Fleet.of(engine, account("b"))
+    after.cohort = before.cohort
+    assert await after.drive_what_waits() == {}
+    assert after.sent() == {"b": 1}
+    assert await engine.end(one) == ("sent", None, True)
+    assert await reasons(engine, one) == ["account_gone"]
+
+
+async def test_an_open_circuit_is_gone_round_without_a_claim(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("a"), account("b", order=1))
+    [one] = await fleet.send()
+    await engine.plan(fleet.cohort)  # type: ignore[arg-type]
+    await engine.pool.execute("UPDATE work SET account = 'a'")
+    for _ in range(IN_A_ROW):
+        fleet.accounts.get("a").health.note(ResultClass.RETRY, now_s=fleet.now_s, took_s=0.1)  # type: ignore[union-attr]
+    assert await fleet.drive() == {}
+    assert fleet.sent() == {"a": 0, "b": 1}
+    assert await engine.end(one) == ("sent", None, True)
+    assert await reasons(engine, one) == ["circuit_open"]
+
+
+async def test_with_one_account_an_open_circuit_parks_what_is_due_and_spends_no_attempt(engine: Engine) -> None:
+    """Catches: hammering a provider that is down, and using up the retry table on it."""
+    down = [True]
+    provider = MemoryProvider(answer=lambda _: RETRY if down else SendResult(ResultClass.OK))
+    fleet = Fleet.of(engine, Account("a", provider, Slots(4)))
+    ids = await fleet.send(30)
+    waits = await fleet.drive()
+    only = fleet.accounts.get("a")
+    assert only is not None
+    assert only.health.circuit(fleet.now_s) is Circuit.OPEN
+    assert fleet.sent()["a"] < 12, "the calls that were in flight with the failing ones"
+    assert 0 < waits["a"] <= FIRST_OPEN_S
+    untried = [w for w in await engine.work() if w["attempt"] == 0]
+    assert len(untried) >= 15
+    down.clear()
+    fleet.now_s += FIRST_OPEN_S + 1
+    while await fleet.drive_what_waits():
+        fleet.now_s += 1
+    assert {(await engine.end(i))[0] for i in ids} == {"sent"}
+
+
+async def test_half_open_sends_one_probe_first(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("a", RETRY))
+    only = fleet.accounts.get("a")
+    assert only is not None
+    for _ in range(IN_A_ROW):
+        only.health.note(ResultClass.RETRY, now_s=fleet.now_s, took_s=0.1)
+    fleet.now_s += FIRST_OPEN_S + 0.1
+    await fleet.send(10)
+    await fleet.drive()
+    assert fleet.sent() == {"a": 1}
+    assert only.health.circuit(fleet.now_s) is Circuit.OPEN
+
+
+async def test_tenants_use_their_own_accounts(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("default"), account("acme/own", tenant="acme"))
+    for tenant in ("acme", "other"):
+        await fleet.send(tenant=tenant)
+        await fleet.drive()
+    assert fleet.sent() == {"default": 1, "acme/own": 1}
+
+
+async def test_permits_park_what_is_over_the_rate_each_to_its_turn(engine: Engine) -> None:
+    leases = PermitRepository(engine.pool)
+    limited = account("a", permits=Permits(leases, account="a", rate_per_second=2))
+    fleet = Fleet.of(engine, limited)
+    await fleet.send(6)
+    waits = await fleet.drive()
+    assert fleet.sent() == {"a": 1}
+    assert 0 < waits["a"] <= 0.5
+    due = sorted(w["due_at"] for w in await engine.work())
+    gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(due)]
+    assert all(abs(gap - 0.5) < 0.001 for gap in gaps)
+    assert limited.slots.free == 4, "no slot waits for a permit"
+
+
+async def test_all_workers_together_stay_below_the_rate(engine: Engine) -> None:
+    """Ten processes ask as fast as they can, over real time; PostgreSQL dates what they got."""
+    leases, bucket = PermitRepository(engine.pool), Bucket.of(50)
+    got: list[float] = []
+
+    async def worker() -> None:
+        for _ in range(12):
+            granted = await leases.lease("a", bucket=bucket, wanted=7)
+            at = (await engine.pool.fetchval("SELECT clock_timestamp()")).timestamp()
+            got.extend([at] * granted.count)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(worker() for _ in range(10)))
+    got.sort()
+    took_s = got[-1] - got[0]
+    assert len(got) <= bucket.burst + bucket.per_second * took_s + bucket.burst
+    assert len(got) > 1
+
+
+async def test_a_missing_receipt_moves_on_and_a_receipt_in_time_does_not(engine: Engine) -> None:
+    first = account("a", provider=Provider, receipt_within=timedelta(seconds=20))
+    fleet = Fleet.of(engine, first, account("b", order=1, provider=Provider))
+    [one] = await fleet.send()
+    waits = await fleet.drive()
+    assert list(waits) == ["a"]
+    assert 15 < waits["a"] <= 20
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    assert (await engine.end(one))[2] is False
+    assert await fleet.drive_what_waits() == {}
+    assert fleet.sent() == {"a": 1, "b": 1}
+    assert await reasons(engine, one) == ["receipt_overdue"]
+    assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed(engine: Engine) -> None:
+    hook = MemoryProvider(channel=Channel.WEBHOOK)
+    fleet = Fleet.of(engine, account("mail", provider=Provider), Account("hook", hook, Slots(4)))
+    chain: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHOOK], "strategy": "fallback"}
+    [one] = await fleet.send(options=AFTER, **chain)
+    waits = await fleet.drive()
+    assert 50 < waits["mail"] <= 60
+    assert await fleet.drive_what_waits() == {}
+    assert await engine.deliveries(one) == {"email": ("sent", None), "webhook": ("sent", None)}
+    assert (await engine.end(one))[0] == "sent"
+    [two] = await fleet.send(**chain)
+    assert await fleet.drive() == {}, "without fallback_after nothing is waited for"
+    assert await engine.deliveries(two) == {"email": ("sent", None)}
+
+
+async def test_what_proves_delivery_itself_is_not_waited_for(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("mail", DELIVERED, provider=Provider),
+                     Account("hook", MemoryProvider(channel=Channel.WEBHOOK), Slots(4)))  # fmt: skip
+    [one] = await fleet.send(user="u-1", channels=[Channel.EMAIL, Channel.WEBHOOK], strategy="fallback", options=AFTER)
+    assert await fleet.drive() == {}
+    assert await engine.end(one) == ("delivered", None, True)
+
+
+async def test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent(engine: Engine) -> None:
+    hook = MemoryProvider(channel=Channel.WEBHOOK)
+    fleet = Fleet.of(engine, account("mail", provider=Provider), Account("hook", hook, Slots(4)))
+    [one] = await fleet.send(user="u-1", channels=[Channel.EMAIL, Channel.WEBHOOK], strategy="fallback", options=AFTER)
+    await fleet.drive()
+    answer = await engine.control.cancel("acme", notification_id=one)
+    assert (answer.result, answer.cancelled) == ("already_handed_off", ())
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    assert await engine.end(one) == ("sent", None, True)
+    assert hook.sent == []
+
+
+async def test_a_lost_look_at_an_overdue_receipt_makes_no_unknown(engine: Engine) -> None:
+    """The worker dies between the claim and the decision: nothing had been handed over by that claim."""
+    first = account("a", provider=Provider, receipt_within=timedelta(seconds=20))
+    fleet = Fleet.of(engine, first, account("b", order=1, provider=Provider))
+    [one] = await fleet.send()
+    await fleet.drive()
+    await engine.make_due()
+    assert fleet.cohort is not None
+    claims = await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
+    assert [c.awaiting for c in claims] == [True]
+    await engine.lose(one)
+    await fleet.drive()
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 1}
+    assert "unknown" not in await engine.events(one)
+    assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_shares_follow_the_weights(engine: Engine) -> None:
+    spread = iter(k / 40 for k in range(40))
+    accounts = Accounts([account("a", weight=3), account("b", weight=1)], spread=lambda: next(spread))
+    names = Counter(accounts.first("acme", Channel.EMAIL).name for _ in range(40))  # type: ignore[union-attr]
+    assert names == {"a": 30, "b": 10}
+
+
+async def test_an_old_epoch_neither_parks_nor_moves(engine: Engine) -> None:
+    """Catches: the workflow that was given up puts off, or sends elsewhere, what the new one is about to hand over."""
+    cohort, [one] = await engine.planned(1)
+    await engine.redriven(cohort)
+    [before] = await engine.work(one)
+    hour = timedelta(hours=1)
+    await engine.claims.park(cohort.id, epoch=1, account="memory-email", wait=hour, spacing=hour)
+    await engine.claims.move(cohort.id, epoch=1, account="memory-email", to="other", detail={})
+    [after] = await engine.work(one)
+    assert (after["due_at"], after["account"]) == (before["due_at"], before["account"])
+
+
+async def test_what_was_read_in_time_stops_the_chain(engine: Engine) -> None:
+    """Catches: a chain that goes on though the message was read while its look at it was due."""
+    inbox, mail = MemoryProvider(channel=Channel.INAPP, answer=lambda _: DELIVERED), MemoryProvider()
+    fleet = Fleet.of(engine, Account("inbox", inbox, Slots(4)), Account("mail", mail, Slots(4)))
+    options = '{"fallback_after": "PT60S", "fallback_on": "not_read"}'
+    chain: dict[str, Any] = {"user": "u-1", "channels": [Channel.INAPP, Channel.EMAIL], "strategy": "fallback"}
+    for reads in (True, False):
+        [one] = await fleet.send(options=options, **chain)
+        assert 50 < (await fleet.drive())["inbox"] <= 60
+        if reads:
+            await engine.pool.execute("UPDATE delivery SET status = 'read' WHERE notification_id = $1", one)
+        await fleet.drive_what_waits()
+        assert (await engine.end(one))[::2] == ("read" if reads else "delivered", True)
+        assert len(mail.sent) == (0 if reads else 1)
+        assert ("fallback" in await engine.events(one)) is not reads
