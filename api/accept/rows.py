@@ -53,6 +53,8 @@ def follow(request: NotificationRequest, routes: Routes) -> None:
         request.channels = list(route.channels)
         if request.strategy is UNSET:
             request.strategy = route.strategy
+        if request.fallback_after is UNSET and route.fallback_after is not None:
+            request.fallback_after = route.fallback_after
 
 
 def row_of(
@@ -101,6 +103,10 @@ def _options(request: NotificationRequest, more: Mapping[str, Any] | None) -> st
         options["on_unknown"] = request.on_unknown
     if request.expires_in is not UNSET:
         options["expires_in"] = duration(request.expires_in)
+    if request.fallback_after is not UNSET:
+        options["fallback_after"] = duration(request.fallback_after)
+    if request.fallback_on is not UNSET:
+        options["fallback_on"] = request.fallback_on
     return msgspec.json.encode(options).decode() if options else None
 
 

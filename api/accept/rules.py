@@ -12,9 +12,12 @@ from api.accept.request import InlineContent, NotificationRequest, Span, To
 from domain.addresses import address_problem, has_control, url_problem
 from domain.channels import Channel
 from domain.errors import FieldError
+from domain.states import Strategy
 
 MOST_LIFE = timedelta(days=90)
 MOST_AHEAD = timedelta(days=400)
+LEAST_FALLBACK_AFTER = timedelta(seconds=5)
+"""A receipt needs a moment; what it takes to look is less than a second."""
 MOST_METADATA_BYTES = 4096
 _WAYS = ("user", "email", "phone", "channel")
 
@@ -114,10 +117,7 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
 
 
 def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:
-    for name in ("fallback_on", "fallback_after"):
-        if getattr(request, name) is not UNSET:
-            message = "The next channel is opened on failure; opening it by time is not available yet."
-            errors.append(FieldError(f"/{name}", "not_available", message))
+    _by_time(request, errors)
     channels = request.channels
     if channels is UNSET:
         return
@@ -127,6 +127,21 @@ def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:
     if direct is not None and any(channel is not direct[0] for channel in channels):
         message = f"This recipient can be reached by {direct[0]} only; name a user to use several channels."
         errors.append(FieldError("/channels", "recipient", message))
+
+
+def _by_time(request: NotificationRequest, errors: list[FieldError]) -> None:
+    after, strategy = request.fallback_after, request.strategy
+    if after is UNSET:
+        if request.fallback_on is not UNSET:
+            message = "fallback_on says what must have come when fallback_after has passed: give both."
+            errors.append(FieldError("/fallback_on", "with_fallback_after", message))
+        return
+    if not LEAST_FALLBACK_AFTER <= duration(after) <= MOST_LIFE:
+        message = f"fallback_after lies between {LEAST_FALLBACK_AFTER.seconds} seconds and {MOST_LIFE.days} days."
+        errors.append(FieldError("/fallback_after", "range", message))
+    if strategy is Strategy.ALL or (strategy is UNSET and request.channels is not UNSET):
+        message = "There is a next channel with strategy fallback or preferred only."
+        errors.append(FieldError("/fallback_after", "with_fallback", message))
 
 
 def _encodable(value: dict[str, Any], pointer: str, errors: list[FieldError], *, most_bytes: int | None = None) -> None:

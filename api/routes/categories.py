@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response, status
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.accept.request import Span
+from api.accept.rules import LEAST_FALLBACK_AFTER, MOST_LIFE, duration
 from api.container import Container, container_of
 from api.cursors import decoded, encoded
 from api.idempotency import Created, Creation, creating
@@ -26,7 +29,9 @@ Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Operator = Annotated[Principal, Depends(require(Permission.OPERATE))]
 Parts = Annotated[Container, Depends(container_of)]
 CategoryName = Annotated[str, Path(min_length=1, max_length=128)]
-_EXAMPLE: dict[str, Any] = {"name": "orders", "channels": ["inapp", "email"], "strategy": "fallback", "mandatory": False}
+_EXAMPLE: dict[str, Any] = {
+    "name": "orders", "channels": ["inapp", "email"], "strategy": "fallback", "fallback_after": "PT30S", "mandatory": False,
+}  # fmt: skip
 _CHANGE: dict[str, Any] = {"channels": ["email"], "strategy": "all"}
 _TIMES = {"created_at": "2026-12-01T01:00:00Z", "updated_at": "2026-12-01T01:00:00Z"}
 
@@ -37,15 +42,25 @@ def _once_each(channels: list[Channel]) -> list[Channel]:
     return channels
 
 
-def _no_time(_: Any) -> None:
-    raise PydanticCustomError(
-        "not_available", "The next channel is opened on failure; opening it by time is not available yet."
-    )
+def _span(value: Any) -> Any:
+    """As notifications take it: an ISO 8601 duration, or seconds."""
+    if value is None:
+        return None
+    try:
+        span = duration(msgspec.convert(value, Span))
+    except (msgspec.ValidationError, OverflowError):
+        raise PydanticCustomError("format", "A duration is ISO 8601, as in PT30S, or a number of seconds.") from None
+    if not LEAST_FALLBACK_AFTER <= span <= MOST_LIFE:
+        bounds = {"least": LEAST_FALLBACK_AFTER.seconds, "most": MOST_LIFE.days}
+        raise PydanticCustomError("range", "It lies between {least} seconds and {most} days.", bounds)
+    return span
 
 
 Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterValidator(_once_each)]
 FallbackAfter = Annotated[
-    str | int | None, AfterValidator(_no_time), Field(description="Not available yet: the next channel opens on failure.")
+    timedelta | None,
+    BeforeValidator(_span),
+    Field(description="With `fallback` and `preferred`: the next channel opens when no receipt has come for this long."),
 ]
 Mandatory = Annotated[
     Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")
@@ -84,6 +99,7 @@ class Category(BaseModel):
     name: str
     channels: list[Channel]
     strategy: Strategy
+    fallback_after: timedelta | None
     mandatory: bool
     created_at: datetime
     updated_at: datetime
@@ -92,7 +108,8 @@ class Category(BaseModel):
     def of(cls, stored: StoredCategory) -> Category:
         return cls(
             name=stored.name, channels=list(stored.route.channels), strategy=stored.route.strategy,
-            mandatory=stored.mandatory, created_at=stored.created_at, updated_at=stored.updated_at,
+            fallback_after=stored.route.fallback_after, mandatory=stored.mandatory, created_at=stored.created_at,
+            updated_at=stored.updated_at,
         )  # fmt: skip
 
 
@@ -118,7 +135,7 @@ async def create_category(
     tenant = creation.principal.tenant
 
     async def unit(connection: AsyncConnection) -> Created:
-        route = Route(tuple(body.channels), body.strategy)
+        route = Route(tuple(body.channels), body.strategy, body.fallback_after)
         return Created(
             Category.of(await categories.create(connection, tenant, body.name, route=route, mandatory=body.mandatory))
         )
@@ -153,7 +170,7 @@ async def change_category(
     """For what is accepted from now on; what was accepted keeps the route that it was given."""
     changes = body.model_dump(exclude_unset=True)
     if not changes:
-        raise Invalid.field("", "required", "Give at least one of: channels, strategy, mandatory.")
+        raise Invalid.field("", "required", "Give at least one of: channels, strategy, fallback_after, mandatory.")
     stored = await categories.change(who.tenant, name, changes=changes)
     parts.accept.routes.forget(who.tenant)
     return Category.of(stored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -26,6 +26,8 @@ class Route:
 
     channels: tuple[Channel, ...]
     strategy: Strategy
+    fallback_after: timedelta | None = None
+    """After this long without a receipt the next channel is opened; None: on failure only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class StoredCategory:
 
 
 _COLUMNS = (
-    category.c.name, category.c.channels, category.c.strategy, category.c.mandatory, category.c.created_at,
-    category.c.updated_at,
+    category.c.name, category.c.channels, category.c.strategy, category.c.fallback_after, category.c.mandatory,
+    category.c.created_at, category.c.updated_at,
 )  # fmt: skip
 _KNOWN = frozenset(Channel)
 
@@ -56,7 +58,12 @@ class CategoryRepository:
         if (await connection.execute(count)).scalar_one() >= MOST_CATEGORIES:
             raise Conflict(f"A tenant has at most {MOST_CATEGORIES} categories.", code="category_limit")
         new = insert(category).values(
-            tenant=tenant, name=name, channels=list(route.channels), strategy=route.strategy, mandatory=mandatory
+            tenant=tenant,
+            name=name,
+            channels=list(route.channels),
+            strategy=route.strategy,
+            fallback_after=route.fallback_after,
+            mandatory=mandatory,
         )
         row = (await connection.execute(new.on_conflict_do_nothing().returning(*_COLUMNS))).first()
         if row is None:
@@ -96,7 +103,8 @@ class CategoryRepository:
 
     async def routes(self, tenant: str) -> dict[str, Route]:
         """All of a tenant's routes by name."""
-        query = select(category.c.name, category.c.channels, category.c.strategy).where(category.c.tenant == tenant)
+        columns = (category.c.name, category.c.channels, category.c.strategy, category.c.fallback_after)
+        query = select(*columns).where(category.c.tenant == tenant)
         async with self._engine.connect() as connection:
             return {row.name: _route(row) for row in await connection.execute(query)}
 
@@ -113,7 +121,9 @@ def _found(row: Any) -> StoredCategory:
 
 def _route(row: Any) -> Route:
     """Channels that this version does not know (after a roll-back) are passed over."""
-    return Route(tuple(Channel(name) for name in row.channels if name in _KNOWN), Strategy(row.strategy))
+    return Route(
+        tuple(Channel(name) for name in row.channels if name in _KNOWN), Strategy(row.strategy), row.fallback_after
+    )
 
 
 def _stored(row: Any) -> StoredCategory:

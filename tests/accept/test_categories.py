@@ -80,7 +80,9 @@ async def test_another_tenants_route_is_not_followed(api: Api) -> None:
         ({"channels": ["email", "email"]}, "/channels", "unique"),
         ({"channels": ["telex"]}, "/channels/0", "not_allowed"),
         ({"strategy": "first"}, "/strategy", "not_allowed"),
-        ({"fallback_after": "PT30S"}, "/fallback_after", "not_available"),
+        ({"fallback_after": "soon"}, "/fallback_after", "format"),
+        ({"fallback_after": True}, "/fallback_after", "format"),
+        ({"fallback_after": 1}, "/fallback_after", "range"),
         ({"mandatory": 1}, "/mandatory", "type"),
         ({"name": "a/b"}, "/name", "format"),
         ({"colour": "red"}, "/colour", "unknown_field"),
@@ -90,3 +92,13 @@ async def test_bad_categories(api: Api, change: dict[str, Any], pointer: str, co
     answer = await create(api, **change)
     assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [(pointer, code)]
     assert await api.count("category") == 0
+
+
+async def test_the_routes_time_is_pinned_unless_the_request_names_its_own(api: Api) -> None:
+    made = await create(api, fallback_after=90)
+    assert made.json()["fallback_after"] == "PT1M30S"
+    assert (await sent(api))["fallback_after"] == "PT90S"
+    assert (await sent(api, fallback_after="PT10S", fallback_on="not_read"))["fallback_after"] == "PT10S"
+    changed = await api.http.patch("/v1/categories/orders", json={"fallback_after": None})
+    assert changed.json()["fallback_after"] is None
+    assert "fallback_after" not in await sent(api)
