@@ -14,6 +14,7 @@ from typing import Annotated, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra.email_accounts import DEFAULT_NAME, EmailAccount, parsed
 from infra.secret_files import SecretFile, SecretFiles
 
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
@@ -75,6 +76,10 @@ class Settings(BaseSettings):
     smtp_password: SecretStr = Field(default=SecretStr(""), description="Password.")
     smtp_from: str = Field(default="Tongda <notify@tongda.example>", description="From header and envelope sender.")
     smtp_connections: int = Field(default=16, ge=1, le=500, description="Connections to it from each worker process.")
+    email_accounts: SecretStr = Field(
+        default=SecretStr(""),
+        description="Several SMTP servers instead of that one, as JSON: see docs/operations.md.",
+    )
     webhook_concurrency: int = Field(default=64, ge=1, le=2000, description="Webhook calls at once in each worker process.")
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Comma-separated networks that the SSRF guard lets through (private ones are refused)."
@@ -131,6 +136,22 @@ class Settings(BaseSettings):
         return init_settings, SecretFiles(settings_cls), env_settings
 
     @property
+    def mail_servers(self) -> tuple[EmailAccount, ...]:
+        """The SMTP servers: those of TONGDA_EMAIL_ACCOUNTS, or the one of TONGDA_SMTP_*."""
+        if self.email_accounts.get_secret_value():
+            return parsed(self.email_accounts.get_secret_value())
+        one = EmailAccount(
+            name=DEFAULT_NAME,
+            host=self.smtp_host,
+            port=self.smtp_port,
+            security=self.smtp_security.value,
+            username=self.smtp_username,
+            password=self.smtp_password.get_secret_value(),
+            connections=self.smtp_connections,
+        )
+        return (one,)
+
+    @property
     def cassandra_endpoints(self) -> list[tuple[str, int]]:
         """`cassandra_hosts`, taken apart."""
         matches = (_ENDPOINT.fullmatch(host) for host in self.cassandra_hosts)
@@ -167,6 +188,13 @@ class Settings(BaseSettings):
             match = _ENDPOINT.fullmatch(host)
             if match is None or not 0 < int(match["port"] or CASSANDRA_PORT) <= 65535:
                 raise ValueError("each of TONGDA_CASSANDRA_HOSTS is a host or host:port, IPv6 in brackets")
+        return value
+
+    @field_validator("email_accounts")
+    @classmethod
+    def _accounts(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            parsed(value.get_secret_value())
         return value
 
     @field_validator("secret_key")

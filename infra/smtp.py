@@ -21,7 +21,8 @@ from aiosmtplib import (
 )
 
 from channels.base import AnswerLost, NotSent, SmtpReply
-from infra.settings import Settings, SmtpSecurity
+from infra.email_accounts import EmailAccount
+from infra.settings import SmtpSecurity
 from infra.smtp_session import Disconnected, Envelope, SmtpSession, envelope, parse_enhanced
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -69,15 +70,15 @@ class SmtpPool:
         self._closed = False
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> SmtpPool:
+    def of(cls, account: EmailAccount) -> SmtpPool:
         return cls(
             SmtpServer(
-                host=settings.smtp_host,
-                port=settings.smtp_port,
-                security=settings.smtp_security,
-                username=settings.smtp_username,
-                password=settings.smtp_password.get_secret_value(),
-                connections=settings.smtp_connections,
+                host=account.host,
+                port=account.port,
+                security=SmtpSecurity(account.security),
+                username=account.username,
+                password=account.password,
+                connections=account.connections,
             )
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import asyncpg
@@ -14,9 +14,10 @@ from activities.accounts import Account, Accounts, Slots
 from activities.contents import TemplateContents
 from activities.delivery import DeliveryActivities, EngineRepositories
 from activities.grouping import Starter, TemporalDriver
+from activities.permits import Permits
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
-from channels.base import Provider
 from channels.registry import Wiring, build, factories
+from infra.email_accounts import EmailAccount
 from infra.http import HttpClient
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
@@ -24,6 +25,7 @@ from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.partitions import PartitionRepository
@@ -85,28 +87,32 @@ def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
 
 
 async def _accounts(settings: Settings, database: Database, stack: contextlib.AsyncExitStack) -> Accounts:
-    """One account a channel, from the settings."""
-    http, smtp = HttpClient.from_settings(settings), SmtpPool.from_settings(settings)
+    """The accounts of the installation, from the settings: for e-mail as many as are listed, one of each other channel."""
+    http = HttpClient.from_settings(settings)
     stack.push_async_callback(http.close)
-    stack.push_async_callback(smtp.close)
     secret_key = settings.secret_key.get_secret_value()
-    wiring = Wiring(
-        http=http,
-        smtp=smtp,
-        inbox=Inbox(database),
-        sender=settings.smtp_from,
-        secret_for=lambda tenant: webhook_secret(secret_key, tenant),
-    )
     known = factories()
-
-    def account(provider: str, *, calls: int) -> Account:
-        made: Provider = build(provider, wiring, among=known)
-        return Account(f"{provider}-default", made, Slots(calls))
-
+    wiring = Wiring(http=http, inbox=Inbox(database), secret_for=lambda tenant: webhook_secret(secret_key, tenant))
+    leases = PermitRepository(database.pool)
+    mail = [await _mail_account(one, settings, wiring, leases=leases, stack=stack) for one in settings.mail_servers]
+    webhook, inapp = (build(name, wiring, among=known) for name in ("webhook", "inapp"))
     return Accounts(
         [
-            account("smtp", calls=settings.smtp_connections),
-            account("webhook", calls=settings.webhook_concurrency),
-            account("inapp", calls=INAPP_CALLS),
+            *mail,
+            Account("webhook-default", webhook, Slots(settings.webhook_concurrency)),
+            Account("inapp-default", inapp, Slots(INAPP_CALLS)),
         ]
+    )
+
+
+async def _mail_account(
+    one: EmailAccount, settings: Settings, wiring: Wiring, *, leases: PermitRepository, stack: contextlib.AsyncExitStack
+) -> Account:
+    pool = SmtpPool.of(one)
+    stack.push_async_callback(pool.close)
+    provider = build("smtp", replace(wiring, smtp=pool, sender=one.sender or settings.smtp_from), among=factories())
+    rate = one.rate_per_second
+    permits = None if rate is None else Permits(leases, account=one.name, rate_per_second=rate)
+    return Account(
+        one.name, provider, Slots(one.connections), order=one.order, cost=one.cost, weight=one.weight, permits=permits
     )

@@ -12,9 +12,10 @@ from typing import Any, Final
 import asyncpg
 import httpx
 
-from cli.tongda.finding import Finding, failed, ok, skipped, warning
+from cli.tongda.finding import Finding, State, failed, ok, skipped, warning
+from infra.email_accounts import DEFAULT_NAME, EmailAccount
 from infra.postgres.condition import OLDEST_VERSION, Condition, look, revisions
-from infra.settings import Settings, SmtpSecurity
+from infra.settings import Settings
 
 ANSWER_S: Final = 5.0
 MOST_SKEW: Final = timedelta(seconds=1)
@@ -153,13 +154,23 @@ async def _sweep(client: Any) -> Finding:
 
 
 async def check_mail(settings: Settings, *, sandbox_url: str = "") -> Finding:
-    """The server answers EHLO, over TLS where that is wanted. `sandbox_url`: where the sandbox stands in for it."""
+    """Each server answers EHLO, over TLS where that is wanted. `sandbox_url`: where the sandbox stands in for it."""
     if sandbox_url:
         return await _check_sandbox(sandbox_url)
-    where = f"{settings.smtp_host}:{settings.smtp_port}"
+    found = [await _check_mail_server(one) for one in settings.mail_servers]
+    bad = [one for one in found if one.state is State.FAILED]
+    if bad or len(found) == 1:
+        return (bad or found)[0]
+    return ok("SMTP", f"all {len(found)} servers answer EHLO")
+
+
+async def _check_mail_server(one: EmailAccount) -> Finding:
+    where = f"{one.host}:{one.port}"
     do = "set TONGDA_SMTP_HOST, TONGDA_SMTP_PORT and TONGDA_SMTP_SECURITY to your mail server's"
+    if one.name != DEFAULT_NAME:
+        where, do = f"{one.name} ({where})", "mend its entry in TONGDA_EMAIL_ACCOUNTS"
     try:
-        said = await asyncio.to_thread(_ehlo_blocking, settings)
+        said = await asyncio.to_thread(_ehlo_blocking, one)
     except ssl.SSLError as error:
         return failed("SMTP", f"no TLS with {where}: {error.reason or type(error).__name__}", do=do)
     except smtplib.SMTPNotSupportedError:
@@ -169,17 +180,16 @@ async def check_mail(settings: Settings, *, sandbox_url: str = "") -> Finding:
     return ok("SMTP", f"{where} answers EHLO{said}")
 
 
-def _ehlo_blocking(settings: Settings) -> str:
+def _ehlo_blocking(one: EmailAccount) -> str:
     """What to say beside success. Raises OSError, SMTPException."""
     context = ssl.create_default_context()
-    tls = settings.smtp_security is SmtpSecurity.TLS
-    place: dict[str, Any] = {"host": settings.smtp_host, "port": settings.smtp_port, "timeout": ANSWER_S}
-    with smtplib.SMTP_SSL(**place, context=context) if tls else smtplib.SMTP(**place) as server:
+    place: dict[str, Any] = {"host": one.host, "port": one.port, "timeout": ANSWER_S}
+    with smtplib.SMTP_SSL(**place, context=context) if one.security == "tls" else smtplib.SMTP(**place) as server:
         server.ehlo_or_helo_if_needed()
-        if settings.smtp_security is SmtpSecurity.STARTTLS:
+        if one.security == "starttls":
             server.starttls(context=context)
             server.ehlo()
-    return "" if settings.smtp_security is SmtpSecurity.NONE else " over TLS"
+    return "" if one.security == "none" else " over TLS"
 
 
 async def _check_sandbox(url: str) -> Finding:

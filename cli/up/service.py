@@ -72,7 +72,7 @@ class Service:
         async with self._screen.step("applying migrations", done="database is up to date"):
             command = self._python("migrate", "infra.postgres.migrate")
             await run_step(command, within_s=MIGRATE_S)
-        own_mail = environment.given("SMTP_HOST", "SMTP_PORT")
+        own_mail = environment.given("SMTP_HOST", "SMTP_PORT", "EMAIL_ACCOUNTS", "EMAIL_ACCOUNTS_FILE")
         async with self._screen.step("starting API, sandbox and workers", done="API, sandbox, workers"):
             await self._start_api()
             await self._start_sandbox(own_mail=own_mail)

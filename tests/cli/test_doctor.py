@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
 from cli.tongda import checks_here, checks_servers
 from cli.tongda.finding import State
@@ -159,6 +160,18 @@ async def test_a_mail_server_without_starttls() -> None:
         found = await checks_servers.check_mail(Settings(smtp_host="127.0.0.1", smtp_port=port))
     assert found.state is State.FAILED
     assert "STARTTLS" in found.says
+
+
+async def test_each_mail_server_of_several_is_looked_at() -> None:
+    with mail_server() as port:
+        plain = f'{{"name": "a", "host": "127.0.0.1", "port": {port}, "security": "none"}}'
+        secure = f'{{"name": "b", "host": "127.0.0.1", "port": {port}}}'
+        good = await checks_servers.check_mail(Settings(email_accounts=SecretStr(f"[{plain}]")))
+        bad = await checks_servers.check_mail(Settings(email_accounts=SecretStr(f"[{plain}, {secure}]")))
+    assert good.state is State.OK
+    assert bad.state is State.FAILED
+    assert "b (127.0.0.1" in bad.says
+    assert "TONGDA_EMAIL_ACCOUNTS" in bad.do
 
 
 async def test_a_namespace_that_is_missing(temporal_address: str) -> None:
