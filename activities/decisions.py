@@ -132,7 +132,7 @@ class Decider:
         if result.provider_id:
             detail["provider_id"] = result.provider_id
         if decision.due_at is not None:
-            detail["retry_at"] = decision.due_at.isoformat()
+            detail["receipt_by" if decision.awaiting else "retry_at"] = decision.due_at.isoformat()
         return Event(EventType.ATTEMPT, detail)
 
     def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> Step:

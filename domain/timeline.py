@@ -13,7 +13,7 @@ class EventType(StrEnum):
     `put_off`: {reason, until} where the steps wait for the end of quiet hours."""
     ATTEMPT = "attempt"
     """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
-    `took_ms`, and `retry_at` or `status`."""
+    `took_ms`, `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
     UNKNOWN = "unknown"
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend or hold."""
     FALLBACK = "fallback"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from temporalio.testing import ActivityEnvironment
 
 from activities.accounts import Account, Accounts, Slots
 from activities.permits import Permits
-from channels.base import Capabilities
+from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW, Circuit
@@ -286,6 +287,25 @@ async def test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent(engine: E
     assert await engine.deliveries(one) == {"email": ("sent", None)}
     assert await engine.end(one) == ("sent", None, True)
     assert hook.sent == []
+
+
+async def test_what_was_in_flight_when_it_was_cancelled_is_not_waited_for(engine: Engine) -> None:
+    """Catches: the success of a step whose receipt would be waited for, recorded as cancelled."""
+    first = account("mail", provider=Provider)
+    fleet = Fleet.of(engine, first, Account("hook", MemoryProvider(channel=Channel.WEBHOOK), Slots(4)))
+    [one] = await fleet.send(user="u-1", channels=[Channel.EMAIL, Channel.WEBHOOK], strategy="fallback", options=AFTER)
+    assert fleet.cohort is not None
+    parts = activities(engine, accounts=fleet.accounts)
+
+    async def cancelled_meanwhile(messages: Sequence[Message]) -> Sequence[SendResult]:
+        await engine.control.cancel("acme", notification_id=one)
+        return [SendResult(ResultClass.OK) for _ in messages]
+
+    first.provider.send = cancelled_meanwhile  # type: ignore[method-assign, assignment]
+    await ActivityEnvironment().run(parts.deliver, drive(fleet.cohort))
+    assert await engine.work(one) == []
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    assert await engine.end(one) == ("sent", None, True)
 
 
 async def test_a_lost_look_at_an_overdue_receipt_makes_no_unknown(engine: Engine) -> None:

@@ -254,6 +254,9 @@ def _stopped(outcome: StepOutcome) -> StepOutcome:
     decision = replace(outcome.decision, falls_back=False)
     if decision.due_at is None:
         return replace(outcome, decision=decision)
+    if decision.status in SUCCESS:  # it was taken, and nobody waits for its receipt any more
+        events = tuple(replace(e, detail=_without_retry(e.detail, decision.status)) for e in outcome.events)
+        return replace(outcome, decision=replace(decision, due_at=None, awaiting=False, moves=False), events=events)
     lost = outcome.result is not None and outcome.result.result is ResultClass.UNKNOWN
     status, reason = (
         (Status.UNKNOWN, Reason.ANSWER_LOST) if lost else (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)
@@ -267,7 +270,7 @@ def _stopped(outcome: StepOutcome) -> StepOutcome:
 
 
 def _without_retry(detail: dict[str, Any], status: Status) -> dict[str, Any]:
-    changed = {key: value for key, value in detail.items() if key != "retry_at"}
+    changed = {key: value for key, value in detail.items() if key not in {"retry_at", "receipt_by"}}
     return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}
 
 
