@@ -46,14 +46,14 @@ class DeliveryActivities:
         accounts: Accounts,
         contents: Contents,
         stopping: Callable[[], bool],
-        left: Callable[[Lane], None],
+        poke: Callable[[Lane], None],
     ) -> None:
         self._repositories = repositories
         self._accounts = accounts
         self._contents = contents
         self._planner = Planner(repositories.plans, accounts)
         self._stopping = stopping
-        self._left = left
+        self._poke = poke
 
     @activity.defn(name=ACTIVITY)
     async def deliver(self, drive: Drive) -> Driven:
@@ -72,7 +72,7 @@ class DeliveryActivities:
             driving = asyncio.create_task(self._drive(drive, cohort=UUID(drive.cohort), lane=lane, enough=enough))
             driven = await _to_its_end(driving, cancelled)
         if not driven.waits_s:
-            self._left(lane)
+            self._poke(lane)
         return driven
 
     async def _drive(self, drive: Drive, *, cohort: UUID, lane: Lane, enough: Callable[[], bool]) -> Driven:
@@ -80,6 +80,7 @@ class DeliveryActivities:
         entered = await repositories.plans.enter(cohort, epoch=drive.epoch, limit=policy.cohort_size)
         if entered is None:
             return Driven()
+        self._poke(lane)  # one less is starting
         await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now)
         hand_over = HandOver(
             repositories.claims,

@@ -36,6 +36,9 @@ class LanePolicy:
     """The most notifications that one workflow drives."""
     cohorts_open: int
     """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
+    cohorts_starting: int
+    """Cohorts on their way through Temporal, whose workflow has not begun to work yet, at a time. What becomes due
+    meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
     hold_horizon: timedelta
     """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
     mixes_tenants: bool
@@ -57,6 +60,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(minutes=5),
         cohort_size=200,
         cohorts_open=32,
+        cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
         mixes_tenants=True,
         in_worker=True,
@@ -67,6 +71,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(hours=24),
         cohort_size=500,
         cohorts_open=8,
+        cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,
         in_worker=False,
@@ -77,6 +82,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(hours=72),
         cohort_size=500,
         cohorts_open=4,
+        cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,
         in_worker=False,
@@ -91,6 +97,8 @@ FLUSH_MARGIN = timedelta(seconds=10)
 """Added to the time-out of a call before its outcome counts as unknown (`unknown_at`)."""
 LEASE = timedelta(seconds=60)
 """How long a cohort may go without a sign of life before the sweep asks Temporal about it."""
+STARTING_FOR = timedelta(seconds=2)
+"""A cohort that has not begun after this long counts as starting no more: its worker was killed, or there is none."""
 DRIVE_WINDOW = timedelta(seconds=10)
 """No new claim after this long in one activity: it finishes what is in flight and returns."""
 MOST_INTERNAL_FAILURES = 3

@@ -67,7 +67,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             accounts=accounts,
             contents=TemplateContents(TemplateCatalog(database)),
             stopping=stopping,
-            left=starter.poke,
+            poke=starter.poke,
         )
         sweep = Sweep(
             SweepRepositories(

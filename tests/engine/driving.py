@@ -157,7 +157,7 @@ def activities(
     pool: asyncpg.Pool | None = None,
     contents: Contents | None = None,
     stopping: Callable[[], bool] = lambda: False,
-    left: Callable[[Lane], None] = lambda _: None,
+    poke: Callable[[Lane], None] = lambda _: None,
 ) -> DeliveryActivities:
     """The activity over `pool`, which may be a gated or failing one."""
     over = pool or engine.pool
@@ -169,7 +169,7 @@ def activities(
         accounts=accounts or engine.accounts,
         contents=contents or PlainContents(),
         stopping=stopping,
-        left=left,
+        poke=poke,
     )
 
 

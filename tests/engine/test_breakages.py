@@ -219,6 +219,18 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("cohorts._GROUP_ONE", "WHERE lane = $1 AND NOT holding", "WHERE lane = $1"),),
         test_grouping.test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count,
     ),
+    "group: starting ones do not matter": (
+        (Swap("cohorts._GROUP_MIXED", "AND NOT begun AND", "AND false AND"),),
+        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
+    ),
+    "group: all open ones count as starting": (
+        (Swap("cohorts._GROUP_MIXED", "AND NOT begun AND", "AND"),),
+        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
+    ),
+    "group: starting for ever": (
+        (Swap("cohorts._GROUP_MIXED", "created_at > now() - $7::interval", "created_at > now() - 9 * $7::interval"),),
+        test_grouping.test_a_cohort_that_never_begins_holds_up_nobody_for_long,
+    ),
     "group: first come first served": (
         (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
         test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.ids import uuid7
-from domain.lanes import LEASE, POLICIES, Lane, LanePolicy
+from domain.lanes import LEASE, POLICIES, STARTING_FOR, Lane, LanePolicy
 from infra.postgres.engine.locks import Connection, retried
 
 _TENANTS_DUE = """
@@ -26,10 +26,11 @@ firsts AS MATERIALIZED (
                       AND w.state = 0 ORDER BY w.due_at LIMIT 1) AS first_due
     FROM tenants t
     WHERE t.tenant IS NOT NULL AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT holding) < $5
+      AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT begun AND created_at > now() - $7::interval) < $6
 ),
 due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now())"""
-"""Tenants with due work: a loose walk over the index (lane, tenant, due_at); nothing where the lane's bound is reached.
-The bound is counted by each grouper for itself, so a few at once may pass it by as many."""
+"""Tenants with due work: a loose walk over the index (lane, tenant, due_at); nothing where one of the lane's bounds is
+reached. Each bound is counted by each grouper for itself, so a few at once may pass it by as many."""
 
 _TAKE = """
     SELECT d.tid FROM {tenants} t CROSS JOIN LATERAL (
@@ -148,7 +149,8 @@ class CohortRepository:
         statement = _GROUP_MIXED if policy.mixes_tenants else _GROUP_ONE
         cohort = uuid7()
         row = await self._pool.fetchrow(
-            statement, int(lane), cohort, LEASE, policy.cohort_size, policy.cohorts_open
+            statement, int(lane), cohort, LEASE, policy.cohort_size, policy.cohorts_open, policy.cohorts_starting,
+            STARTING_FOR,
         )  # fmt: skip
         return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
 

@@ -25,7 +25,7 @@ from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 
 _ENTER = """
-WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false WHERE id = $1 AND epoch = $2 RETURNING 1)
+WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING 1)
 SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
            n.strategy, n.category

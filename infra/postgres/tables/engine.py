@@ -49,9 +49,10 @@ cohort = Table(
     Column("size", Integer, nullable=False),
     time_column("lease", nullable=False),
     Column("holding", Boolean, nullable=False, server_default=text("false")),
+    Column("begun", Boolean, nullable=False, server_default=text("false")),
     now_column(),
 )
-"""Notifications that one workflow drives. `tenant` is NULL where the lane mixes tenants."""
+"""Notifications that one workflow drives. `tenant` is NULL where the lane mixes tenants; `begun`: its workflow has."""
 Index("cohort_lease", cohort.c.lease)
 
 permit = Table(
