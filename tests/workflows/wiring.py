@@ -77,7 +77,7 @@ async def serving(
     wired = Wired(
         database=cast("Database", None),
         client=client,
-        delivery=cast("DeliveryActivities", delivery or activities(engine, left=starter.poke)),
+        delivery=cast("DeliveryActivities", delivery or activities(engine, poke=starter.poke)),
         sweep=SweepActivities(sweep),
         starter=starter,
     )
