@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from fastapi import Request
 
@@ -23,6 +24,7 @@ from api.recalls import RecallService
 from channels.inapp.inbox import InboxProvider
 from domain.channels import Channel
 from domain.clock import Clock
+from domain.ids import uuid7
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
@@ -62,6 +64,8 @@ class Container:
     clock: Clock
     inbox: InboxParts
     erasing: Erasing
+    process: UUID = field(default_factory=uuid7)
+    """Names this process towards the database."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set as soon as the process is told to stop, before requests are waited for: streams end themselves by it."""
 

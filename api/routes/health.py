@@ -11,6 +11,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from api.container import Container, container_of
+from infra.postgres.errors import is_away
+from infra.postgres.probe import commit_probe
 
 log = structlog.get_logger()
 router = APIRouter(tags=["operations"])
@@ -25,14 +27,14 @@ class Health(BaseModel):
 
 
 class Dependency(BaseModel):
-    """One thing the API needs."""
+    """One thing the API needs; PostgreSQL is ready when it takes a COMMIT."""
 
     ready: bool
     reason: str | None = None
 
 
 class Readiness(BaseModel):
-    """Accept depends on PostgreSQL alone: Temporal away does not make this unready."""
+    """Accept depends on a COMMIT in PostgreSQL alone: Temporal away does not make this unready."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"ready": True, "dependencies": {"postgres": {"ready": True}}}]}
@@ -69,10 +71,11 @@ async def metrics() -> Response:
 async def _postgres(container: Container) -> Dependency:
     try:
         async with asyncio.timeout(READY_WITHIN_S):
-            await container.database.pool.fetchval("SELECT 1")
+            await commit_probe(container.database.pool, process=container.process)
     except TimeoutError:
         return Dependency(ready=False, reason=f"no answer within {READY_WITHIN_S:g} s")
     except Exception as error:
         log.warning("readyz.postgres", code=type(error).__name__)
-        return Dependency(ready=False, reason="cannot be reached")
+        reason = "cannot be reached" if is_away(error) else "takes no COMMIT"
+        return Dependency(ready=False, reason=reason)
     return Dependency(ready=True)

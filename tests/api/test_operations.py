@@ -40,6 +40,14 @@ async def test_without_the_database_it_is_alive_and_not_ready(database: str) -> 
         await way.cut()
 
 
+async def test_a_database_that_only_reads_is_not_ready(database: str) -> None:
+    """Catches: a probe that selects. A standby, or one whose disk is full, answers that, and takes no notification."""
+    async with running(f"{database}?default_transaction_read_only=on") as api:
+        ready = await api.get("/readyz", key=None)
+    assert (ready.status_code, ready.json()["ready"]) == (503, False)
+    assert ready.json()["dependencies"]["postgres"]["reason"] == "takes no COMMIT"
+
+
 async def test_not_ready_while_stopping(api: Api) -> None:
     api.container.stopping.set()
     assert (await api.get("/readyz", key=None)).status_code == 503

@@ -7,7 +7,7 @@ Hot tables (`notification`, `work`, `cohort`, `delivery`, `event`) are written b
 from __future__ import annotations
 
 from infra.postgres.tables.access import api_key, app, tenant
-from infra.postgres.tables.engine import cohort, permit, work
+from infra.postgres.tables.engine import cohort, permit, probe, work
 from infra.postgres.tables.inbox import inbox_item, inbox_ticket
 from infra.postgres.tables.notifications import delivery, event, idempotency, notification
 from infra.postgres.tables.parts import metadata
@@ -36,6 +36,7 @@ __all__ = [
     "permit",
     "person",
     "preference",
+    "probe",
     "suppression",
     "suppression_pepper",
     "template",

@@ -64,3 +64,12 @@ permit = Table(
     postgresql_with={"fillfactor": 50},
 )
 """The bucket of an account with a rate."""
+
+probe = Table(
+    "probe",
+    metadata,
+    Column("process", Uuid, primary_key=True),
+    time_column("at", nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+"""What an API process commits to see that it can."""

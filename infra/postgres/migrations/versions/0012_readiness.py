@@ -1,0 +1,12 @@
+"""Readiness by a commit."""
+
+from pathlib import Path
+
+from infra.postgres.migrations.script import run_script
+
+revision = "0012"
+down_revision = "0011"
+
+
+def upgrade() -> None:
+    run_script(Path(__file__).with_suffix(".sql"))
