@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
@@ -26,6 +26,8 @@ from workflows.delivery import ACTIVITY, Drive, Driven
 log = structlog.get_logger()
 
 HEARTBEAT_EVERY_S = 2.0
+HAND_ON_S = 0.5
+"""How long a stopping worker's due rows wait for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,12 @@ class DeliveryActivities:
             driven = await _to_its_end(driving, cancelled)
         if not driven.waits_s:
             self._poke(lane)
-        return driven
+        return self._for_others(driven) if self._stopping() and POLICIES[lane].in_worker else driven
+
+    def _for_others(self, driven: Driven) -> Driven:
+        """What is due now is due in a moment: a local activity would otherwise be called again at once, in this very
+        process, over and over, and the worker would never end. The timer gives the workflow to another one."""
+        return replace(driven, waits_s={account: max(wait_s, HAND_ON_S) for account, wait_s in driven.waits_s.items()})
 
     async def _drive(self, drive: Drive, *, cohort: UUID, lane: Lane, enough: Callable[[], bool]) -> Driven:
         repositories, policy = self._repositories, POLICIES[lane]

@@ -47,6 +47,9 @@ from infra.rendering.previews import TemplatePreviews
 from infra.settings import Settings
 from infra.temporal import connect
 
+STATEMENT_S = 10.0
+"""Callers wait for each statement of this process; a database that stands still is told to them as 503."""
+
 
 @dataclass(slots=True)
 class Container:
@@ -71,16 +74,18 @@ class Container:
 
 
 @contextlib.asynccontextmanager
-async def open_container(settings: Settings, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Container]:
+async def open_container(
+    settings: Settings, *, clock: Clock = SYSTEM_CLOCK, stopping: asyncio.Event | None = None
+) -> AsyncIterator[Container]:
     """Open it all; what is decided by time is decided by `clock`.
 
     Raises OSError or an asyncpg error when the database cannot be reached.
     """
     async with contextlib.AsyncExitStack() as stack:
-        database = await Database.open(settings, name="tongda-api", with_replica=True)
+        database = await Database.open(settings, name="tongda-api", with_replica=True, limit_s=STATEMENT_S)
         stack.push_async_callback(database.close)
         catalog = TemplateCatalog(database, clock=clock)
-        stopping = asyncio.Event()
+        stopping = stopping or asyncio.Event()
         accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog, clock=clock))
         yield Container(
             settings=settings,

@@ -15,6 +15,7 @@ from domain.errors import Unauthenticated, Unavailable
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.api_keys import ApiKeyRepository, FoundKey
 from infra.postgres.errors import is_away
+from infra.postgres.patience import ANSWERS_WITHIN_S
 
 KNOWN_FOR_S = 5.0
 """A revoked key is noticed within this time everywhere, at once in the process that revoked it; an expired one at once."""
@@ -89,7 +90,10 @@ class KeyRing:
         if task is None:
             task = self._asking[hash_] = asyncio.create_task(self._ask(hash_))
             task.add_done_callback(_retrieved)
-        principal = await asyncio.shield(task)
+        try:
+            principal = await asyncio.wait_for(asyncio.shield(task), ANSWERS_WITHIN_S)
+        except TimeoutError:
+            raise Unavailable("The database that knows the API keys does not answer.") from None
         if principal is None:
             raise Unauthenticated("This API key is not valid.")
         return principal

@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     temporal_ui_url: str = Field(default="http://127.0.0.1:8233", pattern=_WEB, description="Temporal Web UI, for links.")
     api_host: str = Field(default="127.0.0.1", description="Address the API binds to.")
     api_port: int = Field(default=8080, ge=0, le=65535, description="Port the API binds to.")
+    api_drain_notice_s: float = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="Seconds that the API goes on serving after SIGTERM, with /readyz at 503, before its port closes: "
+        "above the interval at which a load balancer asks; 0 = none is in front.",
+    )
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=_WEB, description="How people reach the API.")
     metrics_host: str = Field(default="127.0.0.1", description="Address a worker's /metrics binds to.")
     metrics_port: int = Field(

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 
+import asyncpg
 import structlog
 import uvloop
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from infra import garbage
+from infra.postgres.patience import until_there
 from infra.settings import Settings
 from infra.telemetry.logs import configure
 from infra.temporal import connect
@@ -51,7 +53,8 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
         loop.add_signal_handler(number, life.stop.set)
     async with serving(settings.metrics_port, host=settings.metrics_host, ready=lambda: life.ready):
         client = await _connected(settings, life)
-        if client is None:
+        url = settings.database_url.get_secret_value()
+        if client is None or not await until_there(url, stopping=life.stop):
             return
         async with contextlib.AsyncExitStack() as stack:
             process = await stack.enter_async_context(wired(settings, client=client, stopping=life.stopping))
@@ -120,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"tongda workers: {error.strerror or error}", file=sys.stderr)
         return PORT_TAKEN if error.errno == errno.EADDRINUSE else 1
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        print(f"tongda workers: cannot open the database of TONGDA_DATABASE_URL: {type(error).__name__}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 ONE = "/v1/notifications"
 BATCH = "/v1/notifications/batch"
+UNAVAILABLE = 503
 _JSON = (b"content-type", b"application/json")
 _ACCEPTED = {lane: ACCEPTED.labels(lane.label) for lane in Lane}
 _SECONDS = {lane: ACCEPT_SECONDS.labels(lane.label) for lane in Lane}
@@ -138,11 +139,12 @@ async def _batch(service: AcceptService, raw: bytes, *, sender: Sender, key: str
 
 
 def _refused(error: Exception) -> Answer:
-    """The problem, counted by its code; what is a defect of ours is logged."""
+    """The problem, counted by its code; what is a defect of ours is logged. A database that is away is told once for a
+    whole group, where it was found out."""
     status, headers, body = problem(error)
     code = problem_fields(error)["code"]
     REJECTED.labels(code).inc()
-    if status >= 500:
+    if status >= 500 and status != UNAVAILABLE:
         log.error("accept.failed", code=code, exc_info=error)
     return status, headers, body
 

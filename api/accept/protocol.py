@@ -55,9 +55,10 @@ class DirectRequest:
         status, headers, body = answer
         parts = [STATUS_LINE[status]]
         for name, value in (*self._protocol.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
             if name == b"connection":
                 self.keep_alive = False
+            else:
+                parts += (name, b": ", value, b"\r\n")
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts += (b"\r\n", body)

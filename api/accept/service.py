@@ -27,6 +27,7 @@ from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.errors import AWAY
+from infra.postgres.patience import ANSWERS_WITHIN_S, within
 from infra.rendering.catalog import TemplateCatalog
 
 ROUTE_ONE = "POST /v1/notifications"
@@ -34,6 +35,8 @@ ROUTE_BATCH = "POST /v1/notifications/batch"
 MOST_BATCHES = 2
 """Batch requests that commit at a time; they have connections of their own and never sit in front of an OTP."""
 MOST_BATCHES_WAITING = 64
+BATCH_WITHIN_S = 20.0
+"""For its turn and its COMMIT together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ class AcceptService:
         request = decode.notification(raw)
         user = _check(request, sender, now=self.clock.now())
         if user is not None:
-            await self._recipients.check(user)
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                await self._recipients.check(user)
         row = await self._prepared(request, sender=sender)
         if isinstance(row, TongdaError):
             raise row
@@ -175,26 +179,31 @@ class AcceptService:
         lanes = Counter(Lane(row[3]) for row in rows)
         if not rows and kept is None:
             return BatchAnswer(body, lanes)
-        if await self._store_batch(rows, key=kept):
+        if await self._stored_in_time(rows, key=kept):
             self._committed(rows)
             return BatchAnswer(body, lanes)
         assert kept is not None
-        [found] = await self._repository.kept([kept])
+        [found] = await within(ANSWERS_WITHIN_S, self._repository.kept([kept]))
         first = judge(kept, found)
         if isinstance(first, TongdaError):
             raise first
         return BatchAnswer(first, {}, replay=True)
 
-    async def _store_batch(self, rows: Sequence[Row], *, key: Key | None) -> bool:
+    async def _stored_in_time(self, rows: Sequence[Row], *, key: Key | None) -> bool:
+        """False when the key was there before. Raises Overloaded, Unavailable."""
         if self._batches_waiting >= MOST_BATCHES_WAITING:
             raise Overloaded
+        try:
+            return await within(BATCH_WITHIN_S, self._store_batch(rows, key=key))
+        except AWAY as error:
+            message = "The database did not take the batch in time; send it again with its Idempotency-Key."
+            raise Unavailable(message) from error
+
+    async def _store_batch(self, rows: Sequence[Row], *, key: Key | None) -> bool:
         self._batches_waiting += 1
         try:
             async with self._batches:
                 return await self._repository.store_batch(rows, key=key)
-        except AWAY as error:
-            message = "The database did not take the batch in time; send it again with its Idempotency-Key."
-            raise Unavailable(message) from error
         finally:
             self._batches_waiting -= 1
 
@@ -209,7 +218,8 @@ class AcceptService:
             request, user = _decoded(item, sender, now=now)
             requests.append(request)
             users.append(user)
-        refused = await self._recipients.check_all([user for user in users if user is not None])
+        asked = [user for user in users if user is not None]
+        refused = await within(ANSWERS_WITHIN_S, self._recipients.check_all(asked))
         prepared: list[Row | TongdaError] = []
         for request, user in zip(requests, users, strict=True):
             if isinstance(request, TongdaError):
@@ -231,8 +241,8 @@ class AcceptService:
     async def follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
         """Pin the route of its category, where it takes one."""
         if takes_a_route(request):
-            routes = self.routes.cached(sender.tenant)
-            follow(request, await self.routes.of(sender.tenant) if routes is None else routes)
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                follow(request, self.routes.cached(sender.tenant) or await self.routes.of(sender.tenant))
 
     async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
         """The published version, pinned, its variables checked. Raises Invalid."""
@@ -241,7 +251,8 @@ class AcceptService:
             return None
         template = self._catalog.published_cached(sender.tenant, name)
         if template is None:
-            template = await self._catalog.published(sender.tenant, name)
+            async with asyncio.timeout(ANSWERS_WITHIN_S):
+                template = await self._catalog.published(sender.tenant, name)
         if template is None:
             raise Invalid.field("/template", "unknown", "There is no published template of this name.")
         return pinned(request, template)

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import structlog
@@ -28,6 +28,10 @@ MOST_WAITING = 20_000
 AGAIN_FOR_S = 3.0
 """How long a group is tried again while the database is away: it may have been committed, and only asking again tells."""
 AGAIN_AFTER_S = 0.1
+ANSWER_WITHIN_S = 8.0
+"""A request that has waited so long for its COMMIT is told to come again: a database that stands still says nothing by
+itself, and callers, whose own limits are 10 s and more, would pile up."""
+LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Pending:
     row: Row
     key: Key | None
     told: Told | None
+    since_s: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> UUID:
@@ -82,7 +87,9 @@ class CommitWriter:
         self._waiting: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._open = True
+        self._under_way: list[Sequence[Pending]] = []
         self._tasks = [asyncio.create_task(self._write(), name=f"commit-{name}-{i}") for i in range(writers)]
+        self._watching = asyncio.create_task(self._watch(), name=f"commit-{name}-watch")
 
     def put(self, row: Row, *, key: Key | None, told: Told) -> None:
         """Have it committed; `told` gets what became of it: Unavailable, Conflict (the key was used for another body).
@@ -99,6 +106,8 @@ class CommitWriter:
         self._open = False
         self._wake.set()
         await asyncio.gather(*self._tasks)
+        self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
 
     async def _write(self) -> None:
         while True:
@@ -110,14 +119,34 @@ class CommitWriter:
             try:
                 async with self._repository.connection() as connection:
                     while self._waiting and not connection.is_closed():
-                        await self._commit(self._next(), over=connection)
+                        await self._commit_next(over=connection)
             except Exception as error:  # no connection: each group asks for one again, and says so if there is none
                 log.warning("accept.no_connection", code=type(error).__name__)
                 if self._waiting:
-                    await self._commit(self._next(), over=None)
+                    await self._commit_next(over=None)
 
-    def _next(self) -> list[Pending]:
-        return [self._waiting.popleft() for _ in range(min(MOST_ROWS, len(self._waiting)))]
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self._refuse_late()
+
+    def _refuse_late(self) -> None:
+        """Answer who has waited too long. What has not been sent to the database is dropped; the rest may get there."""
+        until_s = time.monotonic() - ANSWER_WITHIN_S
+        late = [p for group in self._under_way for p in group if p.since_s < until_s and p.told is not None]
+        while self._waiting and self._waiting[0].since_s < until_s:
+            late.append(self._waiting.popleft())
+        if late:
+            log.warning("accept.late", requests=len(late))
+            _fail(late, Unavailable("The database did not answer in time; send this again with its Idempotency-Key."))
+
+    async def _commit_next(self, *, over: Connection | None) -> None:
+        group = [self._waiting.popleft() for _ in range(min(MOST_ROWS, len(self._waiting)))]
+        self._under_way.append(group)
+        try:
+            await self._commit(group, over=over)
+        finally:
+            self._under_way.remove(group)
 
     async def _commit(self, group: Sequence[Pending], *, over: Connection | None) -> None:
         """Whatever happens, every request of the group gets its answer."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Literal
 
 import structlog
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.container import Container, container_of
 from infra.postgres.errors import is_away
+from infra.postgres.patience import within
 from infra.postgres.probe import commit_probe
 
 log = structlog.get_logger()
@@ -70,8 +70,7 @@ async def metrics() -> Response:
 
 async def _postgres(container: Container) -> Dependency:
     try:
-        async with asyncio.timeout(READY_WITHIN_S):
-            await commit_probe(container.database.pool, process=container.process)
+        await within(READY_WITHIN_S, commit_probe(container.database.pool, process=container.process))
     except TimeoutError:
         return Dependency(ready=False, reason=f"no answer within {READY_WITHIN_S:g} s")
     except Exception as error:

@@ -40,15 +40,20 @@ class Condition:
 async def look(connection: asyncpg.Connection) -> Condition:
     """Raises asyncpg.PostgresError."""
     [basics] = await connection.fetch(_BASICS)
-    there = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
-    revision = await connection.fetchval("SELECT version_num FROM alembic_version") if there else None
+    applied = await revision(connection)
     ends: dict[str, datetime] = {}
     for row in await connection.fetch(_BOUNDS, list(PARENTS)):
         if match := _END.search(row["bound"]):  # none: the default partition
             end = uuid7_time(UUID(match[1]))
             ends[row["parent"]] = max(end, ends.get(row["parent"], end))
     ahead = min(ends.values()) - basics["now"] if set(ends) == set(PARENTS) else None
-    return Condition(basics["version"] // 10_000, basics["now"], revision, ahead)
+    return Condition(basics["version"] // 10_000, basics["now"], applied, ahead)
+
+
+async def revision(connection: asyncpg.Connection) -> str | None:
+    """The last migration that was applied; None for none."""
+    there = await connection.fetchval("SELECT to_regclass('alembic_version') IS NOT NULL")
+    return await connection.fetchval("SELECT version_num FROM alembic_version") if there else None
 
 
 def revisions() -> list[str]:

@@ -46,29 +46,36 @@ class Database:
         return self.replica or self
 
     @classmethod
-    async def open(cls, settings: Settings, *, name: str, with_replica: bool = False) -> Database:
+    async def open(
+        cls, settings: Settings, *, name: str, with_replica: bool = False, limit_s: float | None = None
+    ) -> Database:
         """Connect as `name` (pg_stat_activity.application_name). Raises OSError or asyncpg errors when it cannot.
 
-        A replica is connected to when it is first read: it may be away without anything else noticing.
+        A replica is connected to when it is first read: it may be away without anything else noticing. `limit_s` is for
+        processes whose callers wait: no statement takes longer, however it is sent.
         """
         url, read_url = settings.database_url.get_secret_value(), settings.database_read_url.get_secret_value()
         primary = await cls._connected(
-            url, name=name, least=1, most=settings.database_pool, engine_connections=ENGINE_CONNECTIONS
+            url, name=name, least=1, most=settings.database_pool, engine_connections=ENGINE_CONNECTIONS, limit_s=limit_s
         )
         if not with_replica or read_url in ("", url):
             return primary
         most = min(LIST_CONNECTIONS, settings.database_pool)
-        replica = await cls._connected(read_url, name=f"{name}-lists", least=0, most=most, engine_connections=most // 2)
+        replica = await cls._connected(
+            read_url, name=f"{name}-lists", least=0, most=most, engine_connections=most // 2, limit_s=limit_s
+        )
         return cls(primary.pool, primary.engine, replica)
 
     @classmethod
-    async def _connected(cls, url: str, *, name: str, least: int, most: int, engine_connections: int) -> Database:
+    async def _connected(
+        cls, url: str, *, name: str, least: int, most: int, engine_connections: int, limit_s: float | None
+    ) -> Database:
         pool = await asyncpg.create_pool(
             url,
             min_size=least,
             max_size=most,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=limit_s or COMMAND_TIMEOUT_S,
             reset=_leave_as_it_is,
             server_settings={"application_name": name, **HOT_STATEMENTS},
         )
@@ -77,7 +84,11 @@ class Database:
             pool_size=engine_connections,
             max_overflow=engine_connections,
             pool_pre_ping=True,
-            connect_args={"server_settings": {"application_name": name}, "timeout": CONNECT_TIMEOUT_S},
+            connect_args={
+                "server_settings": {"application_name": name},
+                "timeout": CONNECT_TIMEOUT_S,
+                "command_timeout": limit_s,
+            },
         )
         return cls(pool, engine)
 

@@ -107,6 +107,29 @@ async def test_a_full_queue_refuses_at_once(api: Api, monkeypatch: Any) -> None:
     assert await api.count() == 0
 
 
+async def test_a_database_that_stands_still_is_told_and_what_waited_is_not_stored_later(api: Api, monkeypatch: Any) -> None:
+    """Catches: requests that wait as long as the database does. Callers time out, come again, and everybody's requests
+    are still in the queue when it goes on."""
+    await api.post(body())  # key and statements are known
+    monkeypatch.setattr(writer, "ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr(writer, "LOOK_EVERY_S", 0.05)
+    async with api.pool.acquire() as other:
+        standstill = other.transaction()
+        await standstill.start()
+        await other.execute("LOCK TABLE notification IN SHARE MODE")
+        left = []
+        for _ in range(2):  # one for each of the lane's writers
+            left.append(asyncio.create_task(api.post(body())))
+            await asyncio.sleep(0.2)
+        answers = await asyncio.gather(*left, *(api.post(body()) for _ in range(8)))
+        assert {(a.status_code, a.json()["code"]) for a in answers} == {(503, "unavailable")}
+        assert all(a.headers["retry-after"] for a in answers)
+        await standstill.rollback()
+    assert (await api.post(body())).status_code == 202
+    # The first request and the last one, and maybe those that had left for the database.
+    assert 2 <= await api.count() <= 2 + len(left)
+
+
 async def test_a_row_that_cannot_be_stored_fails_alone(api: Api) -> None:
     """Halving finds the poison; the requests that shared its statement are stored."""
     await api.pool.execute("ALTER TABLE notification ADD CONSTRAINT no_poison CHECK (category <> 'poison')")

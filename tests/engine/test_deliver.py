@@ -82,6 +82,16 @@ async def test_a_stopping_worker_makes_no_new_claim(engine: Engine) -> None:
     assert [(r["state"], r["attempt"]) for r in await engine.work()] == [(0, 0)] * 2
 
 
+async def test_a_stopping_worker_does_not_call_itself_again(engine: Engine) -> None:
+    """Caught: a local activity that says `due now` is called again at once in the process that is stopping, which claims
+    nothing and says so again; it had to be killed, and what it had in hand was unknown."""
+    await engine.accepted(2, lane=Lane.HIGH)
+    cohort = await engine.grouped(Lane.HIGH)
+    driven = await ActivityEnvironment().run(activities(engine, stopping=lambda: True).deliver, drive(cohort))
+    assert driven.waits_s
+    assert min(driven.waits_s.values()) > 0
+
+
 async def test_a_worker_that_is_told_to_stop_brings_home_what_is_in_flight(engine: Engine) -> None:
     """Catches: stopping by cancelling calls. What is in flight would be unknown."""
     await engine.accepted(6)
