@@ -1,0 +1,93 @@
+"""The one judge of all faults: what the sandbox took, against what was accepted and what the timelines say.
+
+Every 202 is there once and becomes final; what arrived twice is called unknown by its timeline; what is called sent
+arrived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Collection
+from uuid import UUID
+
+import asyncpg
+
+from sandbox.record import Record
+from tests.e2e.load import Sender
+from tests.e2e.parts import Parts
+
+FINAL_WITHIN_S = 200.0
+"""A killed worker's cohort is driven again after its lease of 60 s, and a lost mail is called unknown after a minute."""
+STATES = """
+SELECT n.id, n.status, n.reason, n.final, n.finished_at IS NOT NULL AS finished,
+       EXISTS (SELECT FROM work w WHERE w.notification_id = n.id) AS open,
+       (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'unknown') AS unknowns,
+       (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'attempt'
+        AND e.detail ->> 'class' = 'OK') AS successes
+FROM notification n WHERE n.id = ANY ($1)"""
+ARRIVED = {"sent", "delivered", "read"}
+
+
+async def check(
+    *senders: Sender, parts: Parts, unknowns: bool = True, ends: Collection[str] = ("sent", "delivered")
+) -> None:
+    """Wait until all that was accepted is final, and judge. `unknowns`: hand-overs may have been lost; `ends`: statuses
+    that are right besides unknown."""
+    connection = await parts.connect()
+    try:
+        states = [(sender.name, state) for sender in senders for state in await _final(connection, sender)]
+        everything = await connection.fetchval("SELECT count(*) FROM idempotency WHERE key ~ $1", _keys(senders))
+    finally:
+        await connection.close()
+    taken = _taken(parts.box.record)
+    wrong = [
+        f"{name} {state['id']}: {what}"
+        for name, state in states
+        for what in _wrong(state, taken[str(state["id"])], unknowns=unknowns, ends=ends)
+    ]
+    assert not wrong, "\n".join([f"{len(wrong)} of {len(states)}:", *wrong[:20]])
+    sent = sum(len(sender.ids) for sender in senders)
+    assert len({state["id"] for _, state in states}) == sent, "two requests were given one notification"
+    assert everything == sent, f"{everything} keys are kept for {sent} requests"
+
+
+def _keys(senders: Collection[Sender]) -> str:
+    return f"^({'|'.join(sender.name for sender in senders)})-[0-9]+$"
+
+
+async def _final(connection: asyncpg.Connection, sender: Sender) -> list[asyncpg.Record]:
+    """Its notifications once all are final, or as they are when time is up. All that was answered 202 must be there."""
+    ids, deadline = [UUID(i) for i in sender.ids.values()], time.monotonic() + FINAL_WITHIN_S
+    while True:
+        states = await connection.fetch(STATES, ids)
+        assert len(states) == len(set(ids)), f"{sender.name}: {len(set(ids)) - len(states)} of the accepted are not there"
+        if all(s["final"] for s in states) or time.monotonic() > deadline:
+            return list(states)
+        await asyncio.sleep(0.5)
+
+
+def _taken(record: Record) -> Counter[str]:
+    """How often each notification's message was taken."""
+    items, _ = record.find(limit=1_000_000)
+    deliveries = (item.seen.delivery for item in items if item.seen.taken)
+    return Counter(delivery.rpartition("-")[0] for delivery in deliveries if delivery is not None)
+
+
+def _wrong(state: asyncpg.Record, taken: int, *, unknowns: bool, ends: Collection[str]) -> list[str]:
+    status, lost = state["status"], state["unknowns"]
+    found = []
+    if not state["final"]:
+        found.append(f"not final: {status}")
+    elif not state["finished"] or state["open"]:
+        found.append(f"{status}, but a step of it is still open")
+    elif status not in ends and not (lost and status == "unknown"):
+        found.append(f"{status} ({state['reason']})")
+    if lost and not unknowns:
+        found.append("a hand-over was lost")
+    if max(taken, state["successes"]) > 1 and not lost:
+        found.append(f"taken {taken} times, {state['successes']} successes, and nothing says that it was unknown")
+    if status in ARRIVED and not taken:
+        found.append(f"{status}, but it never arrived")
+    return found
