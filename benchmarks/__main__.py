@@ -1,4 +1,4 @@
-"""`python -m benchmarks [accept|engine|http|latency|all] [--quick]`: start, measure, stop, print, keep as JSON."""
+"""`python -m benchmarks [accept|engine|http|latency|memory|all] [--quick]`: start, measure, stop, print, keep as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import asyncpg
 import uvloop
 
-from benchmarks import accept, engine, http_calls, latency, machine, table
+from benchmarks import accept, engine, http_calls, latency, machine, memory, table
 from benchmarks.instance import Instance, NotStarted, running_service
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -26,7 +26,12 @@ class Measure(Protocol):
     ) -> Awaitable[dict[str, Any]]: ...
 
 
-SUITES: Mapping[str, Measure] = {"accept": accept.measure, "engine": engine.measure, "latency": latency.measure}
+SUITES: Mapping[str, Measure] = {
+    "accept": accept.measure,
+    "engine": engine.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+}
 HTTP = "http"
 """The suite that needs no service: one process and the sandbox's sink."""
 

@@ -13,7 +13,7 @@ from benchmarks.machine import QUIET_LOAD
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
 BEGIN = "<!-- figures: written by scripts/bench -->"
 END = "<!-- end of figures -->"
-NAMES = ("accept", "engine", "latency", "http")
+NAMES = ("accept", "engine", "latency", "memory", "http")
 
 Row = tuple[str, str, str]
 """What, figure, the aim of the design."""
@@ -137,8 +137,25 @@ def _http_rows(figures: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _memory_rows(figures: Mapping[str, Any]) -> list[Row]:
+    drain = figures["drain"]
+    proof = "each taken once" if drain["complete"] else "**not complete**"
+    title = f"{drain['notifications']:,} webhooks in the low lane, accepted to recorded"
+    rows: list[Row] = [(title, f"{drain['per_second']:,}/s, {drain['took_s']:.0f} s ({proof})", "")]
+    for name, one in sorted(figures["memory"].items(), key=lambda item: -item[1]["peak_mib"]):
+        slope = f"{one['slope_mib_per_minute']:+} MiB/min in its second half"
+        rows.append((name, f"{one['start_mib']} -> peak {one['peak_mib']} -> {one['end_mib']} MiB, {slope}", "flat"))
+    return rows
+
+
 def _ms(figures: Mapping[str, float]) -> str:
     return f"p50 {figures['p50_ms']:.1f} ms, p95 {figures['p95_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms"
 
 
-_ROWS = {"accept": _accept_rows, "engine": _engine_rows, "latency": _latency_rows, "http": _http_rows}
+_ROWS = {
+    "accept": _accept_rows,
+    "engine": _engine_rows,
+    "latency": _latency_rows,
+    "memory": _memory_rows,
+    "http": _http_rows,
+}
