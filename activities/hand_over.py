@@ -242,7 +242,10 @@ class HandOver:
 
 
 def _note(account: Account, results: Sequence[SendResult], *, at_s: float, took_s: float) -> None:
-    """One call, one note: it failed if all of it did."""
+    """One call, one note: it failed if all of it did. Nothing is noted of servers that are the recipients' own."""
+    if account.provider.capabilities.many_servers:
+        account.health.give_back()
+        return
     kinds = {result.result for result in results}
     worked = kinds - FAILURES
     account.health.note(next(iter(worked or kinds)), now_s=at_s, took_s=took_s)

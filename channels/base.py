@@ -83,6 +83,9 @@ class Capabilities:
     """The provider reports delivery later."""
     recall: bool = False
     """It is a `RecallingProvider`: what it took can be taken back, unread."""
+    many_servers: bool = False
+    """Each message goes to a server of its recipient's own (a webhook): one that is down says nothing of the account, and
+    must not open its circuit for everybody else's."""
     call_timeout_s: float = 10.0
     """The longest that one `send` takes; the port's time-outs add up to less."""
 

@@ -69,7 +69,11 @@ class WebhookProvider:
         self._timeout_s = timeout_s
         self._now = now
         self._capabilities = Capabilities(
-            provider="webhook", channel=Channel.WEBHOOK, idempotent=True, call_timeout_s=timeout_s + 1.0
+            provider="webhook",
+            channel=Channel.WEBHOOK,
+            idempotent=True,
+            many_servers=True,
+            call_timeout_s=timeout_s + 1.0,
         )
 
     @property

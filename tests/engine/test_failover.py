@@ -185,6 +185,23 @@ async def test_with_one_account_an_open_circuit_parks_what_is_due_and_spends_no_
     assert {(await engine.end(i))[0] for i in ids} == {"sent"}
 
 
+class Hooks(MemoryProvider):
+    """One whose messages go to servers of their recipients."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, many_servers=True)
+
+
+async def test_receivers_that_are_down_open_no_circuit_for_others(engine: Engine) -> None:
+    """Caught: five answers in a row from one tenant's broken webhook stopped those of everybody."""
+    fleet = Fleet.of(engine, account("a", *[RETRY] * (IN_A_ROW + 1), provider=Hooks))
+    ids = await fleet.send(30)
+    await fleet.drive()
+    assert fleet.sent()["a"] == 30
+    assert [(await engine.end(i))[0] for i in ids].count("sent") == 30 - IN_A_ROW - 1
+
+
 async def test_half_open_sends_one_probe_first(engine: Engine) -> None:
     fleet = Fleet.of(engine, account("a", RETRY))
     only = fleet.accounts.get("a")
