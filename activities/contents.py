@@ -1,4 +1,5 @@
-"""What a claim says: its template's version or its inline content, rendered for channel and locale."""
+"""What a claim says: its template's version or its inline content, rendered for channel and locale; the one-time code of
+those that carry one is put in here."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from activities.codes import CodeMessages
 from channels.base import Content, Message
 from domain.lanes import Lane
 from domain.trials import marked
@@ -26,13 +28,18 @@ class Contents(Protocol):
 class TemplateContents:
     """Templates by their pinned version; inline content as it was posted (it is text, never a template)."""
 
-    def __init__(self, catalog: TemplateCatalog) -> None:
+    def __init__(self, catalog: TemplateCatalog, *, codes: CodeMessages) -> None:
         self._catalog = catalog
+        self._codes = codes
 
     async def content(self, claim: Claim) -> Content:
-        if claim.template is None or claim.template_version is None:
+        template = None
+        if claim.template is not None and claim.template_version is not None:
+            template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
+        if claim.otp_id is not None:
+            return await self._codes.content(claim, claim.otp_id, template=template, data=decoded(claim.data))
+        if template is None:
             return inline(claim)
-        template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
         user = {"name": claim.person_name or "", "locale": claim.locale}
         content = template.render(claim.channel, locale=claim.locale, data=decoded(claim.data), user=user)
         if not claim.test:

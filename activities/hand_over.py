@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.outcomes import OutcomeWriter, patiently
 from channels.base import Message
-from domain.errors import Failed, Rejected
+from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
@@ -216,6 +217,9 @@ class HandOver:
             return None
         try:
             return claim, message(claim, await self._contents.content(claim))
+        except NoLongerWanted:
+            self._in_flight -= 1
+            self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.CANCELLED)))
         except Rejected as error:
             self._in_flight -= 1
             self._writer.put(self._decider.broken(claim, error.code))

@@ -28,6 +28,7 @@ from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.errors import AWAY
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.telemetry.engine_metrics import IN_COHORTS, LATER, OLDEST_SECONDS, REDRIVEN, WAITING
 from workflows.housekeeping import SWEEP, Swept
@@ -51,6 +52,7 @@ class SweepRepositories:
     partitions: PartitionRepository
     accepting: AcceptRepository
     caps: CapRepository
+    otp: OtpRepository
 
 
 class Sweep:
@@ -117,8 +119,8 @@ class Sweep:
         return len(claims)
 
     async def _tidy(self) -> None:
-        """Now and then: partitions ahead and old ones away, idempotency keys and places under frequency caps that are too
-        old away, a bounded number at a time."""
+        """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes and counters that
+        are too old away, a bounded number at a time."""
         if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
@@ -128,6 +130,7 @@ class Sweep:
         forgotten = [
             await self._repositories.accepting.forget_keys(limit=ROWS_A_TURN),
             await self._repositories.caps.forget(limit=ROWS_A_TURN),
+            await self._repositories.otp.forget(limit=ROWS_A_TURN),
         ]
         if max(forgotten) < ROWS_A_TURN:
             self._tidied_at_s = self._monotonic_s()

@@ -14,12 +14,14 @@ from activities.erasing import Erasing
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
 from api.accept.changes import ChangeParts
+from api.accept.otp import OtpService
 from api.accept.recipients import Recipients
 from api.accept.routing import CategoryRoutes
 from api.accept.service import AcceptService
 from api.accept.trials import TrialService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
+from api.otp_parts import otp_service
 from api.recalls import RecallService
 from channels.inapp.inbox import InboxProvider
 from domain.channels import Channel
@@ -38,6 +40,7 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.erasing import ErasureRepository
 from infra.postgres.inbox import Inbox
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.postgres.persons import PersonRepository
 from infra.postgres.recipients import RecipientRepository
@@ -65,6 +68,7 @@ class Container:
     accept: AcceptService
     trials: TrialService
     clock: Clock
+    otp: OtpService
     inbox: InboxParts
     erasing: Erasing
     process: UUID = field(default_factory=uuid7)
@@ -100,6 +104,7 @@ async def open_container(
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
+            otp=otp_service(settings, database.pool, accept=accept),
             stopping=stopping,
         )
 
@@ -133,6 +138,7 @@ async def _accepting(
             PartitionRepository(pool),
             accepting,
             CapRepository(pool),
+            OtpRepository(pool),
         ),
         driver=driver,
         accounts=None,

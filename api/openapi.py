@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, TestSendRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
 from api.problem_types import PROBLEM_TYPES
 from api.roles import Permission, holders
 from api.routes.notification_shapes import Accepted, BatchAccepted
@@ -45,6 +45,11 @@ TEST_SEND_EXAMPLES: list[dict[str, Any]] = [
     {"to": {"user": "u-1024"}, "channels": ["email"], "version": 3, "data": {"order": "A-77"}},
     {"to": {"email": "fang@example.com"}, "locale": "en"},
 ]
+OTP_EXAMPLES: list[dict[str, Any]] = [
+    {"to": {"email": "fang@example.com"}, "purpose": "login", "expires_in": "PT5M", "client_ip": "203.0.113.7"},
+    {"to": {"user": "u-1024"}, "channels": ["email", "webhook"], "purpose": "payment", "template": "pay-code",
+     "data": {"amount": "88.00"}},
+]  # fmt: skip
 
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
@@ -61,6 +66,7 @@ _PROBLEM: dict[str, Any] = {
         "fence": {
             "type": "string", "enum": [*Fence], "description": "With `handed_off`: how far the notification is.",
         },
+        "attempts_left": {"type": "integer", "description": "With `otp_wrong`: guesses that are left."},
     },
     "examples": [
         {
@@ -157,12 +163,13 @@ def _asked(dependant: Dependant) -> Iterator[Permission]:
 
 def _accept_schemas() -> dict[str, Any]:
     """The request as msgspec decodes it, the answers as they are documented."""
-    bodies = [NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest]
+    bodies = [NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest, OtpRequest]
     _, requests = msgspec.json.schema_components(bodies, ref_template=REF)
     for schema in requests.values():
         if schema.get("required") == []:
             del schema["required"]
     requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]
+    requests["OtpRequest"]["examples"] = OTP_EXAMPLES
     requests["NotificationPatch"]["examples"] = PATCH_EXAMPLES
     requests["TestSendRequest"]["examples"] = TEST_SEND_EXAMPLES
     requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]

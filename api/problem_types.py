@@ -145,6 +145,44 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "nothing_older": ProblemType(
         HTTPStatus.CONFLICT, "No older version", "No older version can be published: name one, or add a version."
     ),
+    # One-time codes
+    "otp_wrong": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The code does not fit",
+        "`attempts_left` guesses are left, over all codes of this id; with 0 the next answer is `otp_locked`.",
+    ),
+    "otp_expired": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "The code has expired",
+        "Send it again with POST /v1/otp/{id}/resend, or make a new one. The guess was not counted.",
+    ),
+    "otp_used": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The code was used", "A code is good once. Make a new one with POST /v1/otp."
+    ),
+    "otp_locked": ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "Too many wrong guesses",
+        "This id takes no further guess, also not the right one. Make a new one with POST /v1/otp.",
+    ),
+    "otp_exhausted": ProblemType(
+        HTTPStatus.CONFLICT, "Sent often enough", "It was sent five times. Make a new one with POST /v1/otp."
+    ),
+    "otp_too_soon": ProblemType(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "A code was sent a moment ago",
+        "Wait as long as `Retry-After` says; the answer to the last one said the same as `resend_after`. " + _NOTHING_KEPT,
+    ),
+    "otp_limited": ProblemType(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many codes",
+        "`detail` names the limit: of the recipient, of the range of addresses, of the client's network or of the tenant. "
+        "Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
+    ),
+    "otp_message": ProblemType(
+        HTTPStatus.CONFLICT,
+        "It carries a one-time code",
+        "Such a message is neither edited nor sent again by itself: use POST /v1/otp/{id}/resend. Cancelling works.",
+    ),
     # Ours
     "overloaded": ProblemType(
         HTTPStatus.SERVICE_UNAVAILABLE,

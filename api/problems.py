@@ -23,6 +23,7 @@ from starlette.responses import Response
 from api.body import escaped
 from api.problem_types import PROBLEM_TYPES, ProblemType
 from domain.errors import (
+    CodeRefused,
     Conflict,
     Failed,
     FieldError,
@@ -62,6 +63,7 @@ _STATUS: tuple[tuple[type[TongdaError], HTTPStatus], ...] = (
     (RecipientGone, HTTPStatus.UNPROCESSABLE_ENTITY),
     (NotFound, HTTPStatus.NOT_FOUND),
     (Conflict, HTTPStatus.CONFLICT),
+    (CodeRefused, HTTPStatus.UNPROCESSABLE_ENTITY),
     (TooManyRequests, HTTPStatus.TOO_MANY_REQUESTS),
     (Unauthenticated, HTTPStatus.UNAUTHORIZED),
     (Forbidden, HTTPStatus.FORBIDDEN),
@@ -99,6 +101,8 @@ def problem_fields(error: Exception) -> dict[str, Any]:
     }
     if isinstance(error, HandedOff):
         fields["fence"] = error.fence
+    if isinstance(error, CodeRefused) and error.attempts_left is not None:
+        fields["attempts_left"] = error.attempts_left
     errors = _field_errors(error)
     if errors:
         fields["errors"] = errors

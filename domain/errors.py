@@ -11,6 +11,7 @@
     │   ├── NotFound                no such object for this tenant
     │   ├── Conflict                the object's state, or another use of the same key, forbids it
     │   │   └── HandedOff           too late to edit: `fence` says how far it is
+    │   ├── CodeRefused             a one-time code does not fit, or can no longer be used
     │   ├── TooManyRequests         more than this caller may ask for: come back after `retry_after_s`
     │   ├── Unauthenticated         no valid API key or token
     │   └── Forbidden               the key lacks the role
@@ -18,6 +19,7 @@
         ├── Overloaded              a queue is full: come back after `retry_after_s`
         ├── Unavailable             something that this needs cannot be reached
         ├── Fenced                  this epoch of a cohort has been replaced: stop quietly
+        ├── NoLongerWanted          what was accepted must not be sent any more: end it quietly
         └── Broken                  a defect of ours; `code` finds it in the logs
 
 `code` is stable and part of the API. Messages name fields and rules, never values: they end up in logs and answers.
@@ -130,13 +132,24 @@ class HandedOff(Conflict):
         self.fence = fence
 
 
+class CodeRefused(Rejected):
+    """The one-time code does not fit, or can no longer be used."""
+
+    code = "otp_wrong"
+
+    def __init__(self, message: str, *, code: str, attempts_left: int | None = None) -> None:
+        super().__init__(message, code=code)
+        self.attempts_left = attempts_left
+        """With `otp_wrong`."""
+
+
 class TooManyRequests(Rejected):
     """More than may be asked for in this time; nothing of this request was kept."""
 
     code = "too_many_requests"
 
-    def __init__(self, message: str = "", *, retry_after_s: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str = "", *, code: str | None = None, retry_after_s: int = 1) -> None:
+        super().__init__(message, code=code)
         self.retry_after_s = retry_after_s
 
 
@@ -179,6 +192,13 @@ class Fenced(Failed):
     """Another epoch drives this cohort now."""
 
     code = "fenced"
+    transient = False
+
+
+class NoLongerWanted(Failed):
+    """It was accepted, and something has happened since after which it must not be sent."""
+
+    code = "no_longer_wanted"
     transient = False
 
 

@@ -30,7 +30,8 @@ class EventType(StrEnum):
     QUARANTINED = "quarantined"
     """Failed three times inside this service. `code`."""
     CANCELLED = "cancelled"
-    """Cancelled by request. `answer`, `in_flight`."""
+    """Cancelled by request. `answer`, `channels`, `in_flight`; `because`, where a one-time code was the reason: verified or
+    resent."""
     RECALLED = "recalled"
     """Recall was asked for. `answer`, `channels`: [{n, channel, result}]."""
     EDITED = "edited"
@@ -39,6 +40,8 @@ class EventType(StrEnum):
     """Made due at once, in the high lane. `lane`: the one it came from."""
     RESENT = "resent"
     """A new notification was made from it. `as`: its id."""
+    VERIFIED = "verified"
+    """The one-time code that it carried was given back and fitted. `send`: the number of the code, 1 for the first."""
     DELETED = "deleted"
     """Removed from view; the audit trail keeps it. `answer`: what its cancellation achieved."""
     ERASED = "erased"

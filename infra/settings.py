@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""),
-        description="At least 32 characters; user tokens and webhook signing secrets derive from it.",
+        description="At least 32 characters; user tokens, one-time codes and webhook signing secrets derive from it.",
     )
     smtp_host: str = Field(default="127.0.0.1", description="SMTP server for e-mail.")
     smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port.")
@@ -91,6 +91,20 @@ class Settings(BaseSettings):
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Comma-separated networks that the SSRF guard lets through (private ones are refused)."
     )
+    otp_cooldown_seconds: int = Field(
+        default=60, ge=0, le=3600, description="Between two one-time codes to a recipient for one purpose; 0 = no wait."
+    )
+    otp_per_recipient_hour: int = Field(default=5, ge=0, description="One-time codes to a recipient; 0 = no limit.")
+    otp_per_recipient_day: int = Field(default=15, ge=0, description="The same within 24 hours.")
+    otp_per_range_hour: int = Field(
+        default=1000,
+        ge=0,
+        description="One-time codes to a range of addresses (mail domain, host, block of phone numbers); 0 = no limit.",
+    )
+    otp_per_client_hour: int = Field(
+        default=100, ge=0, description="One-time codes for a client's network (/24, /48), where it is given; 0 = no limit."
+    )
+    otp_per_tenant_hour: int = Field(default=10_000, ge=0, description="One-time codes of a tenant; 0 = no limit.")
     retention_days: int = Field(
         default=180,
         ge=0,

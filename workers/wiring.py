@@ -11,6 +11,7 @@ import asyncpg
 from temporalio.client import Client
 
 from activities.accounts import Account, Accounts, Slots
+from activities.codes import CodeMessages
 from activities.contents import TemplateContents
 from activities.delivery import DeliveryActivities, EngineRepositories
 from activities.grouping import Starter, TemporalDriver
@@ -19,6 +20,7 @@ from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from channels.registry import Wiring, build, factories
 from infra.email_accounts import EmailAccount
 from infra.http import HttpClient
+from infra.otp_codes import OtpCodes
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
@@ -28,6 +30,7 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.inbox import Inbox
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.rendering.catalog import TemplateCatalog
 from infra.secrets import webhook_secret
@@ -58,6 +61,8 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         accounts = await _accounts(settings, database, stack)
         pool = database.pool
         cohorts, claims, outcomes = CohortRepository(pool), ClaimRepository(pool), OutcomeRepository(pool)
+        otp = OtpRepository(pool)
+        codes = CodeMessages(otp, OtpCodes(settings.secret_key.get_secret_value()))
         driver = TemporalDriver(client)
         starter = Starter(cohorts, driver)
         starter.start()
@@ -65,13 +70,13 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         delivery = DeliveryActivities(
             EngineRepositories(cohorts, PlanRepository(pool), claims, outcomes),
             accounts=accounts,
-            contents=TemplateContents(TemplateCatalog(database)),
+            contents=TemplateContents(TemplateCatalog(database), codes=codes),
             stopping=stopping,
             poke=starter.poke,
         )
         sweep = Sweep(
             SweepRepositories(
-                cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool), CapRepository(pool)
+                cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool), CapRepository(pool), otp
             ),
             driver=driver,
             accounts=accounts,

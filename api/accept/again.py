@@ -11,7 +11,7 @@ import msgspec
 
 from api.accept.rows import Sender, answer_of
 from api.accept.service import Accepted, AcceptService
-from api.accept.stored import expires_in_of, is_test, options_of
+from api.accept.stored import expires_in_of, is_test, options_of, refuse_code
 from api.accept.writer import judge
 from domain.errors import Conflict, RecipientGone, TongdaError
 from domain.ids import uuid7
@@ -31,6 +31,7 @@ class ResendService:
     async def resend(self, notification_id: UUID, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
         """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone."""
         old = await self._edits.stored(sender.tenant, notification_id=notification_id)
+        refuse_code(old)
         row = row_again(old)
         body = answer_of(row)
         route = f"POST /v1/notifications/{notification_id}/resend"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, TestSendRequest
+from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
 from domain.channels import Channel
 from domain.errors import FieldError, Invalid, Malformed
 from domain.lanes import Lane
@@ -19,6 +19,7 @@ _one = msgspec.json.Decoder(NotificationRequest)
 _batch = msgspec.json.Decoder(BatchRequest)
 _patch = msgspec.json.Decoder(NotificationPatch)
 _test_send = msgspec.json.Decoder(TestSendRequest)
+_otp = msgspec.json.Decoder(OtpRequest)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `([^`]*)`")
@@ -65,6 +66,11 @@ def patch(raw: bytes) -> NotificationPatch:
 def test_send(raw: bytes) -> TestSendRequest:
     """Which version to whom. Raises Malformed or Invalid."""
     return _decode(_test_send, raw)
+
+
+def otp(raw: bytes) -> OtpRequest:
+    """A one-time code that is asked for. Raises Malformed or Invalid."""
+    return _decode(_otp, raw)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:

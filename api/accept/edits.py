@@ -14,7 +14,7 @@ from api.accept.request import NotificationPatch, NotificationRequest
 from api.accept.rows import Sender
 from api.accept.rules import broken_rules, duration
 from api.accept.service import AcceptService
-from api.accept.stored import expires_in_of, is_test, options_of, posted
+from api.accept.stored import expires_in_of, is_test, options_of, posted, refuse_code
 from domain.edits import Life, Times, life
 from domain.errors import Conflict, Invalid, Unavailable
 from domain.lanes import Lane
@@ -41,6 +41,7 @@ class EditService:
             raise Invalid.field("", "required", f"Give at least one of: {', '.join(_FIELDS)}.")
         for _ in range(TRIES):
             row = await self._repository.stored(tenant, notification_id=notification_id)
+            refuse_code(row)
             edit = await self._computed(row, patch, changed=changed)
             edited = await self._repository.write(tenant, notification_id=notification_id, edit=edit)
             if edited is not None:

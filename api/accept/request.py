@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from domain.channels import Channel
+from domain.otp import DEFAULT_LENGTH, LONGEST, SHORTEST
 from domain.states import Strategy
 
 Text = Annotated[str, Meta(max_length=100_000)]
@@ -80,6 +81,25 @@ class TestSendRequest(Struct, forbid_unknown_fields=True):
     version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | UnsetType = UNSET
     locale: Annotated[str, Meta(max_length=35)] | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
+
+
+class OtpRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/otp`. Without `channels` the category's route decides, else e-mail; `strategy` is `fallback` unless
+    given or routed. `template` is one of yours that shows the variable `code`; `data` fills its others. `client_ip` is the
+    address of the client that asked you: it is counted by its network and not kept."""
+
+    to: To
+    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    strategy: Strategy | UnsetType = UNSET
+    purpose: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.-]*$")] = ""
+    length: Annotated[int, Meta(ge=SHORTEST, le=LONGEST)] = DEFAULT_LENGTH
+    expires_in: Span | UnsetType = UNSET
+    template: Line | UnsetType = UNSET
+    data: dict[str, Any] | UnsetType = UNSET
+    category: Annotated[str, Meta(max_length=128)] = ""
+    locale: Annotated[str, Meta(max_length=35)] = ""
+    client_ip: Annotated[str, Meta(min_length=2, max_length=45)] | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
 
 
 class BatchRequest(Struct, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from api.accept.request import NotificationRequest
 from domain.channels import Channel
+from domain.errors import Conflict
 from domain.lanes import Lane
 from domain.trials import TEST
 
@@ -42,6 +43,12 @@ def options_of(row: asyncpg.Record) -> dict[str, Any]:
 def is_test(row: asyncpg.Record) -> bool:
     """A test-send made it: it may hold a draft, which nothing else sends."""
     return options_of(row).get(TEST) is True
+
+
+def refuse_code(row: asyncpg.Record) -> None:
+    """A one-time code's message lives and ends with its code. Raises Conflict `otp_message`."""
+    if "otp" in options_of(row):
+        raise Conflict("It carries a one-time code; see /v1/otp.", code="otp_message")
 
 
 def expires_in_of(row: asyncpg.Record) -> timedelta | None:

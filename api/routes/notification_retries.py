@@ -88,7 +88,7 @@ class RetryRequest(Body):
 
 
 class Skipped(BaseModel):
-    """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `content_erased`,
+    """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `otp_message`, `content_erased`,
     `recipient_gone` or `recipient_unknown`."""
 
     id: UUID

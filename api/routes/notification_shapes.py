@@ -116,6 +116,7 @@ class Notification(NotificationSummary):
     on_unknown: Literal["hold", "resend"] | None = None
     expires_in: str | None = None
     locale: str | None = Field(default=None, description="Of a test: the one asked for, instead of the recipient's.")
+    otp: UUID | None = Field(default=None, description="The one-time code that it carries, by its id.")
     cancelled_at: datetime | None
     workflows: list[WorkflowLink]
     deliveries: list[Delivery]

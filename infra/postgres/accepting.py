@@ -147,10 +147,7 @@ class AcceptRepository:
         async with self._pool.acquire() as connection, connection.transaction():
             if key is not None and not await keep_key(connection, key):
                 return False
-            await connection.fetch(PLAIN, *([value] for value in row))
-            await connection.execute(_ORIGIN, row[0], origin)
-            detail = msgspec.json.encode({"as": str(row[0])}).decode()
-            await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
+            await insert(connection, row, origin=origin)
             return True
 
     async def forget_keys(self, *, limit: int) -> int:
@@ -173,6 +170,15 @@ async def keep_key(connection: Connection, key: Key) -> bool:
     """Take the key in the caller's transaction; False when it is taken. Waits for a transaction that is just taking it."""
     row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
     return await connection.fetchval(_KEEP_BATCH, *row) is not None
+
+
+async def insert(connection: Connection, row: Row, *, origin: UUID | None = None) -> None:
+    """In the caller's transaction: the notification and its work. `origin`, from which it is made, hears of it."""
+    await connection.fetch(PLAIN, *([value] for value in row))
+    if origin is not None:
+        await connection.execute(_ORIGIN, row[0], origin)
+        detail = msgspec.json.encode({"as": str(row[0])}).decode()
+        await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
 
 
 def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:

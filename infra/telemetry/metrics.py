@@ -13,6 +13,7 @@ REPLAYED = Counter("tongda_replayed_total", "Accept requests answered from their
 ACCEPT_SECONDS = Histogram(
     "tongda_accept_seconds", "From the request's first byte here to the answer after COMMIT.", ["lane"], buckets=_FAST
 )
+OTP = Counter("tongda_otp_total", "One-time codes by what happened to them.", ["event"])
 HTTP_REQUESTS = Counter(
     "tongda_http_requests_total", "Requests by route template and status; the accept routes count themselves.",
     ["method", "route", "status"],

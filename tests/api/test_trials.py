@@ -8,12 +8,15 @@ from uuid import UUID
 
 import pytest
 
+from activities.codes import CodeMessages
 from activities.contents import TemplateContents, message
 from channels.base import Message
 from domain.channels import Channel
 from domain.lanes import Lane
 from domain.trials import MOST, Turns
+from infra.otp_codes import OtpCodes
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.otp import OtpRepository
 from tests.api.conftest import TENANT, Api, codes
 from tests.engine.support import Engine
 
@@ -53,7 +56,9 @@ async def handed_over(api: Api, notification: str, channel: Channel = Channel.EM
     cohort = CohortRow(found["id"], Lane(found["lane"]), found["epoch"], found["tenant"])
     await engine.plan(cohort)
     [claim] = [claim for claim in await engine.claim(cohort, channel) if claim.notification_id == at]
-    return message(claim, await TemplateContents(api.container.catalog).content(claim))
+    secret = api.container.settings.secret_key.get_secret_value()
+    contents = TemplateContents(api.container.catalog, codes=CodeMessages(OtpRepository(api.pool), OtpCodes(secret)))
+    return message(claim, await contents.content(claim))
 
 
 async def rows(api: Api) -> tuple[int, int]:

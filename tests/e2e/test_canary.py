@@ -178,6 +178,35 @@ async def use_secrets(caller: Caller) -> None:
     caller.secrets |= {"user token": token, "ticket": ticket}
 
 
+async def use_codes(caller: Caller) -> None:
+    """One-time codes of ten digits, read in the sandbox as their recipient reads them: sent again, guessed at, used."""
+    to = {"email": f"otp-{MARK}@example.com"}
+    wanted = {"to": to, "length": 10, "metadata": {"order": f"{MARK}-metadata"}, "client_ip": "203.0.113.1"}
+    made = await caller.post("/v1/otp", wanted, status=202, headers={"Idempotency-Key": "otp"})
+    code = await code_of(caller, made["notification_id"])
+    path = f"/v1/otp/{made['id']}"
+    await caller.post(f"{path}/verify", {"code": code[::-1] + "0"}, status=422)
+    await caller.post(f"{path}/verify", {"code": code[:9] + str((int(code[9]) + 1) % 10)}, status=422)
+    await caller.post(f"{path}/verify", {"code": code}, status=200)
+    await caller.post(f"{path}/verify", {"code": code}, status=422)
+    await caller.post(f"{path}/resend", None, status=422)
+    await caller.post("/v1/otp", wanted, status=200, headers={"Idempotency-Key": "otp"})
+    caller.secrets["one-time code"] = code
+
+
+async def code_of(caller: Caller, notification_id: str) -> str:
+    """From the sandbox's record of what it was sent."""
+    deadline = time.monotonic() + TRIED_WITHIN_S
+    async with httpx.AsyncClient(base_url=caller.sandbox_url, trust_env=False) as sandbox:
+        while time.monotonic() < deadline:
+            found = (await sandbox.get("/messages", params={"delivery": notification_id})).json()["items"]
+            if found:
+                text: str = (await sandbox.get(f"/messages/{found[0]['id']}")).json()["text"]
+                return next(match[0] for match in re.finditer(r"\d{10}", text))
+            await asyncio.sleep(0.2)
+    raise AssertionError("the code never arrived")
+
+
 async def until_tried(caller: Caller) -> None:
     """Until each has had its first answer from a provider, or has ended."""
     deadline, left = time.monotonic() + TRIED_WITHIN_S, set(caller.sent)
@@ -249,6 +278,7 @@ async def test_personal_data_and_secrets_stay_where_they_belong(service: dict[st
         await send_all(caller)
         await ask_badly(caller)
         await use_secrets(caller)
+        await use_codes(caller)
         await until_tried(caller)
         assert await leaks(caller, facts=service, home=home) == []
 

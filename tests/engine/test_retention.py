@@ -17,6 +17,7 @@ from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.notifications_read import NotificationReader
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
 from tests.engine.test_sweep import DriverTwin
@@ -157,7 +158,13 @@ async def test_nothing_fails_while_weeks_go(engine: Engine) -> None:
 async def test_the_sweep_drops_them(engine: Engine) -> None:
     partitions = PartitionRepository(engine.pool, keep=KEEP)
     repositories = SweepRepositories(
-        engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept, CapRepository(engine.pool)
+        engine.cohorts,
+        engine.claims,
+        engine.outcomes,
+        partitions,
+        engine.accept,
+        CapRepository(engine.pool),
+        OtpRepository(engine.pool),
     )
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
@@ -175,7 +182,13 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
 
     clock, partitions = ManualClock(), Counted(engine.pool, keep=KEEP)
     repositories = SweepRepositories(
-        engine.cohorts, engine.claims, engine.outcomes, partitions, engine.accept, CapRepository(engine.pool)
+        engine.cohorts,
+        engine.claims,
+        engine.outcomes,
+        partitions,
+        engine.accept,
+        CapRepository(engine.pool),
+        OtpRepository(engine.pool),
     )
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):

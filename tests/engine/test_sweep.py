@@ -14,6 +14,7 @@ from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
 
@@ -47,6 +48,7 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
             PartitionRepository(pool),
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
+            otp=OtpRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

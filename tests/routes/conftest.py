@@ -48,6 +48,7 @@ async def one_of_each(api: Api) -> Ids:
     chosen = {"channels": {"email": False}, "quiet_hours": {"from": "22:00", "to": "08:00"}}
     assert (await api.call("PUT", "/v1/users/u-acme/preferences", json=chosen)).status_code == 200
     notification = await insert_notification(api.pool, user_id="u-acme", content='{"text": "Hello"}')
+    otp = (await api.post("/v1/otp", {"to": {"user": "u-acme"}})).json()["id"]
     item = uuid7()
     await api.pool.execute(
         "INSERT INTO inbox_item (id, tenant, user_id, notification_id, n, title, text, category, expires_at) "
@@ -56,7 +57,7 @@ async def one_of_each(api: Api) -> Ids:
     return {
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
-        "/v1/api-keys/{key_id}": key, "{identity_id}": identity,
+        "/v1/api-keys/{key_id}": key, "/v1/otp/{otp_id}": otp, "{identity_id}": identity,
         "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item), "{version}": "1",
     }  # fmt: skip
 

@@ -18,6 +18,7 @@ from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.driving import activities
 from tests.engine.support import Engine
@@ -69,6 +70,7 @@ async def serving(
             PartitionRepository(pool),
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
+            otp=OtpRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

@@ -193,6 +193,8 @@ class Claim:
     """The end of the person's quiet hours; None where they do not hold or do not matter."""
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
+    otp_id: UUID | None = None
+    """The one-time code that the message carries; it is put in when the message is rendered."""
 
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
@@ -299,7 +301,7 @@ def _awaits(options: Mapping[str, Any]) -> Awaited | None:
 def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane = Lane(row["lane"])
     options = _options(row["options"])
-    on_unknown = options.get("on_unknown")
+    on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
     wishes, chain = _wishes(row), chain_steps(row["chain"])
     channel = Channel(row["channel"])
     quiet_until = wishes.quiet_until(
@@ -340,4 +342,5 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),
         quiet_until=quiet_until,
         claimed_s=now_s,
+        otp_id=UUID(otp_id) if otp_id else None,
     )

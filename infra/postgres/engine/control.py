@@ -92,20 +92,24 @@ class ControlRepository:
         return await retried(self._pool, unit)
 
 
-async def cancel_locked(connection: Connection, tenant: str, *, notification_id: UUID) -> None:
-    """The same in a transaction of the caller, who holds the notification's lock; also one that was removed from view."""
+async def cancel_locked(connection: Connection, tenant: str, *, notification_id: UUID, because: str | None = None) -> None:
+    """The same in a transaction of the caller, who holds the notification's lock; also one that was removed from view.
+    `because` is told to the timeline."""
     row = await connection.fetchrow(_HELD, notification_id, tenant)
     assert row is not None
-    await _cancel(connection, notification_id, row)
+    await _cancel(connection, notification_id, row, because=because)
 
 
-async def _cancel(connection: Connection, notification_id: UUID, row: asyncpg.Record) -> CancelAnswer:
+async def _cancel(
+    connection: Connection, notification_id: UUID, row: asyncpg.Record, *, because: str | None = None
+) -> CancelAnswer:
     stopped = not row["final"] and await stop(connection, notification_id)
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None
     answer = _answer(state)
     if stopped or (row["cancelled_at"] is None and not row["final"]):
         detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
+        detail |= {"because": because} if because is not None else {}
         event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
         await connection.execute(_EVENT, *event)
     return answer

@@ -10,6 +10,7 @@ from infra.postgres.tables.access import api_key, app, tenant
 from infra.postgres.tables.engine import cohort, permit, probe, work
 from infra.postgres.tables.inbox import inbox_item, inbox_ticket
 from infra.postgres.tables.notifications import delivery, event, idempotency, notification
+from infra.postgres.tables.otp import otp, otp_counter
 from infra.postgres.tables.parts import metadata
 from infra.postgres.tables.people import device, erasure, identity, person, suppression, suppression_pepper
 from infra.postgres.tables.personal import PERSONAL
@@ -33,6 +34,8 @@ __all__ = [
     "inbox_ticket",
     "metadata",
     "notification",
+    "otp",
+    "otp_counter",
     "permit",
     "person",
     "preference",

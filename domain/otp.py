@@ -1,0 +1,186 @@
+"""One-time codes: what a guess or a resend leads to, and how much may be sent to whom. Pure; the code itself is not here.
+
+open ── right ──> used            used and locked are ends; an expired code can be sent anew
+open ── the last wrong guess ──> locked
+open ── time ──> expired ── resend ──> open
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from domain.channels import Channel
+
+DEFAULT_LENGTH, SHORTEST, LONGEST = 6, 4, 10
+"""Digits."""
+DEFAULT_LIFE = timedelta(minutes=5)
+SHORTEST_LIFE, LONGEST_LIFE = timedelta(minutes=1), timedelta(hours=1)
+MOST_ATTEMPTS = 5
+"""Wrong guesses over the whole life of an id, resends included: otherwise each resend would buy new guesses."""
+MOST_SENDS = 5
+"""The first and its resends."""
+CATEGORY = "otp"
+"""Of codes that name none and whose template has none: a tenant may give it a route."""
+DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.EMAIL,)
+"""Where neither the request nor the category's route names channels. Whoever asks for a code has no inbox open."""
+STORED_CHANNELS = frozenset({Channel.INAPP})
+"""Channels that keep the message as it reads in our own database, where no code may stand."""
+KEPT_FOR = timedelta(days=7)
+"""After its end: so long a late guess is told what became of it, not that there is nothing."""
+
+
+class Verdict(StrEnum):
+    """What a guess leads to."""
+
+    VERIFIED = "verified"
+    WRONG = "otp_wrong"
+    EXPIRED = "otp_expired"
+    USED = "otp_used"
+    LOCKED = "otp_locked"
+
+
+class ResendVerdict(StrEnum):
+    """What asking for it again leads to."""
+
+    SENT = "sent"
+    TOO_SOON = "otp_too_soon"
+    USED = "otp_used"
+    LOCKED = "otp_locked"
+    EXHAUSTED = "otp_exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class CodeState:
+    """One id, whatever codes it has had. Only the newest code counts: `sends` is its number."""
+
+    expires_at: datetime
+    resend_at: datetime
+    attempts: int = 0
+    sends: int = 1
+    used: bool = False
+
+    @property
+    def attempts_left(self) -> int:
+        return max(0, MOST_ATTEMPTS - self.attempts)
+
+    @property
+    def locked(self) -> bool:
+        return self.attempts_left == 0
+
+
+def verify(state: CodeState, *, right: bool, now: datetime) -> tuple[Verdict, CodeState]:
+    """The verdict, and the state after it. A guess counts only against a code that could still be used."""
+    if state.used:
+        return Verdict.USED, state
+    if state.locked:
+        return Verdict.LOCKED, state
+    if state.expires_at <= now:
+        return Verdict.EXPIRED, state
+    if right:
+        return Verdict.VERIFIED, replace(state, used=True)
+    return Verdict.WRONG, replace(state, attempts=state.attempts + 1)
+
+
+def resend(state: CodeState, *, now: datetime, life: timedelta, cooldown: timedelta) -> tuple[ResendVerdict, CodeState]:
+    """The verdict, and the state after it: a new code with a life of its own, the guesses of the old one still counted."""
+    if state.used:
+        return ResendVerdict.USED, state
+    if state.locked:
+        return ResendVerdict.LOCKED, state
+    if state.sends >= MOST_SENDS:
+        return ResendVerdict.EXHAUSTED, state
+    if now < state.resend_at:
+        return ResendVerdict.TOO_SOON, state
+    return ResendVerdict.SENT, replace(state, sends=state.sends + 1, expires_at=now + life, resend_at=now + cooldown)
+
+
+def one_further(channels: tuple[Channel, ...]) -> tuple[Channel, ...]:
+    """The chain of a resend: it begins with the next channel, since the first one of the last send did not help."""
+    return channels[1:] + channels[:1]
+
+
+class Scope(StrEnum):
+    """What is counted. Values are stored."""
+
+    COOLDOWN = "cooldown"
+    """One recipient and purpose, between two codes."""
+    RECIPIENT_HOUR = "recipient_hour"
+    RECIPIENT_DAY = "recipient_day"
+    RANGE = "range"
+    """A block of addresses: what SMS pumping walks through."""
+    CLIENT = "client"
+    """The network of the client that asked, where the caller names it."""
+    TENANT = "tenant"
+
+
+WORDS: dict[Scope, str] = {
+    Scope.COOLDOWN: "A code was sent to this recipient a moment ago.",
+    Scope.RECIPIENT_HOUR: "Too many codes for this recipient within an hour.",
+    Scope.RECIPIENT_DAY: "Too many codes for this recipient within a day.",
+    Scope.RANGE: "Too many codes for this range of addresses within an hour.",
+    Scope.CLIENT: "Too many codes asked for from this client's network within an hour.",
+    Scope.TENANT: "Too many codes for this tenant within an hour.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most so many in a span, which begins with its first."""
+
+    most: int
+    span: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Every limit; a scope that is missing has none."""
+
+    limits: dict[Scope, Limit]
+
+    @property
+    def cooldown(self) -> timedelta:
+        limit = self.limits.get(Scope.COOLDOWN)
+        return limit.span if limit else timedelta(0)
+
+
+def counted(*, user_id: str | None, to: tuple[Channel, str], purpose: str) -> Iterator[tuple[Scope, str]]:
+    """What one send counts against: (scope, subject). `to` is the address that it is tried on first. (The client's network
+    is counted too; when a code is sent again, only its hash is known.)"""
+    recipients = [f"user:{user_id}"] if user_id is not None else []
+    recipients.append(f"address:{to[0]}:{mailbox(to[1])}")
+    yield Scope.RANGE, f"{to[0]}:{address_range(to[1])}"
+    for recipient in recipients:
+        yield Scope.COOLDOWN, f"{recipient}:{purpose}"
+        yield Scope.RECIPIENT_HOUR, recipient
+        yield Scope.RECIPIENT_DAY, recipient
+    yield Scope.TENANT, ""
+
+
+def mailbox(address: str) -> str:
+    """One spelling for addresses that reach the same person: neither case counts, nor what follows `+` in an e-mail's."""
+    local, at, domain = address.rpartition("@")
+    if not at or "/" in address:
+        return address
+    return f"{local.partition('+')[0]}@{domain}".lower()
+
+
+def address_range(address: str) -> str:
+    """The block that an address lies in: an e-mail's domain, a URL's host, a phone number without its last four digits."""
+    if address.startswith("+"):
+        return address[:-4]
+    if "://" in address:
+        return (urlsplit(address).hostname or "").lower()
+    return address.rpartition("@")[2].lower()
+
+
+def client_network(client_ip: str) -> str:
+    """/24 of an IPv4 address, /48 of an IPv6 one. Raises ValueError for anything else."""
+    ip = ip_address(client_ip)
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return str(ip_network((int(ip), 24 if ip.version == 4 else 48), strict=False))

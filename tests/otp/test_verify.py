@@ -1,0 +1,116 @@
+"""A guess: counted under the row's lock, right once, and what is left of the message is stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from domain.otp import MOST_ATTEMPTS
+from tests.api.conftest import at_once
+from tests.otp.conftest import Otp, wrong
+
+
+async def test_the_right_code_fits_once(otp: Otp) -> None:
+    otp_id, code = await otp.sent()
+    assert await otp.verdict(otp_id, code) == "verified"
+    assert await otp.verdict(otp_id, code) == "otp_used"
+    assert await otp.verdict(otp_id, wrong(code)) == "otp_used"
+
+
+async def test_wrong_guesses_are_counted_and_lock(otp: Otp) -> None:
+    otp_id, code = await otp.sent()
+    for left in reversed(range(MOST_ATTEMPTS)):
+        answer = await otp.verify(otp_id, wrong(code))
+        assert (answer.status_code, answer.json()["code"], answer.json()["attempts_left"]) == (422, "otp_wrong", left)
+    answer = await otp.verify(otp_id, code)
+    assert answer.json()["code"] == "otp_locked"
+    assert "attempts_left" not in answer.json()
+
+
+async def test_guesses_at_once_never_pass_the_limit(otp: Otp) -> None:
+    """Catches: counting without the row's lock. Each guess would read the same count, and all of them were tried."""
+    otp_id, code = await otp.sent(length=4)
+    guesses = [f"{number:04}" for number in range(40) if f"{number:04}" != code]
+    answers = await at_once(otp.verify(otp_id, guess) for guess in guesses)
+    said = Counter(answer.json()["code"] for answer in answers)
+    assert said == {"otp_wrong": MOST_ATTEMPTS, "otp_locked": len(guesses) - MOST_ATTEMPTS}
+    lefts = sorted(a.json()["attempts_left"] for a in answers if a.json()["code"] == "otp_wrong")
+    assert lefts == list(range(MOST_ATTEMPTS))
+    assert await otp.verdict(otp_id, code) == "otp_locked"
+
+
+async def test_of_right_guesses_at_once_one_wins(otp: Otp) -> None:
+    """Catches: single use without the row's lock."""
+    otp_id, code = await otp.sent()
+    answers = await at_once(otp.verify(otp_id, code) for _ in range(20))
+    assert sorted(answer.status_code for answer in answers) == [200] + [422] * 19
+    assert {a.json()["code"] for a in answers if a.status_code == 422} == {"otp_used"}
+
+
+async def test_an_expired_code_does_not_fit(otp: Otp) -> None:
+    otp_id, code = await otp.sent()
+    await otp.api.pool.execute("UPDATE otp SET expires_at = now()")
+    assert await otp.verdict(otp_id, wrong(code)) == "otp_expired"
+    assert await otp.verdict(otp_id, code) == "otp_expired"
+    assert await otp.api.pool.fetchval("SELECT attempts FROM otp") == 0
+
+
+async def test_a_code_made_under_another_key_has_expired(otp: Otp) -> None:
+    """After TONGDA_SECRET_KEY was changed."""
+    otp_id, code = await otp.sent()
+    await otp.api.pool.execute("UPDATE otp SET key_id = 'other'")
+    assert await otp.verdict(otp_id, code) == "otp_expired"
+    assert await otp.api.pool.fetchval("SELECT attempts FROM otp") == 0
+
+
+@pytest.mark.parametrize("guess", ["", "123", "12345678901", "12345a", "１２３４５６", "123456\n", " 123456"])
+async def test_what_is_no_code_is_refused_and_not_counted(otp: Otp, guess: str) -> None:
+    made = await otp.made()
+    answer = await otp.verify(made["id"], guess)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+    assert answer.json()["errors"][0]["pointer"] == "/code"
+    assert guess not in answer.text or guess == ""
+    assert await otp.api.pool.fetchval("SELECT attempts FROM otp") == 0
+
+
+async def test_another_tenants_id_is_not_there(otp: Otp) -> None:
+    otp_id, code = await otp.sent()
+    assert (await otp.verify(otp_id, code, key="other")).status_code == 404
+    assert (await otp.resend(otp_id, key="other")).status_code == 404
+    assert await otp.verdict(otp_id, code) == "verified"
+
+
+async def test_a_verified_code_stops_what_is_left_of_its_message(otp: Otp) -> None:
+    """Read on a page while the mail server greylists: the retry must not come."""
+    made = await otp.made()
+    notification = made["notification_id"]
+    code = await _computed(otp, made["id"])
+    assert await otp.verdict(made["id"], code) == "verified"
+    state = (await otp.api.get(f"/v1/notifications/{notification}")).json()
+    assert (state["status"], state["reason"], state["final"]) == ("cancelled", "cancelled_by_request", True)
+    assert await otp.count("work") == 0
+    events = (await otp.api.get(f"/v1/notifications/{notification}/timeline")).json()["items"]
+    told = {event["type"]: event["detail"] for event in events}
+    assert told["cancelled"]["because"] == "verified"
+    assert told["verified"] == {"send": 1}
+
+
+async def _computed(otp: Otp, otp_id: str) -> str:
+    """The code before anybody has sent it, as the worker computes it."""
+    from infra.otp_codes import OtpCodes, Seed
+
+    row = await otp.api.pool.fetchrow("SELECT * FROM otp WHERE id = $1::text::uuid", otp_id)
+    assert row is not None
+    codes = OtpCodes(otp.api.container.settings.secret_key.get_secret_value())
+    return codes.code(Seed(row["id"], row["sends"], row["salt"], row["length"]))
+
+
+async def test_a_message_that_is_claimed_when_its_code_was_used_is_not_sent(otp: Otp) -> None:
+    """Between the claim and its rendering: nobody needs the code any more."""
+    made = await otp.made()
+    await otp.api.pool.execute("UPDATE otp SET verified_at = now()")
+    await otp.drive(made["notification_id"])
+    assert all(not provider.sent for provider in otp.engine.providers.values())
+    state = (await otp.api.get(f"/v1/notifications/{made['notification_id']}")).json()
+    assert (state["status"], state["reason"]) == ("cancelled", "cancelled_by_request")
