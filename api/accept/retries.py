@@ -14,7 +14,7 @@ import msgspec
 from api.accept.again import row_again
 from api.accept.rows import Sender
 from api.accept.service import AcceptService
-from api.accept.stored import options_of
+from api.accept.stored import is_test, options_of
 from api.accept.writer import judge
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
@@ -147,6 +147,8 @@ def _refusal(old: asyncpg.Record) -> str | None:
         return "cancelled"
     if "otp" in options_of(old):
         return "otp_message"
+    if is_test(old):
+        return "is_a_test"
     if old["template"] is None and old["content"] is None:
         return "content_erased"
     if old["user_id"] is None and old["to_address"] is None:

@@ -115,6 +115,9 @@ async def test_nothing_else_sends_a_draft(api: Api) -> None:
     await api.pool.execute("UPDATE notification SET final = true, status = 'cancelled'")
     again = await api.post(f"{at}/resend")
     assert (again.status_code, again.json()["code"]) == (409, "is_a_test")
+    await api.pool.execute("UPDATE notification SET status = 'failed'")
+    retried = (await api.post("/v1/notifications/retry", {"id": at.rpartition("/")[2]})).json()
+    assert (retried["retried"], [one["code"] for one in retried["skipped"]]) == (0, ["is_a_test"])
     assert await api.count("notification") == 1
 
 
