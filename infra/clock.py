@@ -19,24 +19,27 @@ SYSTEM_CLOCK = SystemClock()
 
 
 class ManualClock:
-    """Twin for tests. It starts at the machine's moment, so that a real database's answers fit to it, or at `start`."""
+    """Twin for tests. It starts at the machine's moment, so that a real database's answers fit to it, or at `start`.
+
+    Spans begin at a whole second and are counted as timedelta: what was advanced by whole seconds is so exactly.
+    """
 
     def __init__(self, start: datetime | None = None) -> None:
         self._now = SYSTEM_CLOCK.now() if start is None else start.astimezone(UTC)
-        self._monotonic_s = time.monotonic()
+        self._since = timedelta(seconds=int(time.monotonic()))
 
     def now(self) -> datetime:
         return self._now
 
     def monotonic_s(self) -> float:
-        return self._monotonic_s
+        return self._since.total_seconds()
 
     def advance(self, span: timedelta) -> None:
         """Time passes. Raises ValueError where it would go back."""
         if span < timedelta():
             raise ValueError("time does not go back: to set the people's clock use `set`")
         self._now += span
-        self._monotonic_s += span.total_seconds()
+        self._since += span
 
     def set(self, now: datetime) -> None:
         """Somebody, or NTP, sets the people's clock; spans go on as they were."""
