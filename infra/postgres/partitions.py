@@ -111,8 +111,9 @@ class PartitionRepository:
 
 def _older(rows: Sequence[asyncpg.Record], *, keep: timedelta) -> Iterator[_Partition]:
     for row in rows:
-        bound = _BOUND.search(row["bound"])  # none: the default partition, which stays
-        if bound is None:
+        # None where somebody else has dropped it since: pg_get_expr looks at the present, not at the statement's snapshot.
+        bound = None if row["bound"] is None else _BOUND.search(row["bound"])
+        if bound is None:  # or it is the default partition, which stays
             continue
         end = UUID(bound[2])
         if uuid7_time(end) + keep <= row["now"]:
