@@ -98,6 +98,16 @@ async def test_a_categorys_route_and_the_way_without_one(otp: Otp) -> None:
     assert (shown["channels"], shown["strategy"]) == (["webhook", "email"], "fallback")
 
 
+async def test_by_the_users_order_goes_no_code(otp: Otp) -> None:
+    """Which channel comes first is counted, and a resend is one further."""
+    await user(otp)
+    route = {"name": "otp", "channels": ["email", "webhook"], "strategy": "preferred"}
+    assert (await otp.api.post("/v1/categories", route)).status_code == 201
+    routed = await otp.made(USER)
+    shown = (await otp.api.get(f"/v1/notifications/{routed['notification_id']}")).json()
+    assert (shown["channels"], shown["strategy"]) == (["email", "webhook"], "fallback")
+
+
 async def test_a_user_without_an_address_is_told_at_once(otp: Otp) -> None:
     await otp.api.post("/v1/users", {"id": "u-2"})
     assert codes(await otp.make({"user": "u-2"})) == [("/to/user", "no_address")]
