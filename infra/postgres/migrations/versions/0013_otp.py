@@ -4,8 +4,8 @@ from pathlib import Path
 
 from infra.postgres.migrations.script import run_script
 
-revision = "0007"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
