@@ -250,7 +250,7 @@ def _note(account: Account, results: Sequence[SendResult], *, at_s: float, took_
     if account.provider.capabilities.many_servers:
         account.health.give_back()
         return
-    kinds = {result.result for result in results}
+    kinds = {ResultClass.RECIPIENT if result.of_recipient else result.result for result in results}
     worked = kinds - FAILURES
     account.health.note(next(iter(worked or kinds)), now_s=at_s, took_s=took_s)
 

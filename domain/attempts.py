@@ -111,7 +111,7 @@ def _moved(step: Step, *, now: datetime, status: Status = Status.RETRYING) -> De
 
 
 def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
-    if step.elsewhere:
+    if step.elsewhere and not result.of_recipient:
         return _moved(step, now=now)
     retries = POLICIES[step.lane].retries
     config = result.result is ResultClass.CONFIG

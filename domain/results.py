@@ -45,3 +45,5 @@ class SendResult:
     """With OK: the answer itself proves delivery (webhook 2xx, stored in the inbox)."""
     retry_after: timedelta | None = None
     """The wait that the provider asked for."""
+    of_recipient: bool = False
+    """With RETRY: it concerns this recipient alone (greylisting, a full mailbox), and says nothing of the account."""

@@ -59,6 +59,7 @@ def result_of(reply: SmtpReply, *, provider_id: str | None = None) -> SendResult
     if 200 <= reply.code < 300:
         return SendResult(ResultClass.OK, code=code, provider_id=provider_id)
     if 400 <= reply.code < 500:
-        return SendResult(ResultClass.RETRY, code=code)
+        # 421 closes the connection whatever stage it comes at; other refusals at RCPT are about the mailbox (greylisting)
+        return SendResult(ResultClass.RETRY, code=code, of_recipient=reply.stage == "rcpt" and reply.code != 421)
     meaning = next(rule.meaning for rule in PERMANENT_RULES if rule.matches(reply, enhanced))
     return SendResult(meaning, code=code)

@@ -63,3 +63,18 @@ def test_every_reply_has_a_meaning_and_only_5yz_ends_it(code: int, enhanced: str
     assert result.result in by_digit.get(code // 100, final)
     if stage in ("connect", "auth", "mail"):
         assert result.result is not ResultClass.RECIPIENT
+
+
+@pytest.mark.parametrize(
+    ("reply", "alone"),
+    [
+        (SmtpReply(450, "4.7.1", "rcpt"), True),
+        (SmtpReply(452, "4.2.2", "rcpt"), True),
+        (SmtpReply(421, "4.7.0", "rcpt"), False),
+        (SmtpReply(451, "4.3.0", "data"), False),
+        (SmtpReply(421, "", "connect"), False),
+    ],
+)
+def test_a_refusal_of_one_mailbox_is_told_from_one_of_the_server(reply: SmtpReply, alone: bool) -> None:  # noqa: FBT001
+    """Catches: a few greylisted recipients that open the circuit of the account for all."""
+    assert result_of(reply).of_recipient is alone

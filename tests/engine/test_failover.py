@@ -124,6 +124,19 @@ async def test_when_all_have_failed_it_waits_and_begins_with_the_best_again(engi
     assert await engine.end(one) == ("sent", None, True)
 
 
+async def test_a_greylisted_recipient_waits_and_opens_no_circuit(engine: Engine) -> None:
+    """Catches: five greylisted mailboxes in a row that stop a healthy server for everybody else."""
+    greylisted = SendResult(ResultClass.RETRY, code="450 4.7.1", of_recipient=True)
+    fleet = Fleet.of(engine, account("a", *[greylisted] * IN_A_ROW * 2), account("b", order=1))
+    await fleet.send(IN_A_ROW * 2)
+    waits = await fleet.drive()
+    assert fleet.sent() == {"a": IN_A_ROW * 2, "b": 0}
+    assert list(waits) == ["a"]
+    only = fleet.accounts.get("a")
+    assert only is not None
+    assert only.health.circuit(fleet.now_s) is Circuit.CLOSED
+
+
 async def test_an_unknown_moves_only_where_it_is_sent_again(engine: Engine) -> None:
     lost = SendResult(ResultClass.UNKNOWN, code="answer_lost")
     held = Fleet.of(engine, account("a", lost), account("b", order=1))
