@@ -17,7 +17,7 @@ import pytest
 from tests.up.running import STOP_S, Instance
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
-MOMENTS = 14
+MOMENTS = 20
 HOMES = 4
 """The moments share so many homes, so that most starts find what an interrupted one left."""
 
