@@ -10,9 +10,11 @@ import msgspec
 
 from activities.codes import CodeMessages
 from channels.base import Content, Message
+from domain.digests import COUNT, ITEMS
 from domain.lanes import Lane
 from domain.trials import marked
 from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.digests import DigestRepository
 from infra.rendering.catalog import TemplateCatalog
 
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
@@ -28,9 +30,10 @@ class Contents(Protocol):
 class TemplateContents:
     """Templates by their pinned version; inline content as it was posted (it is text, never a template)."""
 
-    def __init__(self, catalog: TemplateCatalog, *, codes: CodeMessages) -> None:
+    def __init__(self, catalog: TemplateCatalog, *, codes: CodeMessages, digests: DigestRepository) -> None:
         self._catalog = catalog
         self._codes = codes
+        self._digests = digests
 
     async def content(self, claim: Claim) -> Content:
         template = None
@@ -41,11 +44,21 @@ class TemplateContents:
         if template is None:
             return inline(claim)
         user = {"name": claim.person_name or "", "locale": claim.locale}
-        content = template.render(claim.channel, locale=claim.locale, data=decoded(claim.data), user=user)
+        data = await self._data(claim)
+        content = template.render(claim.channel, locale=claim.locale, data=data, user=user)
         if not claim.test:
             return content
         language = template.chosen_locale(claim.channel, locale=claim.locale)
         return replace(content, title=marked(content.title, locale=language))
+
+    async def _data(self, claim: Claim) -> dict[str, Any]:
+        """What was posted, and of a digest the list that it is made from; of one that collected nothing, itself alone."""
+        own = decoded(claim.data)
+        if not claim.digest:
+            return own
+        found = await self._digests.items(claim.notification_id)
+        items = [decoded(data) for data in found.data] or [own]
+        return {**own, ITEMS: items, COUNT: max(found.count, len(items))}
 
 
 def decoded(text: str | None) -> dict[str, Any]:

@@ -28,7 +28,10 @@ class Planner:
         self._accounts = accounts
 
     async def plan(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
-        """Plan these notifications; returns how many were still ours to plan."""
+        """Plan these notifications; returns how many were still ours to plan. Digests among them close before that."""
+        carriers = [item.notification_id for item in unplanned if item.carries]
+        if carriers:
+            await self._repository.close_digests(carriers)
         wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request and u.request.user_id is not None}
         persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
         mandatory = await self._mandatory(unplanned, persons=persons)

@@ -129,6 +129,7 @@ class Sweep:
             log.info("partitions.dropped", count=dropped)
         forgotten = [
             await self._repositories.accepting.forget_keys(limit=ROWS_A_TURN),
+            await self._repositories.accepting.forget_slots(limit=ROWS_A_TURN),
             await self._repositories.caps.forget(limit=ROWS_A_TURN),
             await self._repositories.otp.forget(limit=ROWS_A_TURN),
         ]

@@ -14,6 +14,7 @@ from activities.erasing import Erasing
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
 from api.accept.changes import ChangeParts
+from api.accept.collecting import Collector
 from api.accept.otp import OtpService
 from api.accept.recipients import Recipients
 from api.accept.routing import CategoryRoutes
@@ -31,6 +32,7 @@ from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.api_keys import ApiKeyRepository
 from infra.postgres.categories import CategoryRepository
+from infra.postgres.collecting import CollectRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
@@ -151,6 +153,7 @@ async def _accepting(
         catalog=catalog,
         routes=CategoryRoutes(CategoryRepository(database.engine), clock=clock),
         poke=starter.poke,
+        collector=Collector(CollectRepository(pool), accepting),
         clock=clock,
     )
     starter.start()

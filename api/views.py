@@ -67,6 +67,7 @@ def details(found: Details, *, url: WorkflowUrl) -> dict[str, Any]:
         if row[name] is not None:
             shown[name] = msgspec.json.decode(row[name])
     shown.update(msgspec.json.decode(row["options"]) if row["options"] else {})
+    shown["collected_in"] = str(row["digest"]) if row["digest"] not in (None, row["id"]) else None
     shown["cancelled_at"] = _time(row["cancelled_at"])
     shown["workflows"] = [workflow(w["cohort"], w["epoch"], url=url) for w in found.workflows]
     shown["deliveries"] = [_delivery(d) for d in found.deliveries]

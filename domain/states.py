@@ -12,6 +12,8 @@ class Status(StrEnum):
 
     ACCEPTED = "accepted"
     SCHEDULED = "scheduled"
+    COLLECTED = "collected"
+    """Another notification carries it: a digest that is open, or on its way. It ends as that one does."""
     PROCESSING = "processing"
     RETRYING = "retrying"
     """Of a delivery only: an attempt failed, another is due."""
@@ -52,6 +54,8 @@ class Reason(StrEnum):
     """The user's preferences do not permit this category on this channel."""
     FREQUENCY_CAP = "frequency_cap"
     """The user's preferences allow no more of it for now."""
+    DUPLICATE = "duplicate"
+    """The same went to the same recipient within the window that it names itself (`dedupe`)."""
     CONTENT_REFUSED = "content_refused"
     """The provider refuses this content; sending it again cannot help."""
     RETRIES_EXHAUSTED = "retries_exhausted"
@@ -97,6 +101,7 @@ _ENDS_AS: dict[Reason, Status] = {
     Reason.NO_ADDRESS: Status.SUPPRESSED,
     Reason.RECIPIENT_GONE: Status.SUPPRESSED,
     Reason.ADDRESS_SUPPRESSED: Status.SUPPRESSED,
+    Reason.DUPLICATE: Status.SUPPRESSED,
     Reason.NO_CHANNEL: Status.SUPPRESSED,
     Reason.EXPIRED_BEFORE_PLAN: Status.EXPIRED,
     Reason.EXPIRED_BEFORE_HAND_OVER: Status.EXPIRED,
@@ -123,6 +128,7 @@ _RANK: dict[Status, int] = {
     Status.SUPPRESSED: 20,
     Status.RETRYING: 10,
     Status.PROCESSING: 5,
+    Status.COLLECTED: 3,
     Status.SCHEDULED: 2,
     Status.ACCEPTED: 1,
 }

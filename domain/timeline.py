@@ -8,6 +8,10 @@ from enum import StrEnum
 class EventType(StrEnum):
     ACCEPTED = "accepted"
     """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
+    COLLECTED = "collected"
+    """It waits in a digest. `digest`: the notification that carries it, which may be itself."""
+    DIGEST_CLOSED = "digest_closed"
+    """What it carries is complete. `items`: how many, itself among them."""
     PLANNED = "planned"
     """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}],
     `put_off`: {reason, until} where the steps wait for the end of quiet hours."""
@@ -26,7 +30,7 @@ class EventType(StrEnum):
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"
-    """Not tried, by a rule. `channel`, `reason`."""
+    """Not tried, by a rule. `channel`, `reason`; of a repeat `of`: the original."""
     QUARANTINED = "quarantined"
     """Failed three times inside this service. `code`."""
     CANCELLED = "cancelled"

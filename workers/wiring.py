@@ -26,6 +26,7 @@ from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
+from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
@@ -70,7 +71,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         delivery = DeliveryActivities(
             EngineRepositories(cohorts, PlanRepository(pool), claims, outcomes),
             accounts=accounts,
-            contents=TemplateContents(TemplateCatalog(database), codes=codes),
+            contents=TemplateContents(TemplateCatalog(database), codes=codes, digests=DigestRepository(pool)),
             stopping=stopping,
             poke=starter.poke,
         )

@@ -65,7 +65,7 @@ class ResendService:
 def row_again(old: asyncpg.Record) -> Row:
     """As accept would build it from the stored request, now."""
     lane = Lane(old["lane"])
-    options = options_of(old)
+    options = {name: value for name, value in options_of(old).items() if name not in ("dedupe", "duplicate_of")}
     life: timedelta = expires_in_of(old) or POLICIES[lane].expires_in
     return (
         uuid7(), old["tenant"], old["app"], int(lane), old["category"], old["user_id"], old["to_channel"],

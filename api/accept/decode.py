@@ -9,6 +9,7 @@ import msgspec
 
 from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
 from domain.channels import Channel
+from domain.digests import First
 from domain.errors import FieldError, Invalid, Malformed
 from domain.lanes import Lane
 from domain.states import Strategy
@@ -32,6 +33,7 @@ _ALLOWED: dict[str, tuple[str, ...]] = {
     "strategy": tuple(Strategy),
     "on_unknown": ("hold", "resend"),
     "fallback_on": ("not_delivered", "not_read"),
+    "first": tuple(First),
 }
 """Field -> its values; a test holds them against the request's types."""
 

@@ -53,7 +53,10 @@ class EditService:
     async def _computed(self, row: asyncpg.Record, patch: NotificationPatch, *, changed: list[str]) -> Edit:
         if is_test(row):
             raise Conflict("It is a test: make another test-send.", code="is_a_test")
+        leaves = row["digest"] is not None and changed != ["data"]
         request = merged(row, patch)
+        if leaves:
+            request.digest = UNSET
         errors = broken_rules(request, now=self._accept.clock.now())
         if errors:
             raise Invalid(errors)
@@ -74,10 +77,12 @@ class EditService:
             template_version=version,
             content=_json(request.content),
             data=_json(request.data),
-            options=_options(row, patch),
+            options=_options(row, patch, leaves=leaves),
             send_at=row["send_at"] if patch.send_at is UNSET else patch.send_at,
             expires_at=lives.expires_at,
             expires_in=lives.expires_in,
+            digest=row["digest"],
+            leaves=leaves,
         )
 
 
@@ -110,9 +115,11 @@ def _life(row: asyncpg.Record, patch: NotificationPatch, *, lane: Lane, changed:
     return life(times, lane=lane, changed=changed)
 
 
-def _options(row: asyncpg.Record, patch: NotificationPatch) -> str | None:
+def _options(row: asyncpg.Record, patch: NotificationPatch, *, leaves: bool) -> str | None:
     """As accept stores them: a span is remembered, a moment takes its place."""
     options = options_of(row)
+    if leaves:
+        options.pop("digest", None)
     if patch.expires_at is not UNSET:
         options.pop("expires_in", None)
     if patch.expires_in is not UNSET:

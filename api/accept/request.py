@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from domain.channels import Channel
+from domain.digests import First
 from domain.otp import DEFAULT_LENGTH, LONGEST, SHORTEST
 from domain.states import Strategy
 
@@ -38,6 +39,23 @@ class InlineContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
     url: Annotated[str, Meta(max_length=2048)] | UnsetType = UNSET
 
 
+class DigestWish(Struct, forbid_unknown_fields=True):
+    """Collect it with others of the same key, user, template and way. The first opens a window; what comes until its end
+    is one message, made by the template from `items` and `count`. `first`: it waits too, or it is sent at once."""
+
+    key: Line
+    window: Span
+    first: First = First.COLLECT
+
+
+class DedupeWish(Struct, forbid_unknown_fields=True):
+    """Do not send it where the same went to the same recipient within the window before it. The same is the same `key`, or
+    without one the same content."""
+
+    window: Span
+    key: Line | UnsetType = UNSET
+
+
 class NotificationRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/notifications`, and one item of a batch. Without `channels` the category's route decides, and
     `strategy` is then the route's too; elsewhere it is `all`."""
@@ -57,6 +75,8 @@ class NotificationRequest(Struct, forbid_unknown_fields=True):
     fallback_on: Literal["not_delivered", "not_read"] | UnsetType = UNSET
     fallback_after: Span | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
+    digest: DigestWish | UnsetType = UNSET
+    dedupe: DedupeWish | UnsetType = UNSET
 
 
 class NotificationPatch(Struct, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from api.accept.writer import judge
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
 from domain.lanes import Lane
-from domain.states import SUCCESS, Status
+from domain.states import SUCCESS, Reason, Status
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.notification_lists import Filters, Position
@@ -149,6 +149,8 @@ def _refusal(old: asyncpg.Record) -> str | None:
         return "otp_message"
     if is_test(old):
         return "is_a_test"
+    if old["reason"] == Reason.DUPLICATE:
+        return "duplicate"
     if old["template"] is None and old["content"] is None:
         return "content_erased"
     if old["user_id"] is None and old["to_address"] is None:

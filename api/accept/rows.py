@@ -13,6 +13,7 @@ from msgspec import UNSET
 from api.accept.request import NotificationRequest
 from api.accept.routing import Routes
 from api.accept.rules import direct_address, duration
+from domain.digests import GIVEN
 from domain.errors import FieldError, Invalid
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
@@ -33,7 +34,8 @@ def pinned(request: NotificationRequest, template: PublishedTemplate | None) -> 
     """The template's version, its variables checked; its category where the request names none. Raises Invalid."""
     if template is None:
         return None
-    errors = template.check({} if request.data is UNSET else request.data)
+    given = frozenset[str]() if request.digest is UNSET else GIVEN
+    errors = template.check({} if request.data is UNSET else request.data, given=given)
     if errors:
         raise Invalid(errors)
     if not request.category:
@@ -107,6 +109,12 @@ def _options(request: NotificationRequest, more: Mapping[str, Any] | None) -> st
         options["fallback_after"] = duration(request.fallback_after)
     if request.fallback_on is not UNSET:
         options["fallback_on"] = request.fallback_on
+    if request.digest is not UNSET:
+        wish = request.digest
+        options["digest"] = {"key": wish.key, "window": duration(wish.window), "first": wish.first}
+    if request.dedupe is not UNSET:
+        key = {} if request.dedupe.key is UNSET else {"key": request.dedupe.key}
+        options["dedupe"] = {"window": duration(request.dedupe.window), **key}
     return msgspec.json.encode(options).decode() if options else None
 
 

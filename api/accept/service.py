@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept import decode
+from api.accept.collecting import Collector, asked_of, collecting_errors, collects
 from api.accept.recipients import Recipients, User
 from api.accept.request import NotificationRequest
 from api.accept.routing import CategoryRoutes
@@ -26,6 +27,7 @@ from domain.errors import Invalid, Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.collecting import Asked
 from infra.postgres.errors import AWAY
 from infra.postgres.patience import ANSWERS_WITHIN_S, within
 from infra.rendering.catalog import TemplateCatalog
@@ -79,6 +81,7 @@ class AcceptService:
         catalog: TemplateCatalog,
         routes: CategoryRoutes,
         poke: Callable[[Lane], None],
+        collector: Collector,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.clock = clock
@@ -87,6 +90,7 @@ class AcceptService:
         self._catalog = catalog
         self.routes = routes
         self._poke = poke
+        self._collector = collector
         self._urgent = CommitWriter(repository, writers=1, committed=self._committed, name="high")
         self._normal = CommitWriter(repository, writers=2, committed=self._committed, name="normal")
         self._batches = asyncio.Semaphore(MOST_BATCHES)
@@ -106,7 +110,19 @@ class AcceptService:
         row = await self._prepared(request, sender=sender)
         if isinstance(row, TongdaError):
             raise row
+        if isinstance(row, Asked):
+            return await self._collect(row, sender=sender, key=key, raw=raw)
         return await self.put(row, sender=sender, route=ROUTE_ONE, key=key, raw=raw)
+
+    async def _collect(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
+        """One that may be collected, or repeat another, in a transaction of its own."""
+        row, body = asked.row, answer_of(asked.row)
+        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=body)
+        first = await self._collector.store([asked], key=kept)
+        if first is not None:
+            return Accepted.replayed(first)
+        self._committed([row])
+        return Accepted(row[0], Lane(row[3]), body)
 
     async def put(self, row: Row, *, sender: Sender, route: str, key: str | None, raw: bytes) -> Accepted:
         """One that is checked. Returns only after the COMMIT, and raises what can go wrong with that."""
@@ -119,6 +135,8 @@ class AcceptService:
         """The same without a task that waits, where everything that has to be known is remembered; otherwise False, and
         nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with the request."""
         request = decode.notification(raw)
+        if collects(request):
+            return False
         user = _check(request, sender, now=self.clock.now())
         if user is not None and not self._recipients.is_known(user):
             return False
@@ -168,9 +186,11 @@ class AcceptService:
     ) -> BatchAnswer:
         """Up to 1,000 notifications in one transaction; a bad one fails alone."""
         prepared = await self._prepare_batch(decode.batch(raw), sender=sender)
-        rows = [item for item in prepared if not isinstance(item, TongdaError)]
+        asked = [item for item in prepared if isinstance(item, Asked)]
+        plain = [item for item in prepared if isinstance(item, tuple)]
+        rows = [*plain, *(item.row for item in asked)]
         items = [
-            {"error": problem(item)} if isinstance(item, TongdaError) else {"id": str(item[0]), "status": "accepted"}
+            {"error": problem(item)} if isinstance(item, TongdaError) else {"id": str(_id(item)), "status": "accepted"}
             for item in prepared
         ]
         answer = {"items": items, "accepted": len(rows), "rejected": len(prepared) - len(rows)}
@@ -178,6 +198,13 @@ class AcceptService:
         kept = key_of(sender, ROUTE_BATCH, key=key, raw=raw, answer=body) if key is not None else None
         lanes = Counter(Lane(row[3]) for row in rows)
         if not rows and kept is None:
+            return BatchAnswer(body, lanes)
+        if asked:
+            async with self._batches:
+                replay = await self._collector.store(asked, key=kept, plain=plain)
+            if replay is not None:
+                return BatchAnswer(replay, {}, replay=True)
+            self._committed(rows)
             return BatchAnswer(body, lanes)
         if await self._stored_in_time(rows, key=kept):
             self._committed(rows)
@@ -207,7 +234,7 @@ class AcceptService:
         finally:
             self._batches_waiting -= 1
 
-    async def _prepare_batch(self, items: Sequence[msgspec.Raw], *, sender: Sender) -> list[Row | TongdaError]:
+    async def _prepare_batch(self, items: Sequence[msgspec.Raw], *, sender: Sender) -> list[Row | Asked | TongdaError]:
         """A row or the reason against it for each item, in order."""
         requests: list[NotificationRequest | TongdaError] = []
         users: list[User | None] = []
@@ -218,9 +245,9 @@ class AcceptService:
             request, user = _decoded(item, sender, now=now)
             requests.append(request)
             users.append(user)
-        asked = [user for user in users if user is not None]
-        refused = await within(ANSWERS_WITHIN_S, self._recipients.check_all(asked))
-        prepared: list[Row | TongdaError] = []
+        named = [user for user in users if user is not None]
+        refused = await within(ANSWERS_WITHIN_S, self._recipients.check_all(named))
+        prepared: list[Row | Asked | TongdaError] = []
         for request, user in zip(requests, users, strict=True):
             if isinstance(request, TongdaError):
                 prepared.append(request)
@@ -230,13 +257,14 @@ class AcceptService:
                 prepared.append(await self._prepared(request, sender=sender))
         return prepared
 
-    async def _prepared(self, request: NotificationRequest, *, sender: Sender) -> Row | TongdaError:
+    async def _prepared(self, request: NotificationRequest, *, sender: Sender) -> Row | Asked | TongdaError:
         try:
             version = await self.pinned_version(request, sender=sender)
         except Invalid as error:
             return error
         await self.follow_route(request, sender=sender)
-        return row_of(request, sender=sender, version=version)
+        row = row_of(request, sender=sender, version=version)
+        return asked_of(request, row) if collects(request) else row
 
     async def follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
         """Pin the route of its category, where it takes one."""
@@ -264,6 +292,10 @@ class AcceptService:
             self._poke(Lane(lane))
 
 
+def _id(item: Row | Asked) -> UUID:
+    return item.id if isinstance(item, Asked) else item[0]
+
+
 def _settle(answered: asyncio.Future[Accepted], what: Accepted | TongdaError) -> None:
     if answered.done():  # whoever asked has gone
         return
@@ -276,6 +308,8 @@ def _settle(answered: asyncio.Future[Accepted], what: Accepted | TongdaError) ->
 def _check(request: NotificationRequest, sender: Sender, *, now: datetime) -> User | None:
     """The user to look up. Raises Invalid."""
     errors = broken_rules(request, now=now)
+    if collects(request):
+        errors += collecting_errors(request, now=now)
     if errors:
         raise Invalid(errors)
     return None if request.to.user is UNSET else (sender.tenant, request.to.user)

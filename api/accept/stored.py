@@ -31,6 +31,7 @@ def posted(row: asyncpg.Record) -> NotificationRequest:
         "priority": Lane(row["lane"]).label,
         "category": row["category"],
         "on_unknown": options.get("on_unknown"),
+        "digest": options.get("digest"),
     }
     return msgspec.convert({k: v for k, v in given.items() if v is not None and v is not UNSET}, NotificationRequest)
 

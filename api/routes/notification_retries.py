@@ -89,7 +89,7 @@ class RetryRequest(Body):
 
 class Skipped(BaseModel):
     """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `otp_message`, `is_a_test`,
-    `content_erased`, `recipient_gone` or `recipient_unknown`."""
+    `duplicate`, `content_erased`, `recipient_gone` or `recipient_unknown`."""
 
     id: UUID
     code: str

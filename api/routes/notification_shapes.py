@@ -31,7 +31,8 @@ _DELIVERY: dict[str, Any] = {
     "delivered_at": "2026-12-01T01:00:00.018000+00:00", "read_at": None,
 }  # fmt: skip
 _DETAILS: dict[str, Any] = {
-    **_SUMMARY, "data": {"order": "A-77"}, "cancelled_at": None, "workflows": [_WORKFLOW], "deliveries": [_DELIVERY],
+    **_SUMMARY, "data": {"order": "A-77"}, "collected_in": None, "cancelled_at": None, "workflows": [_WORKFLOW],
+    "deliveries": [_DELIVERY],
 }  # fmt: skip
 _EVENT: dict[str, Any] = {
     "at": "2026-12-01T01:00:00.006000+00:00", "type": "planned", "n": 0,
@@ -39,8 +40,8 @@ _EVENT: dict[str, Any] = {
 }  # fmt: skip
 
 NotificationStatus = Literal[
-    "accepted", "scheduled", "processing", "sent", "delivered", "read", "failed", "expired", "cancelled", "suppressed",
-    "unknown",
+    "accepted", "scheduled", "collected", "processing", "sent", "delivered", "read", "failed", "expired", "cancelled",
+    "suppressed", "unknown",
 ]  # fmt: skip
 Priority = Literal["high", "medium", "low"]
 
@@ -117,6 +118,10 @@ class Notification(NotificationSummary):
     expires_in: str | None = None
     locale: str | None = Field(default=None, description="Of a test: the one asked for, instead of the recipient's.")
     otp: UUID | None = Field(default=None, description="The one-time code that it carries, by its id.")
+    digest: dict[str, Any] | None = Field(default=None, description="As it was posted; `dedupe` too.")
+    dedupe: dict[str, Any] | None = None
+    duplicate_of: UUID | None = Field(default=None, description="The original, where this one repeats it and was not sent.")
+    collected_in: UUID | None = Field(description="The notification whose message carries this one (`digest`).")
     cancelled_at: datetime | None
     workflows: list[WorkflowLink]
     deliveries: list[Delivery]

@@ -18,6 +18,7 @@ import msgspec
 from domain.ids import uuid7
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
+from infra.postgres.slots import forget_slots
 
 _ACCEPT = """
 WITH keyed AS (
@@ -154,6 +155,10 @@ class AcceptRepository:
         """Delete at most `limit` keys older than `KEYS_KEPT`, oldest first; returns how many."""
         status: str = await self._pool.execute(_FORGET, KEYS_KEPT, limit)
         return int(status.split()[-1])
+
+    async def forget_slots(self, *, limit: int) -> int:
+        """Delete slots of digests and repeats whose window has ended, at most `limit` of each; returns how many of one."""
+        return await forget_slots(self._pool, limit=limit)
 
     async def kept(self, keys: Sequence[Key]) -> list[Kept | None]:
         """What is stored under each of these keys, in order."""

@@ -28,6 +28,7 @@ from domain.ids import uuid7
 from domain.timeline import EventType
 from infra.postgres.database import Database
 from infra.postgres.engine.control import cancel_locked
+from infra.postgres.engine.digests import cancel_collected
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.suppressions import leave_objections
 from infra.postgres.tables import PERSONAL
@@ -225,10 +226,12 @@ async def _erase_profile(connection: AsyncConnection, tenant: str, person_id: st
 async def _erase_notifications(connection: Connection, tenant: str, ids: Sequence[UUID], counts: dict[str, int]) -> None:
     """Cancels first: what nobody may send any more needs no content."""
     await lock_notifications(connection, ids)
+    collected = await cancel_collected(connection, ids)
     open_steps = await connection.fetch(_OPEN, ids)
     for notification_id in sorted({row["notification_id"] for row in open_steps}):
         await cancel_locked(connection, tenant, notification_id=notification_id)
-    counts["cancelled"] = counts.get("cancelled", 0) + len({r["notification_id"] for r in open_steps if r["state"] == 0})
+    stopped = {row["notification_id"] for row in open_steps if row["state"] == 0}
+    counts["cancelled"] = counts.get("cancelled", 0) + collected + len(stopped)
     counts["in_flight"] += sum(1 for row in open_steps if row["state"] == 1)
     erased = [row["id"] for row in await connection.fetch(_NOTIFICATIONS, ids[0], ids[-1], ids)]
     deliveries = await connection.fetch(_DELIVERIES, ids[0], ids[-1], ids)

@@ -148,7 +148,8 @@ async def page(
 
 def _ways(filters: Filters, exact: Named | None) -> list[_Way]:
     if exact is None:
-        return [_way(filters)]
+        way = _way(filters)
+        return [way, _Way("collected")] if way.name == "open" and filters.status is None else [way]
     found = [_Way(name, keys) for name, keys in (("id", exact.ids), ("user", exact.users)) if keys]
     return [*found, _Way("all", addresses=exact.addresses)] if exact.addresses else found
 
@@ -161,6 +162,8 @@ def _way(filters: Filters) -> _Way:
         return _Way("reason", [filters.reason])
     if filters.status is not None and Status(filters.status) in UNDELIVERED:
         return _Way("reason", sorted(reasons_of(Status(filters.status))))
+    if filters.status == Status.COLLECTED:
+        return _Way("collected")
     if filters.final is False or (filters.status is not None and Status(filters.status) in _OPEN_STATES):
         return _Way("open")
     return _Way("all")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from infra.postgres.notification_search import text_filter
 
 SHOWN = """
-CASE WHEN n.final THEN n.status
+CASE WHEN n.final OR n.status = 'collected' THEN n.status
      WHEN EXISTS (SELECT FROM work w WHERE w.notification_id = n.id AND w.n > 0) THEN 'processing'
      WHEN n.send_at > now() THEN 'scheduled'
      ELSE 'accepted' END"""
@@ -29,6 +29,7 @@ _WALKS: dict[str, str] = {
     "all": f"FROM notification n WHERE {_RANGE}",
     "id": f"FROM notification n WHERE {_RANGE} AND n.id = k.key::uuid",
     "user": f"FROM notification n WHERE {_RANGE} AND n.user_id = k.key",
+    "collected": f"FROM notification n WHERE {_RANGE} AND n.digest IS NOT NULL",
     "reason": f"FROM notification n WHERE {_RANGE} AND n.reason = k.key",
     "open": f"""
       FROM (SELECT DISTINCT o.notification_id FROM (

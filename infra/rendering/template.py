@@ -87,15 +87,18 @@ class PublishedTemplate:
         self._certain = self._always_needed()
         self._routes: dict[tuple[str, str], tuple[str, Fields]] = {}
 
-    def check(self, data: Mapping[str, Any]) -> list[FieldError]:
-        """What is wrong with this data; pointers begin with `/data`.
+    def check(self, data: Mapping[str, Any], *, given: frozenset[str] = frozenset()) -> list[FieldError]:
+        """What is wrong with this data; pointers begin with `/data`. `given` are variables that come from elsewhere.
 
         That is what the schema says, and each variable without which every rendering would fail.
         """
         errors = self.schema.check(data)
+        if given and errors:
+            elsewhere = {pointer("/data", name) for name in given}
+            errors = [error for error in errors if error.pointer not in elsewhere]
         if not self._certain <= data.keys():
             named = {error.pointer for error in errors}
-            for name in sorted(self._certain - data.keys()):
+            for name in sorted(self._certain - data.keys() - given):
                 if (here := pointer("/data", name)) not in named:
                     errors.append(FieldError(here, "required", "is required: every text of the template uses it"))
         return errors

@@ -16,6 +16,7 @@ from domain.lanes import Lane
 from domain.trials import MOST, Turns
 from infra.otp_codes import OtpCodes
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.otp import OtpRepository
 from tests.api.conftest import TENANT, Api, codes
 from tests.engine.support import Engine
@@ -57,7 +58,8 @@ async def handed_over(api: Api, notification: str, channel: Channel = Channel.EM
     await engine.plan(cohort)
     [claim] = [claim for claim in await engine.claim(cohort, channel) if claim.notification_id == at]
     secret = api.container.settings.secret_key.get_secret_value()
-    contents = TemplateContents(api.container.catalog, codes=CodeMessages(OtpRepository(api.pool), OtpCodes(secret)))
+    codes = CodeMessages(OtpRepository(api.pool), OtpCodes(secret))
+    contents = TemplateContents(api.container.catalog, codes=codes, digests=DigestRepository(api.pool))
     return message(claim, await contents.content(claim))
 
 

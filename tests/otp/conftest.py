@@ -23,6 +23,7 @@ from domain.otp import Limit, Policy, Scope
 from infra.otp_codes import OtpCodes
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.otp import OtpRepository
 from infra.rendering.catalog import TemplateCatalog
 from tests.api.conftest import Api, make_keys, running
@@ -84,7 +85,8 @@ class Otp:
         container = self.api.container
         codes = OtpCodes(container.settings.secret_key.get_secret_value() if secret_key is None else secret_key)
         messages = CodeMessages(OtpRepository(self.api.pool), codes)
-        contents = TemplateContents(TemplateCatalog(container.database), codes=messages)
+        digests = DigestRepository(container.database.pool)
+        contents = TemplateContents(TemplateCatalog(container.database), codes=messages, digests=digests)
         cohort = await self.cohort(UUID(notification_id))
         await ActivityEnvironment().run(activities(self.engine, contents=contents).deliver, drive(cohort))
 

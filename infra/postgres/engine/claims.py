@@ -191,6 +191,8 @@ class Claim:
     """Channels of the chain that the person's preferences permit at this moment."""
     quiet_until: datetime | None
     """The end of the person's quiet hours; None where they do not hold or do not matter."""
+    digest: bool
+    """It asked for a digest: its template gets the items."""
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
     otp_id: UUID | None = None
@@ -337,6 +339,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row, permitted=wishes.permit(channel), quiet=quiet_until is not None),
         test=options.get(TEST) is True,
+        digest="digest" in options,
         due_since=row["due_since"],
         claimed_at=row["claimed_at"],
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),

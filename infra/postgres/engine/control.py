@@ -18,6 +18,7 @@ from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
+from infra.postgres.engine.digests import leave_digest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
 
@@ -36,6 +37,8 @@ SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::text[], $6:
 ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
 WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"""
 """A step that only waits for its receipt was handed over, and stays so."""
+
+_DIGEST = "SELECT digest FROM notification WHERE id = $1"
 
 _MARK = "UPDATE notification SET cancelled_at = coalesce(cancelled_at, now()) WHERE id = $1"
 
@@ -59,7 +62,7 @@ class CancelResult(StrEnum):
     PARTLY_CANCELLED = "partly_cancelled"
     """Some channels were stopped; others had been handed over or are being handed over at this moment."""
     ALREADY_HANDED_OFF = "already_handed_off"
-    """Every channel was handed over or is being handed over at this moment."""
+    """Every channel was handed over or is being handed over at this moment; or the digest that it is in has closed."""
     ALREADY_FINISHED = "already_finished"
     """It had ended before, undelivered (failed, expired, suppressed, unknown)."""
 
@@ -107,7 +110,7 @@ async def _cancel(
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None
     answer = _answer(state)
-    if stopped or (row["cancelled_at"] is None and not row["final"]):
+    if stopped or (row["cancelled_at"] is None and not row["final"] and state["status"] != Status.COLLECTED):
         detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
         detail |= {"because": because} if because is not None else {}
         event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
@@ -117,8 +120,16 @@ async def _cancel(
 
 async def stop(connection: Connection, notification_id: UUID) -> bool:
     """Take back every step that is not being handed over; whether there was one. The caller holds the notification's
-    lock."""
+    lock. What waits in a digest leaves it; once that has closed, nothing happens."""
     taken = await connection.fetch(_TAKE_BACK, notification_id)
+    digest = await connection.fetchval(_DIGEST, notification_id)
+    left = digest is not None and await leave_digest(connection, notification_id, digest=digest)
+    if digest not in (None, notification_id):
+        if not left:
+            return False
+        await connection.execute(_MARK, notification_id)
+        await connection.execute(_END_UNPLANNED, notification_id, Reason.CANCELLED_BY_REQUEST)
+        return True
     await connection.execute(_MARK, notification_id)
     await _record(connection, notification_id, [row for row in taken if row["n"] > 0])
     if any(row["n"] == 0 for row in taken):
@@ -131,6 +142,8 @@ async def stop(connection: Connection, notification_id: UUID) -> bool:
 def _answer(row: asyncpg.Record) -> CancelAnswer:
     """The truth as the tables have it, so that it does not matter which call brought it about."""
     status = Status(row["status"])
+    if status is Status.COLLECTED:
+        return CancelAnswer(CancelResult.ALREADY_HANDED_OFF, status)
     cancelled, in_flight = tuple(row["cancelled"]), tuple(row["in_flight"])
     if in_flight:
         result = CancelResult.PARTLY_CANCELLED if cancelled else CancelResult.ALREADY_HANDED_OFF

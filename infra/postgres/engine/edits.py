@@ -15,11 +15,12 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from domain.edits import fence
+from domain.edits import Fence, fence
 from domain.errors import Conflict, HandedOff, NotFound
 from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.timeline import EventType
+from infra.postgres.engine.digests import is_open, leave_digest
 from infra.postgres.engine.locks import Connection, retried
 
 MOST_VERSIONS = 30_000
@@ -28,7 +29,8 @@ MOST_VERSIONS = 30_000
 _STORED = "SELECT * FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL"
 
 _LOCK = """
-SELECT version, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
+SELECT version, final, cancelled_at, digest FROM notification
+WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
 _STEPS = "SELECT state, attempt FROM work WHERE notification_id = $1 ORDER BY n FOR UPDATE"
 
@@ -42,12 +44,13 @@ _CLEAR_DROPS = "DELETE FROM delivery WHERE notification_id = $1"
 _WRITE = """
 UPDATE notification SET version = version + 1, lane = $2, template = $3, template_version = $4, content = $5, data = $6,
        options = $7, send_at = $8, expires_at = coalesce($9, greatest($8, now()) + $10::interval),
-       status = CASE WHEN $8 > now() THEN 'scheduled' ELSE 'accepted' END
+       status = CASE WHEN digest <> id THEN status WHEN $8 > now() THEN 'scheduled' ELSE 'accepted' END
 WHERE id = $1 RETURNING version, expires_at, coalesce($8 <= now(), true) AS due"""
 
 _PLAN_AGAIN = """
 INSERT INTO work (notification_id, n, tenant, lane, due_at, expires_at, attempt, version)
-SELECT id, 0, tenant, lane, greatest(send_at, now()), expires_at, $2, version FROM notification WHERE id = $1"""
+SELECT id, 0, tenant, lane, greatest(send_at, now()), expires_at, $2, version FROM notification
+WHERE id = $1 AND (digest IS NULL OR digest = id)"""
 """`attempt` goes on where it was: the number of a claim is never used twice."""
 
 _EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
@@ -71,6 +74,10 @@ class Edit:
     expires_at: datetime | None
     expires_in: timedelta | None
     """Used where `expires_at` is None; counts from `send_at` or now."""
+    digest: UUID | None = None
+    """The digest that it was in when this was computed."""
+    leaves: bool = False
+    """It leaves that digest, and is sent by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class EditRepository:
                 raise NotFound("There is no notification with this id.")
             steps = await connection.fetch(_STEPS, notification_id)
             await _check_fences(connection, notification_id, row, steps)
-            if row["version"] != edit.version:
+            if row["version"] != edit.version or row["digest"] != edit.digest:
                 return None
             if row["version"] >= MOST_VERSIONS:
                 raise Conflict("It was edited too often; cancel it and send a new one.")
@@ -113,11 +120,17 @@ class EditRepository:
 async def _check_fences(
     connection: Connection, notification_id: UUID, row: asyncpg.Record, steps: Sequence[asyncpg.Record]
 ) -> None:
-    reached = fence(
-        final=row["final"],
-        cancelled=row["cancelled_at"] is not None,
-        handing_over=any(step["state"] == 1 for step in steps),
-        handed_over=bool(await connection.fetchval(_HANDED_OVER, notification_id)),
+    digest = row["digest"]
+    travels = digest not in (None, notification_id) and not row["final"] and not await is_open(connection, digest)
+    reached = (
+        Fence.PLANNED
+        if travels
+        else fence(
+            final=row["final"],
+            cancelled=row["cancelled_at"] is not None,
+            handing_over=any(step["state"] == 1 for step in steps),
+            handed_over=bool(await connection.fetchval(_HANDED_OVER, notification_id)),
+        )
     )
     if reached is not None:
         raise HandedOff(f"It can no longer be edited; fence reached: {reached}.", fence=reached)
@@ -126,6 +139,8 @@ async def _check_fences(
 async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *, attempt: int) -> Edited:
     await connection.execute(_CLEAR_WORK, notification_id)
     await connection.execute(_CLEAR_DROPS, notification_id)
+    if edit.leaves and edit.digest is not None:
+        await leave_digest(connection, notification_id, digest=edit.digest)
     made = await connection.fetchrow(
         _WRITE, notification_id, int(edit.lane), edit.template, edit.template_version, edit.content, edit.data,
         edit.options, edit.send_at, edit.expires_at, edit.expires_in,

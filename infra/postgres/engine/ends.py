@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from domain.states import DeliveryState, Outcome, Status, Strategy, outcome
+from infra.postgres.engine.digests import share_ends
 from infra.postgres.engine.locks import Connection
 
 _CLOSED = """
-SELECT n.id, n.strategy, n.status, n.reason, n.partial, d.status AS d_status, d.reason AS d_reason
+SELECT n.id, n.strategy, n.status, n.reason, n.partial, n.digest, d.status AS d_status, d.reason AS d_reason
 FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT id, strategy, status, reason, partial, final FROM notification WHERE id = x.id OFFSET 0) n ON true
+JOIN LATERAL (SELECT id, strategy, status, reason, partial, digest FROM notification WHERE id = x.id OFFSET 0) n ON true
 JOIN LATERAL (SELECT status, reason FROM delivery WHERE notification_id = x.id OFFSET 0) d ON true
 WHERE NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)"""
 
@@ -40,3 +41,5 @@ async def decide_ends(connection: Connection, ids: Sequence[UUID]) -> None:
             _END, changed[0], changed[-1], changed, [ends[i].status for i in changed],
             [ends[i].reason for i in changed], [ends[i].partial for i in changed],
         )  # fmt: skip
+    carriers = {row["id"] for row in rows if row["digest"] == row["id"]}
+    await share_ends(connection, {i: ends[i] for i in changed if i in carriers})

@@ -20,6 +20,10 @@ _LOCK = """
 SELECT status, final, lane, cancelled_at, options FROM notification
 WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
+_CARRIER = """
+SELECT digest FROM notification
+WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL AND status = 'collected' AND NOT final"""
+
 _STEPS = """
 SELECT w.n, w.state, w.due_at > now() OR (w.cohort IS NULL AND w.lane > 0) AS waits,
        EXISTS (SELECT FROM delivery d WHERE d.notification_id = $1 AND d.n = w.n AND d.class IS NOT NULL) AS tried
@@ -60,7 +64,12 @@ class ExpediteRepository:
         self._pool = pool
 
     async def expedite(self, tenant: str, *, notification_id: UUID) -> Expedited:
-        """Safe to repeat: what is due stays due. Poke the high lane after `expedited`. Raises NotFound."""
+        """Safe to repeat: what is due stays due. Poke the high lane after `expedited`. What waits in a digest is hurried
+        with all of it. Raises NotFound."""
+        carrier = await self._pool.fetchval(_CARRIER, notification_id, tenant)
+        return await self._expedite(tenant, carrier or notification_id)
+
+    async def _expedite(self, tenant: str, notification_id: UUID) -> Expedited:
 
         async def unit(connection: Connection) -> Expedited:
             row = await connection.fetchrow(_LOCK, notification_id, tenant)

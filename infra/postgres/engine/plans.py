@@ -21,6 +21,7 @@ from domain.states import Strategy
 from domain.timeline import EventType
 from infra.postgres.choices import decoded
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
+from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 
@@ -28,10 +29,10 @@ _ENTER = """
 WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING 1)
 SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
-           n.strategy, n.category
+           n.strategy, n.category, n.digest IS NOT NULL AS carries
     FROM (SELECT notification_id, tenant, lane, expires_at FROM work
           WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4) w
-    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest
                   FROM notification WHERE id = w.notification_id OFFSET 0) n ON true) p ON true"""
 
 _PERSONS = """
@@ -97,6 +98,8 @@ class Unplanned:
     tenant: str
     request: Request | None
     """None: what is stored cannot be read (a channel that this version does not know)."""
+    carries: bool = False
+    """It carries a digest, which closes before it is planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,10 @@ class PlanRepository:
         if not rows:
             return None
         return Entered(rows[0]["now"], [_unplanned(row) for row in rows if row["notification_id"] is not None])
+
+    async def close_digests(self, carriers: Sequence[UUID]) -> None:
+        """What comes from now on opens the next ones. Safe to repeat."""
+        await close_digests(self._pool, carriers)
 
     async def persons(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Person]:
         """Users by (tenant, id), with the first address on each channel; unknown ones are missing."""
@@ -202,7 +209,7 @@ def _unplanned(row: asyncpg.Record) -> Unplanned:
         request = _request(row)
     except ValueError:
         request = None
-    return Unplanned(row["notification_id"], row["tenant"], request)
+    return Unplanned(row["notification_id"], row["tenant"], request, carries=row["carries"])
 
 
 def _request(row: asyncpg.Record) -> Request:

@@ -7,6 +7,7 @@ Hot tables (`notification`, `work`, `cohort`, `delivery`, `event`) are written b
 from __future__ import annotations
 
 from infra.postgres.tables.access import api_key, app, tenant
+from infra.postgres.tables.digests import dedupe, digest
 from infra.postgres.tables.engine import cohort, permit, probe, work
 from infra.postgres.tables.inbox import inbox_item, inbox_ticket
 from infra.postgres.tables.notifications import delivery, event, idempotency, notification
@@ -24,8 +25,10 @@ __all__ = [
     "cap_use",
     "category",
     "cohort",
+    "dedupe",
     "delivery",
     "device",
+    "digest",
     "erasure",
     "event",
     "idempotency",

@@ -67,6 +67,7 @@ notification = Table(
     time_column("deleted_at"),
     Column("origin", Uuid),
     time_column("erased_at"),
+    Column("digest", Uuid),
     postgresql_partition_by="RANGE (id)",
 )
 Index("notification_tenant", notification.c.tenant, notification.c.id)
@@ -85,6 +86,10 @@ Index(
     postgresql_where=notification.c.reason.isnot(None),
 )
 """What ended undelivered. Written at no accept, and at the end of none that arrives."""
+Index("notification_digest", notification.c.digest, notification.c.id, postgresql_where=notification.c.digest.isnot(None))
+Index(
+    "notification_collected", notification.c.tenant, notification.c.id, postgresql_where=notification.c.digest.isnot(None)
+)
 Index(
     "notification_blocks",
     notification.c.app,

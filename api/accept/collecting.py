@@ -1,0 +1,130 @@
+"""Requests that ask for a digest or against repeats: their rules, what they have in common, their own way to the COMMIT.
+
+They take a transaction of their own, because they wait for each other's slots: in a group commit a digest that is being
+closed would hold up whoever shares the group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import UNSET
+
+from api.accept.request import NotificationRequest
+from api.accept.rules import duration
+from api.accept.writer import judge
+from domain.addresses import has_control
+from domain.digests import GIVEN, LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest, slot_of
+from domain.errors import FieldError, Overloaded, TongdaError, Unavailable
+from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.collecting import Asked, CollectRepository
+from infra.postgres.engine.locks import LOST_RACE
+from infra.postgres.errors import AWAY
+
+MOST_AT_ONCE = 4
+"""Such transactions in one process; they have connections of their own and never sit in front of an OTP."""
+MOST_WAITING = 2_000
+
+
+def collects(request: NotificationRequest) -> bool:
+    """Whether it asks for any of this."""
+    return request.digest is not UNSET or request.dedupe is not UNSET
+
+
+def collecting_errors(request: NotificationRequest, *, now: datetime) -> list[FieldError]:
+    """The rules that it breaks in what it asks for; empty where it asks for nothing."""
+    errors: list[FieldError] = []
+    if request.digest is not UNSET:
+        _digest(request, errors, now=now)
+    if request.dedupe is not UNSET:
+        _window(duration(request.dedupe.window), "/dedupe/window", errors)
+        if request.dedupe.key is not UNSET:
+            _key(request.dedupe.key, "/dedupe/key", errors)
+    return errors
+
+
+def _digest(request: NotificationRequest, errors: list[FieldError], *, now: datetime) -> None:
+    assert request.digest is not UNSET
+    window = duration(request.digest.window)
+    _key(request.digest.key, "/digest/key", errors)
+    _window(window, "/digest/window", errors)
+    if request.to.user is UNSET:
+        errors.append(FieldError("/to", "user_only", "A digest goes to a user, not to an address."))
+    if request.template is UNSET:
+        errors.append(FieldError("/template", "required", "A digest is made by a template, from the data of its items."))
+    if request.priority == "high":
+        errors.append(FieldError("/priority", "not_allowed", "What is urgent is not collected: use medium or low."))
+    if request.send_at is not UNSET:
+        errors.append(FieldError("/send_at", "exactly_one", "A digest is sent when its window ends: leave send_at out."))
+    if request.expires_at is not UNSET and window <= MOST_WINDOW and request.expires_at <= now + window:
+        errors.append(FieldError("/expires_at", "range", "expires_at lies after the end of the digest's window."))
+    posted = frozenset(request.data if request.data is not UNSET else ())
+    errors += [
+        FieldError(f"/data/{name}", "reserved", f"{name} is what the digest itself gives to its template.")
+        for name in sorted(GIVEN & posted)
+    ]
+
+
+def _window(window: timedelta, pointer: str, errors: list[FieldError]) -> None:
+    if not LEAST_WINDOW <= window <= MOST_WINDOW:
+        errors.append(FieldError(pointer, "range", f"A window is at least 1 second and at most {MOST_WINDOW.days} days."))
+
+
+def _key(key: str, pointer: str, errors: list[FieldError]) -> None:
+    if has_control(key):
+        errors.append(FieldError(pointer, "control_character", "A key holds no control characters."))
+
+
+def asked_of(request: NotificationRequest, row: Row) -> Asked:
+    """The row with its slots. Only what would go the same way, by the same version of a template, is collected together."""
+    tenant, app, lane, category, user, to_channel, to_address, channels, strategy, template, version = row[1:12]
+    digest = dedupe = None
+    if request.digest is not UNSET:
+        way = (tenant, app, lane, category, user, channels, strategy, template, version)
+        slot = slot_of("digest", *way, request.digest.key)
+        digest = Digest(slot, duration(request.digest.window), request.digest.first)
+    if request.dedupe is not UNSET:
+        what: tuple[object, ...] = ("key", request.dedupe.key)
+        if request.dedupe.key is UNSET:
+            content = msgspec.Raw(row[12].encode()) if row[12] else None
+            data = {} if request.data is UNSET else request.data
+            what = ("content", channels, template, msgspec.json.decode(content) if content else None, data)
+        dedupe = Dedupe(
+            slot_of("dedupe", tenant, app, user, to_channel, to_address, *what), duration(request.dedupe.window)
+        )
+    return Asked(row, digest, dedupe)
+
+
+class Collector:
+    """One a process."""
+
+    def __init__(self, repository: CollectRepository, kept: AcceptRepository) -> None:
+        self._repository = repository
+        self._kept = kept
+        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
+        self._waiting = 0
+
+    async def store(self, asked: Sequence[Asked], *, key: Key | None, plain: Sequence[Row] = ()) -> bytes | None:
+        """Store all in one transaction; the first answer where the key was used before, and then nothing is stored. Raises
+        Conflict (`idempotency_conflict`), Overloaded, Unavailable."""
+        if self._waiting >= MOST_WAITING:
+            raise Overloaded
+        self._waiting += 1
+        try:
+            async with self._turn:
+                if await self._repository.store(asked, key=key, plain=plain):
+                    return None
+                assert key is not None
+                [found] = await self._kept.kept([key])
+        except (*AWAY, *LOST_RACE) as error:
+            message = "The database did not take it in time; send this again with its Idempotency-Key."
+            raise Unavailable(message) from error
+        finally:
+            self._waiting -= 1
+        first = judge(key, found)
+        if isinstance(first, TongdaError):
+            raise first
+        return first
