@@ -6,13 +6,10 @@ becomes of each that follows is decided here, under the slot's lock.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
-
-import msgspec
 
 MOST_WINDOW = timedelta(days=7)
 LEAST_WINDOW = timedelta(seconds=1)
@@ -83,8 +80,3 @@ def placed(notification_id: UUID, digest: Digest, slot: Slot, *, now: datetime) 
     if digest.first is First.AT_ONCE:
         return Placed(notification_id, None, Slot(None, until))
     return Placed(notification_id, until, Slot(notification_id, until))
-
-
-def slot_of(*parts: object) -> bytes:
-    """One hash for what these have in common."""
-    return hashlib.sha256(msgspec.json.encode(parts, order="deterministic")).digest()
