@@ -93,9 +93,7 @@ def asked_of(request: NotificationRequest, row: Row) -> Asked:
             content = msgspec.json.decode(row[12]) if row[12] else None
             data = {} if request.data is UNSET else request.data
             what = ("content", channels, template, content, data)
-        dedupe = Dedupe(
-            _slot("dedupe", tenant, app, user, to_channel, to_address, *what), duration(request.dedupe.window)
-        )
+        dedupe = Dedupe(_slot("dedupe", tenant, app, user, to_channel, to_address, *what), duration(request.dedupe.window))
     return Asked(row, digest, dedupe)
 
 

@@ -161,5 +161,3 @@ async def test_a_hurried_item_hurries_the_whole(office: Office) -> None:
     assert (await office.call(ids[1], "expedite"))["result"] == "expedited"
     await office.deliver()
     assert office.texts == ["2: 1 2"]
-
-

@@ -1,0 +1,117 @@
+"""What is collected can still be taken out, changed and erased, until its digest closes; a carrier hands on what it has."""
+
+from __future__ import annotations
+
+import pytest
+
+from domain.channels import Channel
+from domain.results import ResultClass, SendResult
+from tests.digests.conftest import Office
+
+RETRY = SendResult(ResultClass.RETRY, code="451")
+
+
+async def test_a_cancelled_item_is_not_in_the_message(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    answer = await office.call(ids[1], "cancel")
+    assert (answer["result"], answer["status"]) == ("cancelled", "cancelled")
+    assert await office.call(ids[1], "cancel") == answer
+    await office.close()
+    assert office.texts == ["2: 1 3"]
+    assert await office.state(ids[1]) == ("cancelled", "cancelled_by_request")
+
+
+async def test_a_cancelled_carrier_hands_on_what_it_has_collected(office: Office) -> None:
+    """Otherwise one who withdraws the first comment would silence all others."""
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    due = (await office.engine.work(ids[0]))[0]["due_at"]
+    assert (await office.call(ids[0], "cancel"))["result"] == "cancelled"
+    assert [(await office.state(i))[0] for i in ids] == ["cancelled", "scheduled", "collected"]
+    assert (await office.engine.work(ids[1]))[0]["due_at"] == due
+    assert (await office.told(ids[2], "collected"))[-1] == {"digest": str(ids[1])}
+    last = await office.posted(4)
+    assert (await office.read(last))["collected_in"] == str(ids[1])
+    await office.close()
+    assert office.texts == ["3: 2 3 4"]
+
+
+async def test_a_digest_of_which_nothing_is_left_is_gone(office: Office) -> None:
+    only = await office.posted(1)
+    await office.call(only, "cancel")
+    assert await office.api.count("digest") == 0
+    assert (await office.state(await office.posted(2)))[0] == "scheduled"
+
+
+async def test_a_deleted_item_is_not_in_the_message(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2)]
+    assert (await office.api.http.delete(f"/v1/notifications/{ids[1]}")).status_code == 200
+    await office.close()
+    assert office.texts == ["1: 1"]
+
+
+@pytest.mark.parametrize("action", ["cancel", "recall"])
+async def test_after_the_close_an_item_goes_with_its_digest(office: Office, action: str) -> None:
+    ids = [await office.posted(n) for n in (1, 2)]
+    office.engine.providers[Channel.EMAIL].script(RETRY)
+    await office.close()
+    answer = await office.call(ids[1], action)
+    assert answer["result"] == {"cancel": "already_handed_off", "recall": "cannot_recall"}[action]
+    assert (await office.state(ids[1]))[0] == "collected"
+    edit = await office.api.http.patch(f"/v1/notifications/{ids[1]}", json={"data": {"n": 5}})
+    assert (edit.json()["code"], edit.json()["fence"]) == ("handed_off", "planned")
+    await office.pool.execute("UPDATE work SET due_at = now(), cohort = NULL; DELETE FROM cohort")
+    await office.deliver()
+    assert office.texts == ["2: 1 2", "2: 1 2"]
+    assert (await office.call(ids[1], action))["result"] == answer["result"]
+    assert await office.state(ids[1]) == ("sent", None)
+
+
+async def test_a_carrier_cancelled_after_its_hand_over_takes_all_along(office: Office) -> None:
+    """It is one message, and was tried: what became of it is what became of each."""
+    ids = [await office.posted(n) for n in (1, 2)]
+    office.engine.providers[Channel.EMAIL].script(RETRY)
+    await office.close()
+    await office.call(ids[0], "cancel")
+    assert {await office.state(i) for i in ids} == {("cancelled", "cancelled_by_request")}
+
+
+async def test_an_edit_of_data_stays_in_the_digest(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    for i, n in ((ids[0], 10), (ids[2], 30)):
+        assert (await office.api.http.patch(f"/v1/notifications/{i}", json={"data": {"n": n}})).json()["result"] == "edited"
+    assert [(await office.state(i))[0] for i in ids] == ["scheduled", "collected", "collected"]
+    await office.close()
+    assert office.texts == ["3: 10 2 30"]
+
+
+async def test_an_edit_of_anything_else_leaves_the_digest(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    now = {"content": {"title": "Now", "text": "by itself"}, "send_at": None}
+    for i in (ids[0], ids[2]):
+        assert (await office.api.http.patch(f"/v1/notifications/{i}", json=now)).json()["result"] == "edited"
+    await office.deliver()
+    assert office.texts == ["by itself", "by itself"]
+    await office.close()
+    assert office.texts[2:] == ["1: 2"]
+    assert (await office.read(ids[2]))["collected_in"] is None
+
+
+async def test_a_bad_edit_changes_nothing(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2)]
+    answer = await office.api.http.patch(f"/v1/notifications/{ids[1]}", json={"data": {"n": "two"}})
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/data/n"]
+    await office.close()
+    assert office.texts == ["2: 1 2"]
+
+
+async def test_an_erased_person_is_sent_nothing_that_was_collected(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    answer = await office.api.http.post("/v1/users/u-1/erase")
+    assert answer.status_code == 202, answer.text
+    while await office.api.container.erasing.run_once():
+        pass
+    assert {await office.state(i) for i in ids} == {("cancelled", "cancelled_by_request")}
+    held = await office.pool.fetchval("SELECT count(*) FROM notification WHERE data IS NOT NULL")
+    assert (held, await office.api.count("work"), await office.api.count("digest")) == (0, 0, 0)
+    await office.close()
+    assert office.texts == []

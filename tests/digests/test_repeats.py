@@ -1,0 +1,112 @@
+"""The same to the same recipient within a window is sent once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+from domain.channels import Channel
+from tests.accept.conftest import Api, body
+from tests.digests.conftest import Office
+from tests.engine.support import PERMANENT
+
+ONCE = {"window": "PT5M"}
+
+
+async def posted(api: Api, **changes: Any) -> UUID:
+    answer = await api.post(body(**{"dedupe": ONCE, **changes}))
+    assert answer.status_code == 202, answer.text
+    return UUID(answer.json()["id"])
+
+
+async def state(api: Api, notification_id: UUID) -> tuple[str, str | None, str | None]:
+    found = (await api.http.get(f"/v1/notifications/{notification_id}")).json()
+    return found["status"], found["reason"], found.get("duplicate_of")
+
+
+async def test_a_repeat_is_accepted_and_not_sent(office: Office) -> None:
+    first, again = await posted(office.api), await posted(office.api)
+    assert await state(office.api, again) == ("suppressed", "duplicate", str(first))
+    assert await office.told(again, "suppressed") == [{"reason": "duplicate", "stage": "accept", "of": str(first)}]
+    await office.deliver()
+    assert office.texts == ["hello"]
+    assert (await state(office.api, first))[0] == "sent"
+
+
+async def test_other_content_recipient_channel_or_key_is_no_repeat(office: Office) -> None:
+    api = office.api
+    await posted(api)
+    await posted(api, dedupe={**ONCE, "key": "k"})
+    for changes in (
+        {"content": {"text": "other"}}, {"to": {"email": "other@example.com"}}, {"to": {"user": "u-1"}},
+        {"to": {"user": "u-1"}, "channels": ["inapp"]}, {"dedupe": {**ONCE, "key": "l"}},
+    ):  # fmt: skip
+        assert (await state(api, await posted(api, **changes)))[0] == "accepted"
+
+
+async def test_a_key_stands_for_the_content(office: Office) -> None:
+    keyed = {**ONCE, "key": "order-7"}
+    first = await posted(office.api, dedupe=keyed)
+    again = await posted(office.api, dedupe=keyed, content={"text": "other words"})
+    assert (await state(office.api, again))[2] == str(first)
+
+
+async def test_after_the_window_it_is_sent_again(office: Office) -> None:
+    await posted(office.api)
+    await office.pool.execute("UPDATE dedupe SET until = now() - interval '1 second'")
+    second = await posted(office.api)
+    assert (await state(office.api, second))[0] == "accepted"
+    assert (await state(office.api, await posted(office.api)))[2] == str(second)
+
+
+async def test_what_never_arrived_is_no_original(office: Office) -> None:
+    """Whoever cancels, or learns of a failure, and sends it anew means it."""
+    await office.call(await posted(office.api), "cancel")
+    office.engine.providers[Channel.EMAIL].script(PERMANENT)
+    failed = await posted(office.api)
+    await office.deliver()
+    assert (await state(office.api, failed))[0] == "failed"
+    third = await posted(office.api)
+    await office.deliver()
+    assert (await state(office.api, third))[0] == "sent"
+    assert (await state(office.api, await posted(office.api)))[2] == str(third)
+
+
+async def test_many_at_the_same_time_are_sent_once(office: Office) -> None:
+    """Catches: a look before the insert, which two can do at once."""
+    single = [posted(office.api, content={"text": str(n % 4)}) for n in range(40)]
+    items = [body(dedupe=ONCE, content={"text": str(n)}) for n in range(4)] * 2
+    *ids, batch = await asyncio.gather(*single, office.batch(items))
+    every = [*ids, *(UUID(item["id"]) for item in batch)]
+    await office.deliver()
+    assert sorted(office.texts) == ["0", "1", "2", "3"]
+    found = [await state(office.api, i) for i in every]
+    assert [s for s, _, _ in found].count("suppressed") == len(every) - 4
+    sent = {str(i) for i, (status, _, _) in zip(every, found, strict=True) if status == "sent"}
+    assert {original for _, _, original in found} - {None} == sent
+
+
+async def test_a_repeat_is_not_collected(office: Office) -> None:
+    ids = [await office.posted(n, dedupe=ONCE) for n in (1, 1, 2)]
+    await office.close()
+    assert office.texts == ["2: 1 2"]
+    assert await office.state(ids[1]) == ("suppressed", "duplicate")
+
+
+async def test_a_repeat_is_not_tried_anew(office: Office) -> None:
+    await posted(office.api)
+    again = await posted(office.api)
+    answer = await office.api.post({"id": str(again)}, path="/v1/notifications/retry")
+    assert answer.json()["skipped"] == [{"id": str(again), "code": "duplicate"}]
+
+
+async def test_windows_that_have_ended_are_swept(office: Office) -> None:
+    await posted(office.api)
+    await office.posted(1, digest={"key": "a", "window": 60, "first": "at_once"})
+    await office.posted(1)
+    await office.pool.execute(
+        "UPDATE dedupe SET until = now() - interval '1 s'; UPDATE digest SET until = now() - interval '1 s'"
+    )
+    assert await office.engine.accept.forget_slots(limit=10) == 1
+    assert (await office.api.count("dedupe"), await office.api.count("digest")) == (0, 1)
