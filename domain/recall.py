@@ -72,9 +72,6 @@ def recall_result(channels: Sequence[ChannelRecall], *, status: Status) -> Recal
         return RecallResult.RECALLED if recalled else RecallResult.CANCELLED
     if left:
         return RecallResult(left[0].value)
-    if not channels and status in SUCCESS | {
-        Status.UNKNOWN,
-        Status.PROCESSING,
-    }:  # it travels with another, which is asked itself
-        return RecallResult.CANNOT_RECALL
+    if not channels and status in SUCCESS | {Status.UNKNOWN, Status.PROCESSING}:
+        return RecallResult.CANNOT_RECALL  # another notification carries it: that one can be recalled
     return RecallResult.CANCELLED if status is Status.CANCELLED else RecallResult.ALREADY_FINISHED

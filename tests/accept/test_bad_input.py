@@ -55,7 +55,6 @@ FIELDS: list[tuple[str, dict[str, Any], str, str]] = [
      "range"),
     ("wrong type", body(category=5), "/category", "type"),
     ("a number where an object belongs", body(content=None, template="x", data=5), "/data", "type"),
-    ("a preference that does not exist yet", body(strategy="preferred"), "/strategy", "not_available"),
     ("a digest to an address", body(digest={"key": "k", "window": 60}), "/to", "user_only"),
     ("a digest of content", body(to={"user": "u-1"}, digest={"key": "k", "window": 60}), "/template", "required"),
     ("a digest that is urgent", body(priority="high", digest={"key": "k", "window": 60}), "/priority", "not_allowed"),

@@ -115,7 +115,8 @@ async def publish(api: Api, name: str, text: str, *, version: int = 1) -> None:
     schema = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}, "items": {}, "count": {}}}
     contents = {"en": {"default": {"title": "Comments", "text": text}}}
     await api.pool.execute(
-        "INSERT INTO template (tenant, name, category, latest_version, published_version) VALUES ('acme', $1, 'posts', $2, $2) "
+        "INSERT INTO template (tenant, name, category, latest_version, published_version) "
+        "VALUES ('acme', $1, 'posts', $2, $2) "
         "ON CONFLICT (tenant, name) DO UPDATE SET latest_version = $2, published_version = $2", name, version,
     )  # fmt: skip
     await api.pool.execute(

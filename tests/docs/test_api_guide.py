@@ -37,6 +37,7 @@ SAID = (
     '"resend_after":"',
     '"attempts_left":4',
     "retry-after: ",
+    '"status":"collected"',
     '"type":"attempt"',
     '"result":"cancelled"',
     '"result":"edited"',

@@ -52,3 +52,9 @@ def test_only_what_may_be_somewhere_is_asked_for(status: Status) -> None:
 def test_every_reason_is_looked_for_somewhere() -> None:
     """Lists find what ended undelivered by its reasons: one that no state has would hide notifications."""
     assert set().union(*(reasons_of(status) for status in UNDELIVERED)) == set(Reason)
+
+
+def test_what_another_carries_is_not_taken_back_by_itself() -> None:
+    assert recall_result([], status=Status.SENT) is R.CANNOT_RECALL
+    assert recall_result([], status=Status.PROCESSING) is R.CANNOT_RECALL
+    assert recall_result([], status=Status.CANCELLED) is R.CANCELLED
