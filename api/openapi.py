@@ -33,6 +33,13 @@ NOTIFICATION_EXAMPLE: dict[str, Any] = {
     "expires_in": "PT2H",
     "metadata": {"trace": "abc"},
 }
+DIGEST_EXAMPLE: dict[str, Any] = {
+    "to": {"user": "u-1024"},
+    "template": "new-comments",
+    "data": {"by": "Fang"},
+    "digest": {"key": "post-7", "window": "PT10M", "first": "at_once"},
+    "dedupe": {"window": "PT5M", "key": "comment-4711"},
+}
 INLINE_EXAMPLE: dict[str, Any] = {
     "to": {"email": "fang@example.com"},
     "content": {"title": "Your order has left", "text": "It arrives tomorrow.", "url": "https://shop.example.com/o/A-77"},
@@ -168,8 +175,10 @@ def _accept_schemas() -> dict[str, Any]:
     for schema in requests.values():
         if schema.get("required") == []:
             del schema["required"]
-    requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]
     requests["OtpRequest"]["examples"] = OTP_EXAMPLES
+    requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE, DIGEST_EXAMPLE]
+    requests["DigestWish"]["examples"] = [DIGEST_EXAMPLE["digest"]]
+    requests["DedupeWish"]["examples"] = [DIGEST_EXAMPLE["dedupe"]]
     requests["NotificationPatch"]["examples"] = PATCH_EXAMPLES
     requests["TestSendRequest"]["examples"] = TEST_SEND_EXAMPLES
     requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]

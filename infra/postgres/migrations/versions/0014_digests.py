@@ -4,8 +4,8 @@ from pathlib import Path
 
 from infra.postgres.migrations.script import run_script
 
-revision = "0009"
-down_revision = "0005"
+revision = "0014"
+down_revision = "0013"
 
 
 def upgrade() -> None:
