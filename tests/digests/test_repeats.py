@@ -77,7 +77,7 @@ async def test_many_at_the_same_time_are_sent_once(office: Office) -> None:
     """Catches: a look before the insert, which two can do at once."""
     single = [posted(office.api, content={"text": str(n % 4)}) for n in range(40)]
     items = [body(dedupe=ONCE, content={"text": str(n)}) for n in range(4)] * 2
-    *ids, batch = await asyncio.gather(*single, office.batch(items))
+    ids, batch = await asyncio.gather(asyncio.gather(*single), office.batch(items))
     every = [*ids, *(UUID(item["id"]) for item in batch)]
     await office.deliver()
     assert sorted(office.texts) == ["0", "1", "2", "3"]
