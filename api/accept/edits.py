@@ -62,7 +62,10 @@ class EditService:
             raise Invalid(errors)
         version: int | None = row["template_version"]
         if _WHAT & set(changed):
-            version = await self._accept.pinned_version(request, sender=Sender(row["tenant"], row["app"]))
+            stays = row["digest"] is not None and not leaves  # its digest is rendered by one version
+            version = await self._accept.pinned_version(
+                request, sender=Sender(row["tenant"], row["app"]), version=version if stays else None
+            )
         lane = Lane.of(request.priority)
         lives = _life(row, patch, lane=lane, changed=changed)
         if lives.expires_at is not None and patch.send_at not in (UNSET, None) and lives.expires_at <= patch.send_at:

@@ -272,11 +272,15 @@ class AcceptService:
             async with asyncio.timeout(ANSWERS_WITHIN_S):
                 follow(request, self.routes.cached(sender.tenant) or await self.routes.of(sender.tenant))
 
-    async def pinned_version(self, request: NotificationRequest, *, sender: Sender) -> int | None:
-        """The published version, pinned, its variables checked. Raises Invalid."""
+    async def pinned_version(
+        self, request: NotificationRequest, *, sender: Sender, version: int | None = None
+    ) -> int | None:
+        """The published version or the one given, pinned, its variables checked. Raises Invalid."""
         name = request.template
         if name is UNSET:
             return None
+        if version is not None:
+            return pinned(request, await self._catalog.version(sender.tenant, name, version))
         template = self._catalog.published_cached(sender.tenant, name)
         if template is None:
             async with asyncio.timeout(ANSWERS_WITHIN_S):

@@ -6,7 +6,7 @@ import pytest
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
-from tests.digests.conftest import Office
+from tests.digests.conftest import Office, publish
 
 RETRY = SendResult(ResultClass.RETRY, code="451")
 
@@ -82,6 +82,16 @@ async def test_an_edit_of_data_stays_in_the_digest(office: Office) -> None:
     assert [(await office.state(i))[0] for i in ids] == ["scheduled", "collected", "collected"]
     await office.close()
     assert office.texts == ["3: 10 2 30"]
+
+
+async def test_an_edit_of_data_keeps_the_version(office: Office) -> None:
+    """The others were checked against it: a new one might not render with their data."""
+    ids = [await office.posted(n) for n in (1, 2)]
+    await publish(office.api, "comments", "{{ new_in_version_2 }}", version=2)
+    office.api.container.catalog.forget("acme", "comments")
+    assert (await office.api.http.patch(f"/v1/notifications/{ids[0]}", json={"data": {"n": 10}})).status_code == 200
+    await office.close()
+    assert office.texts == ["2: 10 2"]
 
 
 async def test_an_edit_of_anything_else_leaves_the_digest(office: Office) -> None:
