@@ -6,6 +6,8 @@ import asyncio
 import random
 from uuid import UUID
 
+import pytest
+
 from activities.planning import Planner
 from domain.lanes import Lane
 from infra.postgres.engine.control import ControlRepository
@@ -54,11 +56,12 @@ async def test_writers_and_closes_at_the_same_time(office: Office) -> None:
     assert {(await office.state(i)) for i in ids.values()} == {("sent", None)}
 
 
-async def test_an_item_that_is_being_accepted_is_in_the_digest_that_closes(office: Office, monkeypatch: object) -> None:
+@pytest.mark.parametrize("statement", ["clock_timestamp() AS now", "INSERT INTO notification"])
+async def test_an_item_that_is_being_accepted_is_in_the_digest_that_closes(office: Office, statement: str) -> None:
     """The close waits for the accept that holds the slot: its 202 says that it was collected into this one."""
     first = await office.posted(1)
     await office.engine.make_due()
-    gate = Gate("INSERT INTO notification", after=True)
+    gate = Gate(statement, after=True)
     collector = office.api.container.accept._collector
     collector._repository._pool = gated(office.pool, gate)
     posting = asyncio.create_task(office.posted(2))
