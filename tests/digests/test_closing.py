@@ -24,8 +24,8 @@ def numbers(texts: list[str]) -> list[int]:
 
 
 async def test_writers_and_closes_at_the_same_time(office: Office) -> None:
-    """Catches: a list that is read before the close, a close without the slot's lock, an item in two lists. Windows end by
-    themselves here: a test that moves due times beside two workers would be a third writer that the service does not have."""
+    """Catches: a list that is read before the close, a close without the slot's lock, an item in two lists. Windows end
+    by themselves here: a test that moved due times would be a writer that the service does not have."""
     ids: dict[int, UUID] = {}
     writing = True
 
