@@ -12,11 +12,14 @@ import msgspec
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.codes import CodeMessages
 from activities.contents import TemplateContents
 from activities.grouping import Starter
 from domain.channels import Channel
 from domain.lanes import Lane
+from infra.otp_codes import OtpCodes
 from infra.postgres.engine.digests import DigestRepository
+from infra.postgres.otp import OtpRepository
 from tests.accept.conftest import Api, api
 from tests.engine.driving import activities, drive
 from tests.engine.support import Engine
@@ -81,7 +84,8 @@ class Office:
 
     async def deliver(self, *, over: asyncpg.Pool | None = None) -> None:
         """Everything that is due, as the workers do it."""
-        contents = TemplateContents(self.api.container.catalog, digests=DigestRepository(self.pool))
+        codes = CodeMessages(OtpRepository(self.pool), OtpCodes("0123456789abcdef" * 2))
+        contents = TemplateContents(self.api.container.catalog, codes=codes, digests=DigestRepository(self.pool))
         activity = activities(self.engine, contents=contents, pool=over)
         for lane in Lane:
             while (cohort := await self.engine.cohorts.group(lane)) is not None:
