@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import msgspec
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
@@ -15,13 +14,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
+from api.accept.schema import REF, body_schemas
 from api.problem_types import PROBLEM_TYPES
 from api.roles import Permission, holders
 from api.routes.notification_shapes import Accepted, BatchAccepted
 from api.security import documented
 from domain.edits import Fence
 
-REF = "#/components/schemas/{name}"
 NOTIFICATION_EXAMPLE: dict[str, Any] = {
     "to": {"user": "u-1024"},
     "channels": ["inapp", "email"],
@@ -169,12 +168,8 @@ def _asked(dependant: Dependant) -> Iterator[Permission]:
 
 
 def _accept_schemas() -> dict[str, Any]:
-    """The request as msgspec decodes it, the answers as they are documented."""
-    bodies = [NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest, OtpRequest]
-    _, requests = msgspec.json.schema_components(bodies, ref_template=REF)
-    for schema in requests.values():
-        if schema.get("required") == []:
-            del schema["required"]
+    """The request as msgspec decodes it and the rules judge it, the answers as they are documented."""
+    requests = body_schemas([NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest, OtpRequest])
     requests["OtpRequest"]["examples"] = OTP_EXAMPLES
     requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE, DIGEST_EXAMPLE]
     requests["DigestWish"]["examples"] = [DIGEST_EXAMPLE["digest"]]
@@ -182,7 +177,6 @@ def _accept_schemas() -> dict[str, Any]:
     requests["NotificationPatch"]["examples"] = PATCH_EXAMPLES
     requests["TestSendRequest"]["examples"] = TEST_SEND_EXAMPLES
     requests["BatchRequest"]["examples"] = [{"notifications": [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE]}]
-    requests["BatchRequest"]["properties"]["notifications"]["items"] = {"$ref": REF.format(name="NotificationRequest")}
     _, answers = models_json_schema(
         [(Accepted, "serialization"), (BatchAccepted, "serialization")], ref_template="#/components/schemas/{model}"
     )
@@ -224,6 +218,8 @@ def _accept(path: str) -> dict[str, Any]:
 _ONE = (
     "Answered after the commit: what got its 202 is sent, or ends in a state that names the reason. "
     "`to` is exactly one of `user`, `email`, or `channel` with `address`; either `template` or `content` says what. "
+    "What the schema allows is accepted, but for what JSON Schema cannot say: addresses that are none, moments seen from "
+    "now, spans of nothing or too long, `metadata` over 4 KiB, and what only the database knows. "
     "Expiry counts from `send_at` where there is one, else from accept; without any, high expires after 5 minutes, "
     "medium after 24 hours, low after 72 hours."
 )

@@ -12,7 +12,10 @@ MOST_URL = 2048
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 _LETTER = r"A-Za-z0-9\u00a1-\ud7ff\ue000-\uffff"  # without surrogates, which are no characters
 _LABEL = re.compile(rf"^[{_LETTER}]([{_LETTER}-]*[{_LETTER}])?$")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+NO_CONTROL = f"^[^{_CONTROLS}]*$"
+"""The same as a pattern of JSON Schema."""
 
 
 def has_control(value: str) -> bool:

@@ -15,10 +15,11 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept.request import NotificationRequest
-from api.accept.rules import duration
+from api.accept.rules import DIGEST, duration
+from api.accept.together import broken
 from api.accept.writer import judge
 from domain.addresses import has_control
-from domain.digests import GIVEN, LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
+from domain.digests import LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
 from domain.errors import FieldError, Overloaded, TongdaError, Unavailable
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.collecting import Asked, CollectRepository
@@ -52,21 +53,9 @@ def _digest(request: NotificationRequest, errors: list[FieldError], *, now: date
     window = duration(request.digest.window)
     _key(request.digest.key, "/digest/key", errors)
     _window(window, "/digest/window", errors)
-    if request.to.user is UNSET:
-        errors.append(FieldError("/to", "user_only", "A digest goes to a user, not to an address."))
-    if request.template is UNSET:
-        errors.append(FieldError("/template", "required", "A digest is made by a template, from the data of its items."))
-    if request.priority == "high":
-        errors.append(FieldError("/priority", "not_allowed", "What is urgent is not collected: use medium or low."))
-    if request.send_at is not UNSET:
-        errors.append(FieldError("/send_at", "exactly_one", "A digest is sent when its window ends: leave send_at out."))
+    errors += broken(DIGEST, request)
     if request.expires_at is not UNSET and window <= MOST_WINDOW and request.expires_at <= now + window:
         errors.append(FieldError("/expires_at", "range", "expires_at lies after the end of the digest's window."))
-    posted = frozenset(request.data if request.data is not UNSET else ())
-    errors += [
-        FieldError(f"/data/{name}", "reserved", f"{name} is what the digest itself gives to its template.")
-        for name in sorted(GIVEN & posted)
-    ]
 
 
 def _window(window: timedelta, pointer: str, errors: list[FieldError]) -> None:

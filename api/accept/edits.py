@@ -12,7 +12,7 @@ from msgspec import UNSET
 from api.accept import decode
 from api.accept.request import NotificationPatch, NotificationRequest
 from api.accept.rows import Sender
-from api.accept.rules import broken_rules, duration
+from api.accept.rules import broken_patch_rules, broken_rules, duration
 from api.accept.service import AcceptService
 from api.accept.stored import expires_in_of, is_test, options_of, posted, refuse_code
 from domain.edits import Life, Times, life
@@ -36,9 +36,10 @@ class EditService:
     async def edit(self, tenant: str, *, notification_id: UUID, raw: bytes) -> Edited:
         """Raises Malformed, Invalid, NotFound, HandedOff; Unavailable when others keep editing it at the same time."""
         patch = decode.patch(raw)
+        errors = broken_patch_rules(patch)
+        if errors:
+            raise Invalid(errors)
         changed = [name for name in _FIELDS if getattr(patch, name) is not UNSET]
-        if not changed:
-            raise Invalid.field("", "required", f"Give at least one of: {', '.join(_FIELDS)}.")
         for _ in range(TRIES):
             row = await self._repository.stored(tenant, notification_id=notification_id)
             refuse_code(row)

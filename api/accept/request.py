@@ -8,23 +8,61 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from domain.addresses import MOST_EMAIL, NO_CONTROL
 from domain.channels import Channel
-from domain.digests import First
+from domain.digests import LEAST_WINDOW, MOST_WINDOW, First
 from domain.otp import DEFAULT_LENGTH, LONGEST, SHORTEST
 from domain.states import Strategy
 
+MOST_LIFE = timedelta(days=90)
+LEAST_FALLBACK_AFTER = timedelta(seconds=5)
+"""A receipt needs a moment; what it takes to look is less than a second."""
+_ONE_LINE = {"pattern": NO_CONTROL}
+_NOT_YET: dict[str, Any] = {"not": {}}
+"""Said in the schema of a field that is known and always refused, so that what the schema allows is accepted."""
+_DURATION = (
+    r"^\+?[Pp](?=[0-9Tt])(?!.*\.[0-9]+[A-Za-z].*[0-9])([0-9]+(\.[0-9]+)?[Dd])?"
+    r"([Tt](?=[0-9])([0-9]+(\.[0-9]+)?[Hh])?([0-9]+(\.[0-9]+)?[Mm])?([0-9]+(\.[0-9]+)?[Ss])?)?$"
+)
+"""What msgspec reads as a duration and is not negative: days, hours, minutes, seconds, a fraction in the last only. JSON
+Schema's format `duration` says something else: it has weeks, months and years, and no fractions."""
+
 Text = Annotated[str, Meta(max_length=100_000)]
 Line = Annotated[str, Meta(min_length=1, max_length=255)]
+Key = Annotated[str, Meta(min_length=1, max_length=255, extra_json_schema=_ONE_LINE)]
 Aware = Annotated[datetime, Meta(tz=True)]
-Span = timedelta | Annotated[int, Meta(ge=1)]
+_Iso = Annotated[
+    timedelta, Meta(description="ISO 8601, without years, months and weeks.", extra_json_schema={"pattern": _DURATION})
+]
+_MOST_SECONDS = int(MOST_LIFE.total_seconds())
+Span = _Iso | Annotated[int, Meta(ge=1, le=_MOST_SECONDS, description="Seconds.")]
+Window = (
+    _Iso
+    | Annotated[
+        int, Meta(ge=LEAST_WINDOW.seconds, le=int(MOST_WINDOW.total_seconds()), description="Seconds, at most 7 days.")
+    ]
+)
+Wait = _Iso | Annotated[int, Meta(ge=LEAST_FALLBACK_AFTER.seconds, le=_MOST_SECONDS, description="Seconds.")]
+Channels = Annotated[list[Channel], Meta(min_length=1, max_length=16, extra_json_schema={"uniqueItems": True})]
 
 
 class To(Struct, forbid_unknown_fields=True):
     """Exactly one of user, email, phone, or channel with address."""
 
     user: Line | UnsetType = UNSET
-    email: Annotated[str, Meta(min_length=3, max_length=320)] | UnsetType = UNSET
-    phone: Annotated[str, Meta(min_length=3, max_length=32)] | UnsetType = UNSET
+    email: Annotated[str, Meta(min_length=3, max_length=MOST_EMAIL)] | UnsetType = UNSET
+    phone: (
+        Annotated[
+            str,
+            Meta(
+                min_length=3,
+                max_length=32,
+                description="Not available yet: no channel reaches a phone number.",
+                extra_json_schema=_NOT_YET,
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     channel: Channel | UnsetType = UNSET
     address: Annotated[str, Meta(min_length=1, max_length=2048)] | UnsetType = UNSET
     app: Line | UnsetType = UNSET
@@ -33,7 +71,7 @@ class To(Struct, forbid_unknown_fields=True):
 class InlineContent(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """Text as it is; never a template."""
 
-    title: Annotated[str, Meta(max_length=998)] | UnsetType = UNSET
+    title: Annotated[str, Meta(max_length=998, extra_json_schema=_ONE_LINE)] | UnsetType = UNSET
     text: Text | UnsetType = UNSET
     html: Annotated[str, Meta(max_length=500_000)] | UnsetType = UNSET
     url: Annotated[str, Meta(max_length=2048)] | UnsetType = UNSET
@@ -43,8 +81,8 @@ class DigestWish(Struct, forbid_unknown_fields=True):
     """Collect it with others of the same key, user, template and way. The first opens a window; what comes until its end
     is one message, made by the template from `items` and `count`. `first`: it waits too, or it is sent at once."""
 
-    key: Line
-    window: Span
+    key: Key
+    window: Window
     first: First = First.COLLECT
 
 
@@ -52,8 +90,8 @@ class DedupeWish(Struct, forbid_unknown_fields=True):
     """Do not send it where the same went to the same recipient within the window before it. The same is the same `key`, or
     without one the same content."""
 
-    window: Span
-    key: Line | UnsetType = UNSET
+    window: Window
+    key: Key | UnsetType = UNSET
 
 
 class NotificationRequest(Struct, forbid_unknown_fields=True):
@@ -61,19 +99,19 @@ class NotificationRequest(Struct, forbid_unknown_fields=True):
     `strategy` is then the route's too; elsewhere it is `all`."""
 
     to: To
-    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    channels: Channels | UnsetType = UNSET
     strategy: Strategy | UnsetType = UNSET
     template: Line | UnsetType = UNSET
     content: InlineContent | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
     priority: Literal["high", "medium", "low"] = "medium"
-    category: Annotated[str, Meta(max_length=128)] = ""
+    category: Annotated[str, Meta(max_length=128, extra_json_schema=_ONE_LINE)] = ""
     send_at: Aware | UnsetType = UNSET
     expires_in: Span | UnsetType = UNSET
     expires_at: Aware | UnsetType = UNSET
     on_unknown: Literal["hold", "resend"] | UnsetType = UNSET
     fallback_on: Literal["not_delivered", "not_read"] | UnsetType = UNSET
-    fallback_after: Span | UnsetType = UNSET
+    fallback_after: Wait | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET
     digest: DigestWish | UnsetType = UNSET
     dedupe: DedupeWish | UnsetType = UNSET
@@ -97,7 +135,7 @@ class TestSendRequest(Struct, forbid_unknown_fields=True):
     recipient's locale; the channels that a notification of the template's category would take."""
 
     to: To
-    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    channels: Channels | UnsetType = UNSET
     version: Annotated[int, Meta(ge=1, le=2**31 - 1)] | UnsetType = UNSET
     locale: Annotated[str, Meta(max_length=35)] | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
@@ -109,14 +147,14 @@ class OtpRequest(Struct, forbid_unknown_fields=True):
     address of the client that asked you: it is counted by its network and not kept."""
 
     to: To
-    channels: Annotated[list[Channel], Meta(min_length=1, max_length=16)] | UnsetType = UNSET
+    channels: Channels | UnsetType = UNSET
     strategy: Strategy | UnsetType = UNSET
     purpose: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.-]*$")] = ""
     length: Annotated[int, Meta(ge=SHORTEST, le=LONGEST)] = DEFAULT_LENGTH
     expires_in: Span | UnsetType = UNSET
     template: Line | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
-    category: Annotated[str, Meta(max_length=128)] = ""
+    category: Annotated[str, Meta(max_length=128, extra_json_schema=_ONE_LINE)] = ""
     locale: Annotated[str, Meta(max_length=35)] = ""
     client_ip: Annotated[str, Meta(min_length=2, max_length=45)] | UnsetType = UNSET
     metadata: dict[str, Any] | UnsetType = UNSET

@@ -2,24 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct
 
-from api.accept.request import InlineContent, NotificationRequest, Span, To
+from api.accept.request import (
+    LEAST_FALLBACK_AFTER,
+    MOST_LIFE,
+    InlineContent,
+    NotificationPatch,
+    NotificationRequest,
+    Span,
+    To,
+)
+from api.accept.together import ExactlyOne, Needs, NotBoth, OneFilled, Something, Together, Where, broken
 from domain.addresses import address_problem, has_control, url_problem
 from domain.channels import Channel
+from domain.digests import GIVEN
 from domain.errors import FieldError
 from domain.states import Strategy
 
-MOST_LIFE = timedelta(days=90)
 MOST_AHEAD = timedelta(days=400)
-LEAST_FALLBACK_AFTER = timedelta(seconds=5)
-"""A receipt needs a moment; what it takes to look is less than a second."""
 MOST_METADATA_BYTES = 4096
-_WAYS = ("user", "email", "phone", "channel")
+
+_ADDRESS = FieldError("/to/address", "with_channel", "channel and address belong together.")
+_TO = (
+    ExactlyOne(
+        ("user", "email", "phone", "channel"),
+        FieldError("/to", "exactly_one", "Give exactly one of: user, email, phone, or channel with address."),
+    ),
+    Needs("channel", "address", _ADDRESS),
+    Needs("address", "channel", _ADDRESS),
+    Needs("app", "channel", FieldError("/to/app", "with_channel", "app belongs to channel and address.")),
+)
+_ONE_SOURCE = FieldError("/content", "exactly_one", "Give exactly one of: template or content.")
+_NO_DATA = NotBoth(
+    ("data", "content"),
+    FieldError("/data", "with_template", "data fills a template's variables; content is taken as it is."),
+)
+_SOURCE = (ExactlyOne(("template", "content"), _ONE_SOURCE), _NO_DATA)
+_CONTENT = (
+    OneFilled(("title", "text", "html"), FieldError("/content", "required", "Give at least one of title, text or html.")),
+)
+_END = (
+    NotBoth(
+        ("expires_in", "expires_at"), FieldError("/expires_at", "exactly_one", "Give expires_in or expires_at, not both.")
+    ),
+)
+
+
+def _leaves(name: str, request: NotificationRequest) -> bool:
+    return request.data is UNSET or name not in request.data
+
+
+_FALLBACK = (
+    Needs(
+        "fallback_on",
+        "fallback_after",
+        FieldError(
+            "/fallback_on",
+            "with_fallback_after",
+            "fallback_on says what must have come when fallback_after has passed: give both.",
+        ),
+    ),
+    Where(
+        "fallback_after",
+        {
+            "properties": {"strategy": {"not": {"const": Strategy.ALL.value}}},
+            "anyOf": [{"required": ["strategy"]}, {"not": {"required": ["channels"]}}],
+        },
+        lambda r: r.strategy is not Strategy.ALL and (r.strategy is not UNSET or r.channels is UNSET),
+        FieldError("/fallback_after", "with_fallback", "There is a next channel with strategy fallback or preferred only."),
+    ),
+)
+DIGEST: tuple[Together, ...] = (
+    Where(
+        "digest",
+        {"properties": {"to": {"required": ["user"]}}},
+        lambda r: r.to.user is not UNSET,
+        FieldError("/to", "user_only", "A digest goes to a user, not to an address."),
+    ),
+    Needs(
+        "digest",
+        "template",
+        FieldError("/template", "required", "A digest is made by a template, from the data of its items."),
+    ),
+    Where(
+        "digest",
+        {"properties": {"priority": {"not": {"const": "high"}}}},
+        lambda r: r.priority != "high",
+        FieldError("/priority", "not_allowed", "What is urgent is not collected: use medium or low."),
+    ),
+    NotBoth(
+        ("digest", "send_at"),
+        FieldError("/send_at", "exactly_one", "A digest is sent when its window ends: leave send_at out."),
+    ),
+    *(
+        Where(
+            "digest",
+            {"properties": {"data": {"not": {"required": [name]}}}},
+            partial(_leaves, name),
+            FieldError(f"/data/{name}", "reserved", f"{name} is what the digest itself gives to its template."),
+        )
+        for name in sorted(GIVEN)
+    ),
+)
+"""Of what asks to be collected."""
+_PATCH = (
+    Something(FieldError("", "required", f"Give at least one of: {', '.join(NotificationPatch.__struct_fields__)}.")),
+    NotBoth(("template", "content"), _ONE_SOURCE),
+    _NO_DATA,
+    *_END,
+)
+
+TOGETHER: Mapping[type[Struct], tuple[Together, ...]] = {
+    To: _TO,
+    InlineContent: _CONTENT,
+    NotificationRequest: (*_SOURCE, *_END, *_FALLBACK, *DIGEST),
+    NotificationPatch: _PATCH,
+}
+"""What is demanded of the fields of each together, for the published schema (`api.accept.schema`)."""
 
 
 def duration(value: Span) -> timedelta:
@@ -52,20 +158,16 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
     return errors
 
 
+def broken_patch_rules(patch: NotificationPatch) -> list[FieldError]:
+    """Those of an edit by itself; merged with what is stored it is judged by `broken_rules`."""
+    return broken(_PATCH, patch)
+
+
 def _to(request: NotificationRequest, errors: list[FieldError]) -> None:
     to = request.to
-    given = [way for way in _WAYS if getattr(to, way) is not UNSET]
-    if len(given) != 1:
-        message = "Give exactly one of: user, email, phone, or channel with address."
-        errors.append(FieldError("/to", "exactly_one", message))
-        return
     if to.phone is not UNSET:
         errors.append(FieldError("/to/phone", "not_available", "No channel that reaches a phone number is set up."))
-    if (to.channel is UNSET) != (to.address is UNSET):
-        errors.append(FieldError("/to/address", "with_channel", "channel and address belong together."))
-        return
-    if to.app is not UNSET and to.channel is UNSET:
-        errors.append(FieldError("/to/app", "with_channel", "app belongs to channel and address."))
+    errors += broken(_TO, to)
     direct = direct_address(to)
     if direct is not None:
         problem = address_problem(*direct)
@@ -74,21 +176,10 @@ def _to(request: NotificationRequest, errors: list[FieldError]) -> None:
 
 
 def _what(request: NotificationRequest, errors: list[FieldError]) -> None:
-    content = request.content
-    if (request.template is UNSET) == (content is UNSET):
-        errors.append(FieldError("/content", "exactly_one", "Give exactly one of: template or content."))
-        return
-    if content is UNSET:
-        return
-    if request.data is not UNSET:
-        errors.append(FieldError("/data", "with_template", "data fills a template's variables; content is taken as it is."))
-    if not any(_filled(value) for value in (content.title, content.text, content.html)):
-        errors.append(FieldError("/content", "required", "Give at least one of title, text or html."))
-    _content(content, errors)
-
-
-def _filled(value: str | UnsetType) -> bool:
-    return value is not UNSET and value != ""
+    errors += broken(_SOURCE, request)
+    if request.content is not UNSET:
+        errors += broken(_CONTENT, request.content)
+        _content(request.content, errors)
 
 
 def _content(content: InlineContent, errors: list[FieldError]) -> None:
@@ -107,8 +198,7 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
         begins = max(now, request.send_at)
         if request.send_at > now + MOST_AHEAD:
             errors.append(FieldError("/send_at", "range", f"send_at lies at most {MOST_AHEAD.days} days ahead."))
-    if request.expires_in is not UNSET and request.expires_at is not UNSET:
-        errors.append(FieldError("/expires_at", "exactly_one", "Give expires_in or expires_at, not both."))
+    errors += broken(_END, request)
     if request.expires_in is not UNSET and not timedelta(0) < duration(request.expires_in) <= MOST_LIFE:
         message = f"expires_in is longer than nothing and at most {MOST_LIFE.days} days."
         errors.append(FieldError("/expires_in", "range", message))
@@ -130,18 +220,13 @@ def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:
 
 
 def _by_time(request: NotificationRequest, errors: list[FieldError]) -> None:
-    after, strategy = request.fallback_after, request.strategy
+    after = request.fallback_after
+    errors += broken(_FALLBACK, request)
     if after is UNSET:
-        if request.fallback_on is not UNSET:
-            message = "fallback_on says what must have come when fallback_after has passed: give both."
-            errors.append(FieldError("/fallback_on", "with_fallback_after", message))
         return
     if not LEAST_FALLBACK_AFTER <= duration(after) <= MOST_LIFE:
         message = f"fallback_after lies between {LEAST_FALLBACK_AFTER.seconds} seconds and {MOST_LIFE.days} days."
         errors.append(FieldError("/fallback_after", "range", message))
-    if strategy is Strategy.ALL or (strategy is UNSET and request.channels is not UNSET):
-        message = "There is a next channel with strategy fallback or preferred only."
-        errors.append(FieldError("/fallback_after", "with_fallback", message))
 
 
 def _encodable(value: dict[str, Any], pointer: str, errors: list[FieldError], *, most_bytes: int | None = None) -> None:

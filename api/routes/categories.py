@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.accept.request import Span
-from api.accept.rules import LEAST_FALLBACK_AFTER, MOST_LIFE, duration
+from api.accept.request import LEAST_FALLBACK_AFTER, MOST_LIFE, Span
+from api.accept.rules import duration
 from api.container import Container, container_of
 from api.cursors import decoded, encoded
 from api.idempotency import Created, Creation, creating

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
 import pytest
+from msgspec import Struct
 
+from api.accept import request
+from api.accept.schema import REF, body_schemas
 from api.roles import Role
 from tests.api.conftest import Api
 from tests.routes.conftest import Ids, filled
@@ -118,3 +122,25 @@ async def test_times_that_lie_far_out_are_times(routes_api: Api) -> None:
         for name in ("from", "to"):
             answer = await routes_api.get("/v1/notifications", params={name: at})
             assert answer.status_code == 200, (name, at, answer.text)
+
+
+def test_the_published_bodies_are_those_that_are_decoded(document: dict[str, Any]) -> None:
+    """What tests/accept/test_schema.py holds to the decoder is what the document shows, and its examples are right."""
+    bodies: list[type[Struct]] = [
+        request.NotificationRequest, request.BatchRequest, request.NotificationPatch, request.TestSendRequest,
+    ]  # fmt: skip
+    published = document["components"]["schemas"]
+    for name, schema in body_schemas(bodies).items():
+        assert {key: value for key, value in published[name].items() if key != "examples"} == schema
+        valid = jsonschema_rs.Draft202012Validator({"$ref": REF.format(name=name), "components": {"schemas": published}})
+        for shown in published[name].get("examples", ()):
+            assert valid.is_valid(shown), [error.message for error in valid.iter_errors(shown)]
+    paths = {
+        ("/v1/notifications", "post"): "NotificationRequest",
+        ("/v1/notifications/batch", "post"): "BatchRequest",
+        ("/v1/notifications/{notification_id}", "patch"): "NotificationPatch",
+        ("/v1/templates/{name}/test-send", "post"): "TestSendRequest",
+    }
+    for (path, method), name in paths.items():
+        body = document["paths"][path][method]["requestBody"]["content"]["application/json"]["schema"]
+        assert body == {"$ref": REF.format(name=name)}, path
