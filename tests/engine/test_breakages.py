@@ -130,6 +130,10 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("claims._GIVE_BACK", " AND attempt = g.attempt", " AND g.attempt > 0"),),
         test_claims.test_giving_back_late_leaves_the_next_claim_alone,
     ),
+    "give back: what arrived is sent again": (
+        (Swap("claims._GIVE_BACK", "w.awaiting OR b.arrived", "w.awaiting"),),
+        test_outcomes.test_a_resend_given_back_after_the_first_has_arrived_is_not_sent,
+    ),
     "lock: below the condition": (
         (Swap("locks._LOCK", " OFFSET 0"),), test_locks.test_a_notification_that_is_not_cancelled_is_locked,
     ),

@@ -9,6 +9,7 @@ import pytest
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claims import Returned
 from tests.engine.support import LOST, OK, PERMANENT, RECIPIENT, RETRY, TENANT, Engine
 
 
@@ -46,6 +47,23 @@ async def test_a_success_takes_back_a_resend_that_came_back_unsent(engine: Engin
     await engine.pool.execute("UPDATE work SET state = 0")
     await engine.answer([claim], OK)
     assert await engine.work(one) == []
+
+
+async def test_a_resend_given_back_after_the_first_has_arrived_is_not_sent(engine: Engine) -> None:
+    """Caught by the state machine's test: the message that the provider had taken went out again, though that was known."""
+    cohort, [one] = await engine.planned(1, options='{"on_unknown": "resend"}')
+    [claim] = await engine.claim(cohort)
+    await engine.lose(one)
+    await engine.answer(await engine.claims.lost(cohort.id, limit=1), LOST)
+    await engine.make_due()
+    [resend] = await engine.claim(cohort)
+    await engine.answer([claim], OK)
+    await engine.claims.give_back([Returned(one, resend.n, resend.attempt)])
+    [again] = await engine.claim(cohort)
+    assert again.awaiting, "it is not handed over, but ends as one whose receipt is overdue"
+    await engine.flush(engine.decider(cohort).overdue(again))
+    assert await engine.work(one) == []
+    assert await engine.end(one) == ("sent", None, True)
 
 
 @pytest.mark.parametrize("second", [RETRY, PERMANENT, LOST])

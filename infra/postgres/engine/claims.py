@@ -28,7 +28,7 @@ from domain.states import Status
 from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
 from infra.postgres.choices import decoded
-from infra.postgres.engine.locks import retried
+from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
 
@@ -86,13 +86,17 @@ WITH u AS MATERIALIZED (
 
 _GIVE_BACK = """
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
-       due_at = greatest(w.due_at, now() + b.wait)
-FROM (SELECT r.tid, g.faults, g.wait
+       due_at = greatest(w.due_at, now() + b.wait), awaiting = w.awaiting OR b.arrived
+FROM (SELECT r.tid, g.faults, g.wait,
+             coalesce(d.status IN ('sent', 'delivered', 'read'), false) AS arrived
       FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[])
            g(id, n, attempt, faults, wait)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = g.id AND n = g.n AND attempt = g.attempt
-                    OFFSET 0) r ON true) b
+                    OFFSET 0) r ON true
+      LEFT JOIN LATERAL (SELECT status FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
 WHERE w.ctid = b.tid AND w.state = 1"""
+"""An earlier attempt that was called lost may have arrived meanwhile: then this one is not sent again but ends in its turn,
+as a step does whose receipt is overdue."""
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
@@ -261,8 +265,13 @@ class ClaimRepository:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
         rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait) for c in claims]
         columns = [list(column) for column in zip(*rows, strict=True)]
+
+        async def unit(connection: Connection) -> None:
+            await lock_notifications(connection, sorted({c.notification_id for c in claims}))
+            await connection.execute(_GIVE_BACK, *columns)
+
         if columns:
-            await retried(self._pool, lambda connection: connection.execute(_GIVE_BACK, *columns))
+            await retried(self._pool, unit)
 
 
 def _verdict(row: asyncpg.Record, *, permitted: bool, quiet: bool) -> Verdict:

@@ -1,0 +1,245 @@
+"""The state machine of a notification, explored: whatever people, workers, providers and the clock do in whatever order.
+
+Rules on the real statements, run by hypothesis: the same histories in each run. Deeper and at random:
+`TESTS_DEPTH=50 ./scripts/test tests/engine/test_state_machine.py --timeout 0`. `test_any_order.py` does the same for one
+cohort in less time; here notifications are accepted, grouped, edited, hurried and recalled meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from domain.attempts import JITTER
+from domain.channels import Channel
+from domain.lanes import POLICIES, Lane
+from domain.results import ResultClass, SendResult
+from tests.depth import deep
+from tests.engine.breaking import Swap, Value
+from tests.engine.conftest import EMPTY
+from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
+from tests.engine.world import World
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+RATE = SendResult(ResultClass.RATE, code="rate", retry_after=timedelta(minutes=3))
+CONFIG = SendResult(ResultClass.CONFIG, code="credentials")
+ANSWERS = st.sampled_from([OK, OK, OK, RETRY, RETRY, RATE, CONFIG, PERMANENT, RECIPIENT, LOST])
+LANES = st.sampled_from(Lane)
+LIVES = st.sampled_from([timedelta(minutes=1), timedelta(hours=9), timedelta(days=3)])
+LATER = st.sampled_from([None, None, None, timedelta(minutes=2), timedelta(hours=5)])
+JUMPS = st.sampled_from([timedelta(seconds=s) for s in (1, 3, 3, 12, 12, 12, 61, 600, 90_000)])
+PLACE = st.integers(0, 50)
+LONGEST_CALL = timedelta(seconds=30)
+LONGEST_FIRST_WAIT = (1 + JITTER) * max(policy.retries[0] for policy in POLICIES.values())
+STEPS = 50
+
+
+@st.composite
+def asked_for(draw: st.DrawFn) -> dict[str, Any]:
+    later = draw(LATER)
+    return {
+        "lane": draw(LANES),
+        "user": "u-1",
+        "channels": draw(st.permutations(EVERYWHERE))[: draw(st.integers(1, 3))],
+        "strategy": draw(st.sampled_from(["all", "fallback", "preferred"])),
+        "send_at": None if later is None else soon(later.total_seconds()),
+        "expires_in": draw(LIVES),
+        "options": f'{{"on_unknown": "{draw(st.sampled_from(["hold", "resend", "resend"]))}"}}',
+    }
+
+
+ASKED = asked_for()
+
+
+def machine_of(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
+    class Machine(RuleBasedStateMachine):
+        @initialize(last=st.sampled_from([OK, OK, RETRY, PERMANENT, LOST]), first=st.lists(ASKED, min_size=2, max_size=5))
+        def begin(self, last: SendResult, first: list[dict[str, Any]]) -> None:
+            run(engine.pool.execute(EMPTY))
+            self.last = last
+            self.world = World(engine)
+            for asked in first:
+                run(self.world.accept(**asked))
+
+        @rule(asked=ASKED)
+        def accept(self, asked: dict[str, Any]) -> None:
+            run(self.world.accept(**asked))
+
+        @rule()
+        def plan(self) -> None:
+            """What is due is grouped and planned, as the activity begins."""
+            run(self.world.plan())
+
+        @rule()
+        def drive(self) -> None:
+            """What is due is planned and claimed, as the activity does."""
+            run(self.world.drive())
+
+        @rule()
+        def wait(self) -> None:
+            """Nothing is due for a while, and then something is."""
+            run(self.world.wait())
+            run(self.world.drive())
+
+        @precondition(lambda self: self.world.cohorts)
+        @rule(place=PLACE, channel=st.sampled_from(EVERYWHERE), limit=st.integers(1, 3))
+        def claim(self, place: int, channel: Channel, limit: int) -> None:
+            """By whoever believes that a cohort is theirs."""
+            run(self.world.claim(chosen(self.world.cohorts, place), channel, limit=limit))
+
+        @precondition(lambda self: self.world.in_hand)
+        @rule(places=st.lists(PLACE, min_size=1, max_size=3), result=ANSWERS)
+        def answer(self, places: list[int], result: SendResult) -> None:
+            for place in places[: len(self.world.in_hand)]:
+                run(self.world.answer(chosen(self.world.in_hand, place), result))
+
+        @precondition(lambda self: self.world.in_hand)
+        @rule(result=ANSWERS)
+        def answer_all(self, result: SendResult) -> None:
+            """A provider's good or bad day."""
+            while self.world.in_hand:
+                run(self.world.answer(self.world.in_hand[0], result))
+
+        @precondition(lambda self: self.world.in_hand)
+        @rule(place=PLACE)
+        def give_back(self, place: int) -> None:
+            run(self.world.give_back(chosen(self.world.in_hand, place)))
+
+        @precondition(lambda self: self.world.told)
+        @rule(place=PLACE)
+        def repeat(self, place: int) -> None:
+            """A flush whose COMMIT was lost."""
+            run(self.world.repeat(chosen(self.world.told, place)))
+
+        @precondition(lambda self: self.world.in_hand)
+        @rule(
+            then=st.sampled_from(["", "told", "told and sent again", "told and sent again"]),
+            place=PLACE,
+            late=st.none() | ANSWERS,
+        )
+        def lose(self, then: str, place: int, late: SendResult | None) -> None:
+            """Whoever has them is slow: their time passes, somebody sees it and says so, now or later; and an answer may
+            come after all."""
+            slow = chosen(self.world.in_hand, place)
+            run(self.world.jump(LONGEST_CALL))
+            run(self.world.look())
+            if then:
+                run(self.world.call_lost(self.world.seen))
+            if then == "told and sent again":
+                run(self.world.jump(LONGEST_FIRST_WAIT))
+                run(self.world.drive())
+            if late is not None:
+                run(self.world.answer(self.world.still(slow), late))
+
+        @precondition(lambda self: self.world.seen)
+        @rule(place=PLACE)
+        def call_lost(self, place: int) -> None:
+            run(self.world.call_lost([chosen(self.world.seen, place)]))
+
+        @rule(span=JUMPS)
+        def jump(self, span: timedelta) -> None:
+            run(self.world.jump(span))
+
+        @precondition(lambda self: self.world.cohorts)
+        @rule(place=PLACE, redrives=st.booleans())
+        def leave(self, place: int, redrives: bool) -> None:  # noqa: FBT001 - hypothesis passes it by its name
+            """A workflow ends or holds its cohort; or the sweep drives those whose lease has passed."""
+            run(self.world.redrive() if redrives else self.world.leave(chosen(self.world.cohorts, place)))
+
+        @rule(
+            place=PLACE,
+            what=st.sampled_from(
+                ["cancel", "recall", "expedite", "edit", "edit", "edit", "suppress", "forgive", "forgive"]
+            ),
+        )
+        def interfere(self, place: int, what: str) -> None:
+            """What people do meanwhile."""
+            run(getattr(self.world, what)(chosen(self.world.ids, place)))
+
+        @invariant()
+        def holds(self) -> None:
+            run(self.world.holds())
+
+        def teardown(self) -> None:
+            if hasattr(self, "world"):
+                run(self.world.to_its_end(self.last))
+                run(self.world.is_the_truth())
+
+    return Machine
+
+
+def chosen(found: list[T], place: int) -> T:
+    return found[place % len(found)]
+
+
+async def explored(engine: Engine, examples: int) -> None:
+    """Raises what the first history shows that breaks a rule, as it is: to shorten it costs minutes of statements."""
+    loop = asyncio.get_running_loop()
+
+    def run(step: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, loop).result(60)
+
+    how = settings(deep(examples), stateful_step_count=STEPS, phases=[Phase.generate])
+    await asyncio.to_thread(run_state_machine_as_test, machine_of(engine, run), settings=how)
+
+
+# The engine's own jitter, on the event loop, is taken for the strategies'.
+JITTERS = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+
+@JITTERS
+async def test_every_notification_ends_once_and_in_the_truth(engine: Engine) -> None:
+    await explored(engine, 50)
+
+
+_MATCH = "infra.postgres.engine.outcomes._Match"
+BREAKAGES: dict[str, Swap | Value] = {
+    "claim: after its time": Swap("claims._CLAIM", "u.expires_at <= now() AS expired", "false AS expired"),
+    "claim: to a suppressed address": Swap(
+        "claims._CLAIM", "x.suppressed IS NOT NULL AS suppressed", "false AS suppressed"
+    ),
+    "outcome: every answer is the latest": Value(f"{_MATCH}.mine", True),
+    "end: an open step does not matter": Swap(
+        "ends._CLOSED", "NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)", "true"
+    ),
+    "leave: ends whatever is left": Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),
+    "sweep: the lost are forgotten": Swap("claims._LOST", "state = 1 AND unknown_at", "state = 1 AND false AND unknown_at"),
+}
+"""Found within some ten histories; `MOST` is far more than that."""
+RARER: dict[str, Swap | Value] = {
+    "outcome: a resend is not taken back": Value(f"{_MATCH}._outruns_its_resend", False),
+    "outcome: what arrived is sent again": Value(f"{_MATCH}.arrived", False),
+    "edit: what was handed over does not matter": Swap("edits._HANDED_OVER", "class IS NOT NULL", "false"),
+    "expedite: nobody drives it": Swap("expediting._MOVE", "cohort = NULL", "cohort = gen_random_uuid()"),
+}
+"""Found within some hundred; each has a test of its own as well, which fails without it."""
+MOST = 200
+MOST_RARER = 3000
+
+
+@JITTERS
+@pytest.mark.parametrize("name", BREAKAGES)
+async def test_the_machine_finds_what_is_broken(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof that it looks where rules matter; the first history that shows it is enough."""
+    BREAKAGES[name].apply(monkeypatch)
+    with pytest.raises(AssertionError):
+        await explored(engine, MOST)
+
+
+@JITTERS
+@pytest.mark.heavy
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", RARER)
+async def test_the_machine_finds_what_is_rarer(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    RARER[name].apply(monkeypatch)
+    with pytest.raises(AssertionError):
+        await explored(engine, MOST_RARER)

@@ -1,0 +1,307 @@
+"""A world for the state machine's test: the real statements, a clock that jumps, providers that answer what they are told,
+and what whoever watches all of it knows to be true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from api.recalls import RecallService
+from channels.memory import MemoryProvider
+from domain.channels import Channel
+from domain.errors import HandedOff
+from domain.ids import uuid7
+from domain.lanes import LEASE, Lane
+from domain.results import ResultClass, SendResult
+from domain.states import UNDELIVERED, Reason, Status, rank
+from infra.postgres.engine.claims import Claim, Returned, Verdict
+from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.edits import Edit, EditRepository
+from infra.postgres.engine.expediting import ExpediteRepository
+from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.recalling import RecallRepository
+from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon
+
+Step = tuple[UUID, int]
+
+_JUMP = (
+    "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval, "
+    "start_by = start_by - $1::interval, unknown_at = unknown_at - $1::interval",
+    "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
+    "accepted_at = accepted_at - $1::interval",
+    "UPDATE cohort SET lease = lease - $1::interval",
+)
+"""The database's clock cannot be set, so all that it is compared with moves the other way."""
+_ENDS = "SELECT id, status, reason, final FROM notification"
+_OPEN = "SELECT notification_id, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven FROM work w"
+_ATTEMPTS = """
+SELECT detail->>'class' AS class, (detail->>'attempt')::int AS attempt FROM event
+WHERE notification_id = $1 AND n = $2 AND type = 'attempt'"""
+"""One attempt may be told twice: as lost, and by what came after all."""
+_REPEATABLE = {ResultClass.RETRY, ResultClass.RATE, ResultClass.CONFIG, ResultClass.TOKEN, ResultClass.UNKNOWN}
+MOST_TURNS = 200
+
+
+@dataclass
+class World:
+    engine: Engine
+    ids: list[UUID] = field(default_factory=list)
+    cohorts: list[CohortRow] = field(default_factory=list)
+    """As some worker believes that they are: some epochs are over."""
+    in_hand: list[Claim] = field(default_factory=list)
+    """Being handed over: a provider has them, and has not answered."""
+    told: list[StepOutcome] = field(default_factory=list)
+    seen: list[Claim] = field(default_factory=list)
+    """Overdue ones that somebody has seen, and may write down at any time."""
+    handed: dict[Step, int] = field(default_factory=dict)
+    """How often a provider was given this step."""
+    arrived: dict[Step, int] = field(default_factory=dict)
+    """How often a provider took it, and we know."""
+    stopped: set[UUID] = field(default_factory=set)
+    ended: dict[UUID, tuple[Status, str | None]] = field(default_factory=dict)
+    suppressed: set[Channel] = field(default_factory=set)
+    recaller: MemoryProvider = field(default_factory=lambda: MemoryProvider(channel=Channel.INAPP, recall=True))
+
+    async def accept(self, **fields: Any) -> None:
+        self.ids += await self.engine.accepted(1, **fields)
+
+    async def group(self, lane: Lane) -> None:
+        cohort = await self.engine.cohorts.group(lane)
+        if cohort is not None:
+            self.cohorts.append(cohort)
+
+    async def plan(self) -> None:
+        for lane in Lane:
+            await self.group(lane)
+        for cohort in self.cohorts:
+            await self.engine.plan(cohort)
+
+    async def drive(self) -> None:
+        await self.plan()
+        for cohort in self.cohorts:
+            for channel in EVERYWHERE:
+                await self.claim(cohort, channel, limit=10)
+
+    async def claim(self, cohort: CohortRow, channel: Channel, *, limit: int) -> None:
+        for claim in await self.engine.claim(cohort, channel, limit=limit):
+            if claim.awaiting:
+                await self.engine.flush(self.engine.decider(cohort).overdue(claim))
+            elif claim.verdict is Verdict.SEND:
+                await self._may_be_sent(claim)
+                self.handed[claim.notification_id, claim.n] = self.handed.get((claim.notification_id, claim.n), 0) + 1
+                self.in_hand.append(claim)
+            elif claim.verdict is Verdict.STALE:
+                await self._back(claim)
+            else:
+                await self.engine.flush(self.engine.decider(cohort).stopped(claim))
+
+    async def _may_be_sent(self, claim: Claim) -> None:
+        """What nobody may live to see."""
+        step = (claim.notification_id, claim.n)
+        assert step not in self.arrived, "handed over again although it was known to have arrived"
+        assert claim.notification_id not in self.stopped, "handed over after it was stopped"
+        assert claim.notification_id not in self.ended, "handed over after it had ended"
+        assert claim.channel not in self.suppressed, "handed over to a suppressed address"
+        assert claim.expires_at > claim.claimed_at, "handed over after its time"
+        if self.handed.get(step):
+            events = await self.engine.pool.fetch(_ATTEMPTS, *step)
+            assert events, "handed over twice, and nothing was said of the first time"
+            last = max(event["attempt"] for event in events)
+            said = [e["class"] for e in events if e["attempt"] == last]
+            assert {ResultClass(name) for name in said} & _REPEATABLE, "handed over again for no reason"
+
+    async def _back(self, claim: Claim) -> None:
+        await self.engine.claims.give_back([Returned(claim.notification_id, claim.n, claim.attempt)])
+
+    async def give_back(self, claim: Claim) -> None:
+        """Not a byte of it left."""
+        self.in_hand.remove(claim)
+        self.handed[claim.notification_id, claim.n] -= 1
+        await self._back(claim)
+
+    async def answer(self, claim: Claim, result: SendResult) -> None:
+        """In time, or long after it was called lost."""
+        self.in_hand.remove(claim)
+        outcome = self.engine.answered(claim, result)
+        self.told.append(outcome)
+        await self.engine.flush(outcome)
+        if result.result is ResultClass.OK:
+            step = (claim.notification_id, claim.n)
+            self.arrived[step] = self.arrived.get(step, 0) + 1
+        if result.result is ResultClass.RECIPIENT:
+            self.suppressed.add(claim.channel)
+
+    def still(self, claim: Claim) -> Claim:
+        """The same as it is in hand now, when time has passed."""
+        attempt = (claim.notification_id, claim.n, claim.attempt)
+        return next(c for c in self.in_hand if (c.notification_id, c.n, c.attempt) == attempt)
+
+    async def repeat(self, outcome: StepOutcome) -> None:
+        await self.engine.flush(outcome)
+
+    async def look(self) -> None:
+        self.seen += await self.engine.claims.lost(None, limit=5)
+
+    async def call_lost(self, claims: Sequence[Claim]) -> None:
+        telling = {(c.notification_id, c.n, c.attempt): c for c in claims}.values()
+        await self.engine.flush(*[self.engine.decider().lost(claim) for claim in telling])
+
+    async def redrive(self) -> None:
+        """The sweep: lapsed cohorts go on in their next epoch, whatever the workers of the old one still do."""
+        for cohort in await self.engine.cohorts.lapsed(limit=10):
+            epoch = await self.engine.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
+            if epoch is not None:
+                self.cohorts.append(replace(cohort, epoch=epoch))
+
+    async def leave(self, cohort: CohortRow) -> None:
+        await self.engine.cohorts.leave(cohort.id, epoch=cohort.epoch, horizon=timedelta(minutes=1))
+
+    async def cancel(self, one: UUID) -> None:
+        await self.engine.control.cancel(TENANT, notification_id=one)
+        self.stopped.add(one)
+
+    async def recall(self, one: UUID) -> None:
+        service = RecallService(RecallRepository(self.engine.pool), {Channel.INAPP: self.recaller})
+        await service.recall(TENANT, notification_id=one)
+        self.stopped.add(one)
+        if one in self.ended:  # what was taken back counts no more, and another channel's failure may be its end
+            status, reason, final = await self.engine.end(one)
+            assert final
+            self.ended[one] = (Status(status), reason)
+
+    async def expedite(self, one: UUID) -> None:
+        await ExpediteRepository(self.engine.pool).expedite(TENANT, notification_id=one)
+
+    async def edit(self, one: UUID) -> None:
+        """Now, soon or tomorrow, in another lane: by its id, so that each is edited in its own way."""
+        stored = await self.engine.notification(one)
+        lane = Lane((stored["lane"] + 1) % len(Lane))
+        send_at = (None, None, soon(120), soon(86_400))[(self.ids.index(one) + stored["version"]) % 4]
+        edit = Edit(
+            ("send_at",),
+            stored["version"],
+            lane,
+            None,
+            None,
+            stored["content"],
+            None,
+            stored["options"],
+            send_at,
+            None,
+            timedelta(hours=2),
+        )
+        try:
+            await EditRepository(self.engine.pool).write(TENANT, notification_id=one, edit=edit)
+        except HandedOff:
+            return
+        assert one not in self.ended, "edited after it had ended"
+        assert not any(times for (other, _), times in self.handed.items() if other == one), (
+            "edited after it was handed over"
+        )
+
+    async def suppress(self, one: UUID) -> None:
+        """The address of e-mails or of webhooks."""
+        channel = (Channel.EMAIL, Channel.WEBHOOK)[self.ids.index(one) % 2]
+        await self.engine.pool.execute(
+            "INSERT INTO suppression (tenant, channel, address, reason, id) VALUES ($1, $2, $3, 'manual', $4) "
+            "ON CONFLICT DO NOTHING", TENANT, channel, ADDRESSES[channel], uuid7(),
+        )  # fmt: skip
+        self.suppressed.add(channel)
+
+    async def forgive(self, _: UUID) -> None:
+        await self.engine.pool.execute("DELETE FROM suppression")
+        self.suppressed.clear()
+
+    async def jump(self, span: timedelta) -> None:
+        """So much time passes in this moment."""
+        for statement in _JUMP:
+            await self.engine.pool.execute(statement, span)
+        self.in_hand = [replace(claim, expires_at=claim.expires_at - span) for claim in self.in_hand]
+        self.seen = [replace(claim, expires_at=claim.expires_at - span) for claim in self.seen]
+
+    async def wait(self) -> None:
+        await self.jump(await self._moment("min"))
+
+    async def holds(self) -> None:
+        """What must be true at every moment."""
+        open_steps = await self.engine.pool.fetch(_OPEN)
+        opened = {row["notification_id"] for row in open_steps}
+        assert all(row["cohort"] is None or row["driven"] for row in open_steps), (
+            "a step without a cohort that it belongs to"
+        )
+        for row in await self.engine.pool.fetch(_ENDS):
+            one, status, reason = row["id"], Status(row["status"]), row["reason"]
+            if one in self.ended:
+                assert row["final"], "it had ended and goes on"
+                _better(self.ended[one], (status, reason))
+            if row["final"]:
+                assert one not in opened, "it has ended and a step is open"
+                assert (status in UNDELIVERED) == (reason is not None)
+                self.ended[one] = (status, reason)
+            else:
+                assert one in opened, "it has not ended and nobody will look at it again"
+
+    async def to_its_end(self, last: SendResult) -> None:
+        """A last worker does the rest; what others still have in their hands is lost, and told when all is over."""
+        late = list(self.in_hand)
+        self.in_hand.clear()
+        await self.jump(LEASE)
+        for turn in range(MOST_TURNS):
+            await self.call_lost(await self.engine.claims.lost(None, limit=100))
+            await self.redrive()
+            for lane in Lane:
+                await self.group(lane)
+            for cohort in await self._driven():
+                await self.engine.plan(cohort)
+                for channel in EVERYWHERE:
+                    await self.claim(cohort, channel, limit=100)
+                while self.in_hand:
+                    await self.answer(self.in_hand[0], last)
+                await self.leave(cohort)
+            await self.holds()
+            if not await self.engine.work() and not await self._driven():
+                break
+            await self.jump(await self._moment("min" if turn < MOST_TURNS // 2 else "max"))
+        else:
+            raise AssertionError("it does not come to an end")
+        self.in_hand = late
+        while self.in_hand:
+            await self.answer(self.in_hand[0], last)
+            await self.holds()
+        assert set(self.ended) == set(self.ids), "accepted, and never ended"
+
+    async def _driven(self) -> list[CohortRow]:
+        rows = await self.engine.pool.fetch("SELECT id, lane, tenant, epoch FROM cohort")
+        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"]) for row in rows]
+
+    async def _moment(self, which: str) -> timedelta:
+        """Until the next thing is due ("min"), or all that waits ("max")."""
+        found: timedelta | None = await self.engine.pool.fetchval(
+            f"SELECT {which}(CASE state WHEN 0 THEN due_at ELSE unknown_at END) - now() FROM work"
+        )
+        return max(found or timedelta(0), timedelta(0)) + timedelta(milliseconds=10)
+
+    async def is_the_truth(self) -> None:
+        """What a user would check: what arrived is called sent unless taken back, and nothing came twice in silence."""
+        for one in self.ids:
+            status, reason = self.ended[one]
+            records = await self.engine.pool.fetch("SELECT n, status, reason FROM delivery WHERE notification_id = $1", one)
+            came = {n for (other, n) in self.arrived if other == one}
+            back = {row["n"] for row in records if row["reason"] == Reason.RECALLED_BY_REQUEST}
+            assert {row["n"] for row in records if row["status"] == Status.SENT} == came - back
+            assert (status is Status.SENT) is bool(came - back), (status, reason, came, back)
+            assert not any(row["status"] == Status.RETRYING for row in records)
+            events = await self.engine.pool.fetch("SELECT n, type FROM event WHERE notification_id = $1", one)
+            unknown = {row["n"] for row in events if row["type"] == "unknown"}
+            assert all(self.arrived[one, n] == 1 or n in unknown for n in came), "it came twice and nobody says so"
+
+
+def _better(known: tuple[Status, str | None], news: tuple[Status, str | None]) -> None:
+    """An end gives way to better evidence, or to a recall that took it back."""
+    if known == news or news[1] == Reason.RECALLED_BY_REQUEST:
+        return
+    corrected = known[0] is Status.UNKNOWN or rank(news[0]) >= rank(known[0])
+    assert corrected, f"{known} became {news}"
