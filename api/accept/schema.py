@@ -28,7 +28,7 @@ def body_schemas(bodies: Sequence[type[Struct]]) -> dict[str, Any]:
         _add(schemas.get(kind.__name__), [rule.schema() for rule in rules])
     _add(schemas.get("To"), [_IN_APP_HAS_NO_ADDRESS])
     for kind in (NotificationRequest, TestSendRequest, OtpRequest):
-        _add(schemas.get(kind.__name__), _OWN_CHANNEL)
+        _add(schemas.get(kind.__name__), [_OWN_CHANNEL])
     batch = schemas.get(BatchRequest.__name__)
     if batch is not None:  # its items are decoded one by one
         batch["properties"]["notifications"]["items"] = {"$ref": REF.format(name=NotificationRequest.__name__)}
@@ -39,16 +39,24 @@ def body_schemas(bodies: Sequence[type[Struct]]) -> dict[str, Any]:
     return schemas
 
 
-def _own_channel(name: str, to: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """An address is reached on its own channel only."""
-    recipient = {"required": ["to"], "properties": {"to": {"required": [name], "properties": to}}}
-    return {"if": recipient, "then": {"properties": {"channels": {"items": {"const": channel.value}}}}}
+def _reached_by(channel: Channel, to: dict[str, Any]) -> dict[str, Any]:
+    """Such a recipient, and its own channel."""
+    return {"properties": {"to": to, "channels": {"items": {"const": channel.value}}}}
 
 
-_OWN_CHANNEL = [
-    _own_channel("email", {}, Channel.EMAIL),
-    *(_own_channel("channel", {"channel": {"const": c.value}}, c) for c in Channel),
-]
+_OWN_CHANNEL = {
+    "anyOf": [
+        {"properties": {"to": {"required": ["user"]}}},
+        _reached_by(Channel.EMAIL, {"required": ["email"]}),
+        *(
+            _reached_by(channel, {"required": ["channel"], "properties": {"channel": {"const": channel.value}}})
+            for channel in Channel
+            if channel is not Channel.INAPP
+        ),
+    ]
+}
+"""An address is reached on its own channel only. One choice and not a condition for each, which tools that make documents
+multiply with all others."""
 _IN_APP_HAS_NO_ADDRESS = {"properties": {"channel": {"not": {"const": Channel.INAPP.value}}}}
 
 

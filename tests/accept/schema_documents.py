@@ -89,7 +89,7 @@ class Documents:
         required, banned = set(schema.get("required", ())), set()
         for part in schema.get("allOf", ()):
             for choice in ("oneOf", "anyOf"):
-                if choice in part:
+                if all("required" in option for option in part.get(choice, [{}])):
                     names = [option["required"][0] for option in part[choice] if option["required"][0] in properties]
                     chosen = draw(st.sampled_from(names))
                     required.add(chosen)

@@ -162,9 +162,9 @@ def together(kind: str, body: dict[str, Any]) -> Iterator[Break]:
 def _of_the_recipient(body: dict[str, Any]) -> Iterator[Break]:
     yield "not", "/to/phone", {**body, "to": {"phone": SAMPLES["phone"]}}
     yield "not", "/to/address", {**body, "to": {"channel": "inapp", "address": "u-1"}}
-    yield "if", "/channels", {**body, "to": {"email": SAMPLES["email"]}, "channels": ["email", "inapp"]}
+    yield "anyOf", "/channels", {**body, "to": {"email": SAMPLES["email"]}, "channels": ["email", "inapp"]}
     to = {"channel": "webhook", "address": "https://example.com/"}
-    yield "if", "/channels", {**body, "to": to, "channels": ["email"]}
+    yield "anyOf", "/channels", {**body, "to": to, "channels": ["email"]}
 
 
 def _without(body: dict[str, Any], *names: str) -> dict[str, Any]:
