@@ -19,8 +19,10 @@ DATACENTER = "datacenter1"
 READY_S = 180.0
 STOP_S = 30.0
 _TOKENS = 16
-_OPTIONS_FRAME = bytes([4, 0, 0, 0, 5, 0, 0, 0, 0])
-_SUPPORTED = 6
+_OPTIONS, _STARTUP, _AUTH_RESPONSE = 5, 1, 15
+_SUPPORTED, _AUTH_SUCCESS = 6, 16
+_VERSION = b"\x00\x01" + b"\x00\x0bCQL_VERSION" + b"\x00\x053.0.0"
+_FIRST_USER = b"\x00cassandra\x00cassandra"
 _ANSWER_S = 2.0
 
 
@@ -69,15 +71,35 @@ class Node:
         ]  # fmt: skip
 
     async def answers(self) -> bool:
-        """True if it answers clients: an OPTIONS frame of the native protocol is SUPPORTED."""
+        """True if it answers clients, and at its first start with `password` knows its first user, made a moment later."""
+        answered = 0
         try:
             async with asyncio.timeout(_ANSWER_S):
                 reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
                 try:
-                    writer.write(_OPTIONS_FRAME)
-                    header = await reader.readexactly(9)
+                    for opcode, body in self._questions():
+                        writer.write(_frame(opcode, body))
+                        header = await reader.readexactly(9)
+                        await reader.readexactly(int.from_bytes(header[5:9]))
+                        answered = header[4]
                 finally:
                     writer.close()
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return False
-        return header[4] == _SUPPORTED
+        if answered == _AUTH_SUCCESS:
+            self._first_user_known.touch()
+        return answered in {_SUPPORTED, _AUTH_SUCCESS}
+
+    def _questions(self) -> Sequence[tuple[int, bytes]]:
+        if not self.password or self._first_user_known.exists():  # who may have another password by now
+            return [(_OPTIONS, b"")]
+        return [(_STARTUP, _VERSION), (_AUTH_RESPONSE, len(_FIRST_USER).to_bytes(4) + _FIRST_USER)]
+
+    @property
+    def _first_user_known(self) -> Path:
+        return self.folder / "first-user-known"
+
+
+def _frame(opcode: int, body: bytes) -> bytes:
+    """A request of the native protocol, version 4."""
+    return bytes([4, 0, 0, 0, opcode]) + len(body).to_bytes(4) + body

@@ -21,13 +21,15 @@ from cassandra.policies import DCAwareRoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import PreparedStatement, tuple_factory
 
 from domain.errors import Unavailable
-from infra.cassandra.errors import told, unknown_datacenter
+from infra.cassandra.errors import sockets_full, told, unknown_datacenter
 from infra.settings import Settings
 
 IN_FLIGHT = 64
 """Requests on their way at once from one process. Measured: 32 to 64 is enough, more only adds latency."""
 REQUEST_S = 10.0
 """Above the server's own time-outs, so that the server says what it was."""
+FULL_S = 0.01
+"""Until a request is tried again that the driver did not send: a busy server reads no further, and the socket is full."""
 DDL_S = 60.0
 CONNECT_S = 10.0
 PROTOCOL_VERSION = 5
@@ -65,9 +67,17 @@ class Cassandra:
 
         When the caller is cancelled the request goes on, and keeps its slot until it is answered.
         """
-        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout_s
         with told():
-            return await self._send(statement, timeout_s)
+            while True:
+                await self._slots.acquire()
+                try:
+                    return await self._send(statement, timeout_s)
+                except NoHostAvailable as error:
+                    if not sockets_full(error) or loop.time() >= until:
+                        raise
+                await asyncio.sleep(FULL_S)
 
     def _send(self, statement: Any, timeout_s: float) -> asyncio.Future[Sequence[Row]]:
         future: asyncio.Future[Sequence[Row]] = asyncio.get_running_loop().create_future()

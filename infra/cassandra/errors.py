@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from cassandra import AuthenticationFailed, DriverException, InvalidRequest, OperationTimedOut, RequestExecutionException
 from cassandra import Unavailable as TooFewReplicas
 from cassandra.cluster import NoHostAvailable
-from cassandra.connection import ConnectionException
+from cassandra.connection import ConnectionBusy, ConnectionException
 from cassandra.protocol import ErrorMessage, OverloadedErrorMessage, ServerError
 
 from domain.errors import Unavailable
@@ -45,6 +45,11 @@ def told() -> Iterator[None]:
         raise Unavailable(f"Cassandra cannot do it now ({type(error).__name__}).") from error
 
 
+def sockets_full(error: NoHostAvailable) -> bool:
+    """A node is there, and has not yet read what it was sent before: this request was not sent, and may be in a moment."""
+    return any(isinstance(reason, ConnectionBusy) for reason in _reasons(error))
+
+
 def unknown_datacenter(name: str, *, seen: Collection[str]) -> Unavailable:
     """For a data centre that no node is in: every statement would fail, without saying why."""
     known = ", ".join(sorted(seen)) or "none"
@@ -57,6 +62,10 @@ def _lacks_schema(error: InvalidRequest) -> bool:
 
 
 def _refused(error: BaseException) -> bool:
-    inner = error.errors if isinstance(error, NoHostAvailable) else {}
-    causes = inner.values() if isinstance(inner, dict) else inner
+    causes = _reasons(error) if isinstance(error, NoHostAvailable) else ()
     return any(isinstance(one, AuthenticationFailed) for one in (error, *causes))
+
+
+def _reasons(error: NoHostAvailable) -> Collection[BaseException]:
+    """What each node that was tried said."""
+    return tuple(error.errors.values() if isinstance(error.errors, dict) else error.errors)

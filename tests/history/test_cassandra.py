@@ -101,6 +101,14 @@ async def test_what_is_large_is_split(store: CassandraEventStore) -> None:
     assert list(await store.timeline(notification)) == events
 
 
+async def test_more_than_the_sockets_hold_waits_for_its_turn(store: CassandraEventStore) -> None:
+    """The driver refuses what finds the socket full ("overloaded"); a server slows clients down by reading no further."""
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    events = [Event(uuid7(), uuid7(), n=0, at=at, type="x", detail={"x": "y" * 500_000}) for _ in range(60)]
+    await store.append(events)
+    assert [list(await store.timeline(one.notification_id)) for one in events] == [[one] for one in events]
+
+
 async def test_a_cancelled_caller_keeps_no_slot(connection: Cassandra) -> None:
     """Caught: slots given back only by callers that wait to the end; after IN_FLIGHT cancellations nothing goes out."""
     statement = SimpleStatement("SELECT key FROM system.local")
