@@ -53,6 +53,7 @@ class ListQuery(BaseModel):
     category: str | None = Field(default=None, max_length=128)
     template: str | None = Field(default=None, max_length=255)
     reason: Reason | None = Field(default=None, description="Why it ended undelivered.")
+    collected_in: UUID | None = Field(default=None, description="What the message of this one carries (`digest`).")
     final: bool | None = Field(default=None, description="false: what is still open; true: what has ended.")
     q: str | None = Field(default=None, min_length=1, max_length=512, description=_Q)
     since: QueryMoment | None = Field(default=None, alias="from")
@@ -129,6 +130,7 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
         channel=query.channel,
         status=query.status,
         reason=query.reason,
+        collected_in=query.collected_in,
         final=query.final,
         since=query.since,
         until=query.until,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.tongda import doctor, keys, notifications, tail, templates, up, users
+from cli.tongda import doctor, keys, notifications, otp, tail, templates, up, users
 
 HELP = """Send notifications and see what became of them.
 
@@ -24,6 +24,7 @@ def build() -> typer.Typer:
     app.command("cancel")(notifications.cancel)
     app.command("recall")(notifications.recall)
     app.command("retry")(notifications.retry)
+    app.add_typer(otp.app, name="otp")
     app.add_typer(templates.app, name="templates")
     app.add_typer(users.app, name="users")
     app.add_typer(keys.app, name="keys")

@@ -98,6 +98,7 @@ def listing(
     category: options.Category = None,
     template: options.Template = None,
     reason: options.Reason = None,
+    collected_in: options.CollectedIn = None,
     q: options.Query = None,
     since: options.Since = None,
     until: options.Until = None,
@@ -108,7 +109,7 @@ def listing(
     """List notifications, newest first. A page may have few items or none and still say how to go on."""
     wanted = options.filters(
         status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
-        reason=reason, q=q, since=since, until=until, cursor=cursor,
+        reason=reason, collected_in=collected_in, q=q, since=since, until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
         show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))

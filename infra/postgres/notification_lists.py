@@ -52,6 +52,8 @@ class Filters:
     final: bool | None = None
     since: datetime | None = None
     until: datetime | None = None
+    collected_in: UUID | None = None
+    """What the message of this one carries, without itself."""
     not_resent: bool = False
     """Leaves out what a newer notification was made from."""
 
@@ -156,6 +158,8 @@ def _ways(filters: Filters, exact: Named | None) -> list[_Way]:
 
 def _way(filters: Filters) -> _Way:
     """The narrowest index for these filters."""
+    if filters.collected_in is not None:
+        return _Way("carried", [str(filters.collected_in)])
     if filters.user is not None:
         return _Way("user", [filters.user])
     if filters.reason is not None:
@@ -226,13 +230,14 @@ def _in_blocks(filters: Filters, way: _Way) -> bool:
 
 
 def _conditions(asked: _Asked, way: _Way) -> tuple[object, ...]:
-    """$6 to $21."""
+    """$6 to $22."""
     filters, words = asked.filters, asked.words
     bounds = id_bounds(filters.since, filters.until)
     return (
         filters.lane, filters.app, filters.user, filters.category, filters.template, bounds.since, bounds.until,
         filters.channel, filters.status, filters.reason, filters.final, filters.not_resent,
         words.raw if words else None, words.json if words else None, asked.limit + 1, list(way.addresses) or None,
+        filters.collected_in,
     )  # fmt: skip
 
 

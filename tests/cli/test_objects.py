@@ -63,6 +63,16 @@ def test_a_preview_says_what_each_channel_does_and_which_locale_a_user_gets(cli:
     assert re.search(r"text +Ada", done.out)
 
 
+def test_a_code_is_sent_checked_and_sent_again(cli: Cli) -> None:
+    """The code itself is in the message alone: what is checked here is a wrong one."""
+    sent = cli("otp", "send", "--email", "han@example.com", "--purpose", "payment", "-o", "json")
+    assert sent.code == 0, sent.err
+    wrong = cli("otp", "verify", json.loads(sent.out)["id"], "000000")
+    assert (wrong.code, "wrong" in wrong.err) == (1, True), wrong.err
+    soon = cli("otp", "resend", json.loads(sent.out)["id"])
+    assert (soon.code, "soon" in soon.err) == (1, True), soon.err
+
+
 def test_a_draft_is_sent_as_a_test(cli: Cli) -> None:
     assert cli("templates", "create", "-", given=json.dumps({**TEMPLATE, "name": "tried"})).code == 0
     arguments = (

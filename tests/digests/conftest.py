@@ -68,6 +68,10 @@ class Office:
         found: dict[str, Any] = answer.json()
         return found
 
+    async def listed(self, **filters: str) -> list[UUID]:
+        answer = await self.api.http.get("/v1/notifications", params=filters)
+        return [UUID(item["id"]) for item in answer.json()["items"]]
+
     async def state(self, notification_id: UUID) -> tuple[str, str | None]:
         found = await self.read(notification_id)
         return found["status"], found["reason"]

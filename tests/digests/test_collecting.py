@@ -17,6 +17,8 @@ async def test_what_is_collected_arrives_as_one_message(office: Office) -> None:
     assert [(await office.state(i))[0] for i in ids] == ["scheduled", "collected", "collected"]
     assert [(await office.read(i))["collected_in"] for i in ids] == [None, str(ids[0]), str(ids[0])]
     assert len(await office.engine.work()) == 1
+    assert await office.listed(collected_in=str(ids[0])) == [ids[2], ids[1]]
+    assert await office.listed(collected_in=str(ids[0]), q="none of them") == []
     await office.deliver()
     assert office.texts == []
     await office.close()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import asyncpg
 import pytest
 
+from domain.ids import uuid7
 from infra.postgres import notification_lists, notification_ways
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine.locks import Connection
@@ -94,6 +95,21 @@ async def test_what_is_rare_is_found_at_once(name: str, connection: asyncpg.Conn
     assert index in touched.indexes
     assert touched.whole == set()
     assert touched.buffers <= 4 * EXAMINED, touched
+
+
+async def test_what_a_digest_carries_is_found_by_its_own_index(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Catches, beside many others, a walk over everything that was ever collected."""
+    carrier = uuid7()
+    await connection.execute("UPDATE notification SET digest = md5(user_id)::uuid WHERE user_id IS NOT NULL")
+    await connection.execute(
+        "UPDATE notification SET digest = $1 WHERE id IN (SELECT id FROM notification WHERE tenant = 'acme' LIMIT 3)",
+        carrier,
+    )
+    found, touched = await touch(connection, collected_in=carrier)
+    await connection.execute("UPDATE notification SET digest = NULL WHERE digest IS NOT NULL")
+    assert (len(found.rows), found.position) == (3, None)
+    assert touched.whole == set()
+    assert touched.rows <= 50, touched
 
 
 async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: asyncpg.Connection[asyncpg.Record]) -> None:

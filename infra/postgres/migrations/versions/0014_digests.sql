@@ -6,7 +6,7 @@ ALTER TABLE notification ADD COLUMN digest UUID;
 -- What a digest holds, and what is collected at a tenant's. Neither column changes when a notification ends (HOT).
 CREATE INDEX notification_digest ON notification (digest, id) WHERE digest IS NOT NULL;
 
-CREATE INDEX notification_collected ON notification (tenant, id) WHERE digest IS NOT NULL;
+CREATE INDEX notification_collected ON notification (tenant, id) WHERE (digest IS NOT NULL) IS TRUE;
 
 -- Digests that are open, and windows that run after a first that was sent at once (carrier is NULL).
 CREATE TABLE digest (
