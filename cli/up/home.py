@@ -24,8 +24,10 @@ class HomeHeld(Exception):
 class Home:
     """Open it with `with`: the lock goes with the process, whatever its end, and leaves no file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, setting: str = "TONGDA_HOME") -> None:
+        """`setting`: the variable by which people choose another folder."""
         self.path = path.absolute()
+        self._setting = setting
         self._descriptor = -1
 
     @property
@@ -60,7 +62,7 @@ class Home:
         except BlockingIOError:
             os.close(self._descriptor)
             raise HomeHeld(
-                f"{self.path} is in use by {self._who()}: stop that, or set TONGDA_HOME to another folder"
+                f"{self.path} is in use by {self._who()}: stop that, or set {self._setting} to another folder"
             ) from None
         self._holder.write_text(f"{os.getpid()}\n")
         self.run_file.unlink(missing_ok=True)
