@@ -65,10 +65,10 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def running_service() -> AsyncIterator[Instance]:
-    """Start everything, yield when the demo is over, stop everything. Raises NotStarted."""
-    folder, sink = _new_folder(), free_port()
-    supervisor = _start_supervisor(folder, sink=sink)
+async def running_service(**settings: str) -> AsyncIterator[Instance]:
+    """Start everything, yield when the demo is over, stop it. `settings`: without their prefix. Raises NotStarted."""
+    folder, sink = new_folder(), free_port()
+    supervisor = _start_supervisor(folder, sink=sink, settings=settings)
     try:
         await _until_up(supervisor, folder)
         yield _published(folder, sink=sink)
@@ -77,7 +77,8 @@ async def running_service() -> AsyncIterator[Instance]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _new_folder() -> Path:
+def new_folder() -> Path:
+    """A temporary one that PostgreSQL's user can pass through."""
     folder = Path(tempfile.mkdtemp(prefix="tongda-bench-"))
     folder.chmod(0o711)  # as root PostgreSQL runs as another user, who has to pass through
     return folder
@@ -100,13 +101,14 @@ def _said(folder: Path) -> str:
     return (folder / "up.log").read_text(errors="replace")
 
 
-def _start_supervisor(folder: Path, *, sink: int) -> subprocess.Popen[bytes]:
+def _start_supervisor(folder: Path, *, sink: int, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """With the embedded defaults: what the operator has set for another instance is not for this one."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TONGDA_")}
     environment |= {
         "TONGDA_HOME": str(folder / "home"),
         "TONGDA_SANDBOX_SINK_PORT": str(sink),
         "TONGDA_LOG_LEVEL": "WARNING",
+        **{f"TONGDA_{name}": value for name, value in settings.items()},
     }
     with (folder / "up.log").open("wb") as out:
         return subprocess.Popen(

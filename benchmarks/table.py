@@ -13,7 +13,7 @@ from benchmarks.machine import QUIET_LOAD
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
 BEGIN = "<!-- figures: written by scripts/bench -->"
 END = "<!-- end of figures -->"
-NAMES = ("accept", "engine", "latency", "memory", "http")
+NAMES = ("accept", "engine", "engine-cluster-1", "engine-cluster-2", "latency", "memory", "http")
 
 Row = tuple[str, str, str]
 """What, figure, the aim of the design."""
@@ -44,6 +44,11 @@ def _heading(name: str, result: Mapping[str, Any]) -> str:
     quick = " (short rounds)" if result["quick"] else ""
     database = machine.get("database")
     stored = f"PostgreSQL {database['server_version'].split()[0]}, fsync {database['fsync']}, " if database else ""
+    temporal = machine.get("temporal")
+    if temporal:
+        stored += (
+            f"Temporal {temporal['temporal_version']} on a PostgreSQL of its own, server processes: {temporal['servers']}, "
+        )
     return (
         f"**{name}**{quick}: {machine['at'][:10]}, {machine['cores']} x {machine['cpu']}, Python {machine['python']}, "
         f"{stored}load average before {load}{busy}, commit {machine['commit'] or '-'}"
@@ -154,7 +159,7 @@ def _ms(figures: Mapping[str, float]) -> str:
 
 _ROWS = {
     "accept": _accept_rows,
-    "engine": _engine_rows,
+    **dict.fromkeys(("engine", "engine-cluster-1", "engine-cluster-2"), _engine_rows),
     "latency": _latency_rows,
     "memory": _memory_rows,
     "http": _http_rows,

@@ -29,6 +29,10 @@ class NotBuilt(Exception):
     """There are no programs; the text says what to install, or how the build ended."""
 
 
+class GoMissing(NotBuilt):
+    """No Go, or one that is too old."""
+
+
 @dataclass(frozen=True, slots=True)
 class Programs:
     folder: Path
@@ -93,17 +97,17 @@ def build_blocking(*, say: Callable[[str], None] = print) -> Programs:
 
 
 def find_go_blocking() -> str:
-    """The path of a Go that is new enough. Raises NotBuilt."""
+    """The path of a Go that is new enough. Raises GoMissing."""
     wanted = ".".join(map(str, GO_VERSION))
     found = shutil.which("go") or (_USUAL_PLACE if Path(_USUAL_PLACE).exists() else None)
     if found is None:
-        raise NotBuilt(f"Go is missing: install Go {wanted} or newer, and have `go` on the PATH")
+        raise GoMissing(f"Go is missing: install Go {wanted} or newer, and have `go` on the PATH")
     version = _version_blocking(found)
     if version is None:
-        raise NotBuilt(f"{found} does not say its version: install Go {wanted} or newer")
+        raise GoMissing(f"{found} does not say its version: install Go {wanted} or newer")
     if version < GO_VERSION:
         said = ".".join(map(str, version))
-        raise NotBuilt(f"{found} is Go {said}, and Temporal {TEMPORAL_VERSION} needs {wanted} or newer: install that")
+        raise GoMissing(f"{found} is Go {said}, and Temporal {TEMPORAL_VERSION} needs {wanted} or newer: install that")
     return found
 
 

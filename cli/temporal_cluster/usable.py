@@ -52,7 +52,7 @@ async def register(client: Client, *, within_s: float) -> None:
 
 
 async def until_usable(client: Client, *, within_s: float) -> None:
-    """Until this server knows the namespace and the search attributes: it looks for news now and then. Raises TimeoutError."""
+    """Until this server knows namespace and search attributes: it looks for news now and then. Raises TimeoutError."""
     query = " AND ".join(f"{name} = 'none'" for name in SEARCH_ATTRIBUTES)
     async with asyncio.timeout(within_s):
         while True:
