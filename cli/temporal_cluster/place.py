@@ -60,7 +60,7 @@ def runs(pid: int) -> bool:
 def lines(found: Known, *, home: Path) -> list[str]:
     """What to show of it: what runs, where, and the settings to use it with."""
     shown = []
-    for name, pid in found.processes.items():
+    for name, pid in sorted(found.processes.items()):
         said = f"process {pid}" if runs(pid) else "does not run any more"
         shown.append(f"  {name:14} {said}")
     shown += [f"  {'logs':14} {home / 'logs'}", ""]

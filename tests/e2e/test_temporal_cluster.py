@@ -15,7 +15,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from temporalio.client import Client
 
@@ -40,6 +42,7 @@ class Script:
 
     home: Path
     mark: str = field(default_factory=lambda: str(uuid.uuid4()))
+    settings: dict[str, str] = field(default_factory=dict)
 
     async def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         mine = {place.SETTING: str(self.home), "TONGDA_INSTANCE": self.mark}
@@ -47,7 +50,7 @@ class Script:
         return await asyncio.to_thread(
             subprocess.run,
             [str(SCRIPT), *arguments],
-            env={**inherited, **mine},
+            env={**inherited, **mine, **self.settings},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -108,6 +111,24 @@ async def test_one_of_two_servers_is_killed_under_load(script: Script) -> None:
     again = await script.start("--servers", "1", "--no-ui")
     client = await Client.connect(again["TONGDA_TEMPORAL_ADDRESS"])
     assert await anything(client), "the workflows of the first start are gone"
+
+
+async def test_a_postgresql_of_the_operator_is_used(script: Script, postgres_url: str) -> None:
+    script.settings[place.DATABASE_SETTING] = postgres_url.rpartition("/")[0] + "/"
+    await script.start("--no-ui")
+    found = place.known(script.home)
+    assert found is not None
+    assert set(found.processes) == {"temporal-1"}
+    connection = await asyncpg.connect(postgres_url)
+    try:
+        names = await connection.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'temporal%'")
+    finally:
+        await connection.close()
+    assert {name["datname"] for name in names} == {"temporal", "temporal_visibility"}
+    password = urlsplit(postgres_url).password
+    assert password
+    for log in [script.home / "keeper.log", *(script.home / "logs").iterdir()]:
+        assert password not in log.read_text(encoding="utf-8", errors="replace"), log.name
 
 
 async def anything(client: Client) -> bool:
