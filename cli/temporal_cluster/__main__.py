@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.temporal_cluster.binaries import NotBuilt, build_blocking
+from cli.temporal_cluster.binaries import NotBuilt, Programs, build_blocking
 from cli.temporal_cluster.place import DATABASE_SETTING, DEFAULT, KEEPER, SETTING, keeper_of, known, lines
 from cli.up.service import CHECKOUT
 
@@ -20,24 +20,33 @@ STOP_S = 90.0
 """Above the keeper's own grace for all of its children together."""
 NOT_RUNNING = 3
 """Exit code of `status`, as init scripts have it."""
+INTERRUPTED = 130
 SERVERS = (1, 2)
 
 
 def build() -> int:
-    try:
-        programs = build_blocking()
-    except NotBuilt as failure:
-        print(failure, file=sys.stderr)
+    """Say where the programs are."""
+    programs = _programs()
+    if programs is None:
         return 1
     print(programs.folder)
     return 0
+
+
+def _programs() -> Programs | None:
+    """Built, if need be; None if that failed, which has been said."""
+    try:
+        return build_blocking()
+    except NotBuilt as failure:
+        print(failure, file=sys.stderr)
+        return None
 
 
 def start(home: Path, *, servers: int, port: int, web_ui: bool) -> int:
     """Start it, wait until it is usable, and leave it running. One that runs already is success, if it is of that size."""
     if keeper_of(home) is not None:
         return _start_again(home, servers=servers)
-    if build() != 0:
+    if _programs() is None:
         return 1
     if not home.exists():
         home.mkdir(parents=True)
@@ -53,7 +62,8 @@ def start(home: Path, *, servers: int, port: int, web_ui: bool) -> int:
     try:
         _follow_until_usable(keeper, home=home, log=log)
     except BaseException:
-        keeper.terminate()
+        keeper.terminate()  # it stops what it has started
+        keeper.wait()
         raise
     if keeper.poll() is not None:
         print(f"Temporal did not start; see {home / 'logs'}", file=sys.stderr)
@@ -106,7 +116,7 @@ def status(home: Path) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 could not, 2 wrong arguments, 3 (`status`) does not run."""
+    """Exit code: 0 done, 1 could not, 2 wrong arguments, 3 (`status`) does not run, 130 interrupted."""
     parser = argparse.ArgumentParser(
         prog="scripts/temporal-cluster",
         description="A real Temporal server on PostgreSQL, with the settings that Tongda wants.",
@@ -122,6 +132,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 0 <= given.port <= 65535:
         parser.error("--port is not a port number")
     home = Path(os.environ.get(SETTING) or CHECKOUT / DEFAULT).resolve()
+    try:
+        return _do(given, home=home)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _do(given: argparse.Namespace, *, home: Path) -> int:
     if given.what == "build":
         return build()
     if given.what == "start":
@@ -130,4 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        # As Ctrl-C: a build that is broken off leaves no process and no half of it.
+        signal.signal(ending, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(main())

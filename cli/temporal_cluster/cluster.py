@@ -166,8 +166,12 @@ class Cluster:
 
     async def _until_usable(self, addresses: Sequence[str]) -> None:
         clients = [await self._client(address) for address in addresses]
-        await usable.register(clients[0], within_s=_READY_S)
-        await asyncio.gather(*(usable.until_usable(client, within_s=_READY_S) for client in clients))
+        try:
+            await usable.register(clients[0], within_s=_READY_S)
+            await asyncio.gather(*(usable.until_usable(client, within_s=_READY_S) for client in clients))
+        except TimeoutError:
+            said = "Temporal serves, but not every server knows its namespace and search attributes"
+            raise TimeoutError(f"{said} after {_READY_S:.0f} s; see {self._log('temporal-1')}") from None
 
     async def _start_ui(self) -> None:
         self._say("starting the Web UI")
