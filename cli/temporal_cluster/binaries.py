@@ -18,7 +18,7 @@ from pathlib import Path
 TEMPORAL_VERSION = "1.32.1"
 UI_VERSION = "2.55.0"
 GO_VERSION = (1, 26, 8)
-"""What the module of the server asks for; a test compares."""
+"""What the go.mod of that version of the server asks for: look there when it changes."""
 _BUILD_S = 3600.0
 _ASK_S = 60.0
 _SAID_LINES = 8
