@@ -55,6 +55,8 @@ class Pending:
     key: Key | None
     told: Told | None
     since_s: float = field(default_factory=time.monotonic)
+    sent: bool = False
+    """It went to the database before, and may be there although nobody said so."""
 
     @property
     def id(self) -> UUID:
@@ -171,16 +173,19 @@ class CommitWriter:
         """Repeated while the database is away: ids and keys make the same statement again harmless."""
         rows = [p.row for p in group]
         keys = [(p.id, p.key) for p in group if p.key is not None]
+        first = not any([p.sent for p in group])
+        for pending in group:
+            pending.sent = True
         until_s = time.monotonic() + AGAIN_FOR_S
         while True:
             try:
-                return await self._repository.store(rows, keys=keys, over=over)
+                return await self._repository.store(rows, keys=keys, over=over, first=first)
             except POISON:
                 raise
             except AWAY:
                 if time.monotonic() >= until_s:
                     raise
-                over = None  # it may be lost; the pool has others
+                over, first = None, False  # it may be lost; the pool has others
                 await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _alone(self, group: Sequence[Pending], error: Exception) -> None:

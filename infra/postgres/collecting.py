@@ -121,7 +121,7 @@ async def _decided(connection: Connection, asked: Sequence[Asked]) -> list[_Fate
 
 async def _insert(connection: Connection, rows: Sequence[Row]) -> None:
     for start in range(0, len(rows), CHUNK):
-        await connection.fetch(PLAIN, *(list(column) for column in zip(*rows[start : start + CHUNK], strict=True)))
+        await connection.fetch(PLAIN, rows[start : start + CHUNK])
 
 
 async def _set_right(connection: Connection, fates: Sequence[_Fate]) -> None:

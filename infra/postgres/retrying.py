@@ -74,7 +74,7 @@ class RetryRepository:
 
 async def _make(connection: Connection, olds: Sequence[UUID], rows: Mapping[UUID, Row]) -> None:
     made = [rows[old] for old in olds]
-    await connection.fetch(PLAIN, *(list(column) for column in zip(*made, strict=True)))
+    await connection.fetch(PLAIN, made)
     ids = [row[0] for row in made]
     await connection.execute(_ORIGINS, min(ids), max(ids), ids, list(olds))
     details = [msgspec.json.encode({"as": str(one)}).decode() for one in ids]
