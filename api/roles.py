@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 
 
 class Role(StrEnum):
@@ -75,7 +76,12 @@ PERMISSIONS: dict[Role, frozenset[Permission]] = {
 
 def allows(roles: Iterable[str], permission: Permission) -> bool:
     """True if one of `roles` has it. A role that this version does not know allows nothing."""
-    return any(permission in PERMISSIONS[Role(role)] for role in roles if role in _KNOWN)
+    return permission in _allowed(frozenset(roles))
+
+
+@cache
+def _allowed(roles: frozenset[str]) -> frozenset[Permission]:
+    return frozenset().union(*(PERMISSIONS[Role(role)] for role in roles if role in _KNOWN))
 
 
 def may_grant(own: frozenset[Role], wanted: Iterable[Role]) -> bool:

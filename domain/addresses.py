@@ -11,7 +11,8 @@ MOST_EMAIL = 254
 MOST_URL = 2048
 _LOCAL = re.compile(r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*$")
 _LETTER = r"A-Za-z0-9\u00a1-\ud7ff\ue000-\uffff"  # without surrogates, which are no characters
-_LABEL = re.compile(rf"^[{_LETTER}]([{_LETTER}-]*[{_LETTER}])?$")
+_LABEL = rf"[{_LETTER}]([{_LETTER}-]{{0,61}}[{_LETTER}])?"
+_DOMAIN = re.compile(rf"^{_LABEL}(\.{_LABEL})*$")
 _CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
 NO_CONTROL = f"^[^{_CONTROLS}]*$"
@@ -32,8 +33,7 @@ def email_problem(address: str) -> str | None:
         return f"An e-mail address looks like name@example.com and has at most {MOST_EMAIL} characters."
     if not _LOCAL.match(local):
         return "The part before @ holds letters, digits and !#$%&'*+/=?^_`{|}~-. only, with no dot at its ends."
-    labels = domain.split(".")
-    if not all(len(label) <= 63 and _LABEL.match(label) for label in labels):
+    if not _DOMAIN.match(domain):
         return "The part after @ must be a domain name."
     return None
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from api.accept.rows import Sender, answer_of
+from api.accept.rows import Sender
 from api.accept.service import Accepted, AcceptService
 from api.accept.stored import expires_in_of, is_test, options_of, refuse_code
 from api.accept.writer import judge
@@ -33,21 +33,21 @@ class ResendService:
         old = await self._edits.stored(sender.tenant, notification_id=notification_id)
         refuse_code(old)
         row = row_again(old)
-        body = answer_of(row)
+        accepted = Accepted.of(row)
         route = f"POST /v1/notifications/{notification_id}/resend"
         kept = None
         if key is not None:
-            kept = Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), body)
+            kept = Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), accepted.body)
             [found] = await self._repository.kept([kept])
             if found is not None:
-                return _replayed(judge(kept, found), lane=Lane(row[3]))
+                return _replayed(judge(kept, found))
         await self._check(old)
         if await self._repository.store_again(row, origin=notification_id, key=kept):
-            self._accept.due(Lane(row[3]))
-            return Accepted(row[0], Lane(row[3]), body)
+            self._accept.due(accepted.lane)
+            return accepted
         assert kept is not None
         [found] = await self._repository.kept([kept])
-        return _replayed(judge(kept, found), lane=Lane(row[3]))
+        return _replayed(judge(kept, found))
 
     async def _check(self, old: asyncpg.Record) -> None:
         if is_test(old):
@@ -75,7 +75,7 @@ def row_again(old: asyncpg.Record) -> Row:
     )  # fmt: skip
 
 
-def _replayed(answer: bytes | TongdaError, *, lane: Lane) -> Accepted:
+def _replayed(answer: bytes | TongdaError) -> Accepted:
     if isinstance(answer, TongdaError):
         raise answer
-    return Accepted(UUID(msgspec.json.decode(answer)["id"]), lane, answer, replay=True)
+    return Accepted.replayed(answer)

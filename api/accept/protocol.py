@@ -18,6 +18,7 @@ from api.one_write import OneWriteProtocol
 
 MOST_BYTES = 64 * 1024
 """Larger bodies take the usual way, where reading pauses and what is too large is drained."""
+JSON = b"application/json"
 _METHOD, _URL = b"POST", ONE.encode()
 _UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
 
@@ -117,7 +118,9 @@ class AcceptProtocol(OneWriteProtocol):
                 key = value
             elif name in _UNUSUAL:
                 return None
-        if not (length.isdigit() and len(length) < 6 and 0 < int(length) <= MOST_BYTES and is_json(media)):
+        if not (length.isdigit() and len(length) < 6 and 0 < int(length) <= MOST_BYTES):
+            return None
+        if media != JSON and not is_json(media):
             return None
         return DirectRequest(self, authorization=authorization, key=key, keep_alive=self.parser.should_keep_alive())
 

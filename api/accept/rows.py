@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -17,13 +16,14 @@ from domain.digests import GIVEN
 from domain.errors import FieldError, Invalid
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
-from domain.states import Status, Strategy
+from domain.states import Strategy
 from infra.postgres.accepting import Key, Row
 from infra.rendering.template import PublishedTemplate
 
+_LIVES = tuple(POLICIES[lane].expires_in for lane in Lane)
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+
+class Sender(NamedTuple):
     """Who asks: from the API key."""
 
     tenant: str
@@ -83,15 +83,9 @@ def row_of(
         _json(request.metadata),
         _options(request, more),
         None if request.send_at is UNSET else request.send_at,
-        POLICIES[lane].expires_in if request.expires_in is UNSET else duration(request.expires_in),
+        _LIVES[lane] if request.expires_in is UNSET else duration(request.expires_in),
         None if request.expires_at is UNSET else request.expires_at,
     )
-
-
-def answer_of(row: Row) -> bytes:
-    """The body of the 202."""
-    lane = Lane(row[3]).label
-    return b'{"id":"%s","status":"%s","lane":"%s"}' % (str(row[0]).encode(), Status.ACCEPTED.encode(), lane.encode())
 
 
 def _json(value: Any) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,12 +19,13 @@ from api.accept.collecting import Collector, asked_of, collecting_errors, collec
 from api.accept.recipients import Recipients, User
 from api.accept.request import NotificationRequest
 from api.accept.routing import CategoryRoutes
-from api.accept.rows import Sender, answer_of, follow, key_of, pinned, row_of, takes_a_route
+from api.accept.rows import Sender, follow, key_of, pinned, row_of, takes_a_route
 from api.accept.rules import broken_rules
-from api.accept.writer import CommitWriter, Stored, judge
+from api.accept.writer import CommitWriter, judge
 from domain.clock import Clock
 from domain.errors import Invalid, Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
+from domain.states import Status
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.collecting import Asked
@@ -41,20 +42,31 @@ BATCH_WITHIN_S = 20.0
 """For its turn and its COMMIT together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+_BODIES = tuple(
+    b'{"id":"%%s","status":"%s","lane":"%s"}' % (Status.ACCEPTED.encode(), lane.label.encode()) for lane in Lane
+)
+"""Of the 202, by lane."""
+
+
+class Accepted(NamedTuple):
     """The answer to one request."""
 
-    id: UUID
+    id: str
     lane: Lane
     body: bytes
     replay: bool = False
 
     @classmethod
+    def of(cls, row: Row) -> Accepted:
+        """The first answer, for when it is stored."""
+        name, lane = str(row[0]), Lane(row[3])
+        return cls(name, lane, _BODIES[lane] % name.encode())
+
+    @classmethod
     def replayed(cls, answer: bytes) -> Accepted:
         """The first answer, as it is stored under the key."""
         first = msgspec.json.decode(answer)
-        return cls(UUID(first["id"]), Lane.of(first["lane"]), answer, replay=True)
+        return cls(first["id"], Lane.of(first["lane"]), answer, replay=True)
 
 
 Told = Callable[[Accepted | TongdaError], None]
@@ -91,8 +103,8 @@ class AcceptService:
         self.routes = routes
         self._poke = poke
         self._collector = collector
-        self._urgent = CommitWriter(repository, writers=1, committed=self._committed, name="high")
-        self._normal = CommitWriter(repository, writers=2, committed=self._committed, name="normal")
+        self._urgent = CommitWriter(repository, committed=self._committed, name="high")
+        self._normal = CommitWriter(repository, committed=self._committed, name="normal")
         self._batches = asyncio.Semaphore(MOST_BATCHES)
         self._batches_waiting = 0
 
@@ -116,19 +128,20 @@ class AcceptService:
 
     async def _collect(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
         """One that may be collected, or repeat another, in a transaction of its own."""
-        row, body = asked.row, answer_of(asked.row)
-        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=body)
+        accepted = Accepted.of(asked.row)
+        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=accepted.body)
         first = await self._collector.store([asked], key=kept)
         if first is not None:
             return Accepted.replayed(first)
-        self._committed([row])
-        return Accepted(row[0], Lane(row[3]), body)
+        self._committed([asked.row])
+        return accepted
 
     async def put(self, row: Row, *, sender: Sender, route: str, key: str | None, raw: bytes) -> Accepted:
         """One that is checked. Returns only after the COMMIT, and raises what can go wrong with that."""
         answered: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        kept = None if key is None else key_of(sender, route, key=key, raw=raw, answer=answer_of(row))
-        self._put(row, key=kept, told=partial(_settle, answered))
+        accepted = Accepted.of(row)
+        kept = None if key is None else key_of(sender, route, key=key, raw=raw, answer=accepted.body)
+        self._put(row, accepted=accepted, key=kept, told=partial(_settle, answered))
         return await answered
 
     def accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: Told) -> bool:
@@ -152,22 +165,19 @@ class AcceptService:
                 return False
             follow(request, routes)
         row = row_of(request, sender=sender, version=version)
-        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=answer_of(row))
-        self._put(row, key=kept, told=told)
+        accepted = Accepted.of(row)
+        kept = None if key is None else key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=accepted.body)
+        self._put(row, accepted=accepted, key=kept, told=told)
         return True
 
-    def _put(self, row: Row, *, key: Key | None, told: Told) -> None:
-        lane, body = Lane(row[3]), answer_of(row)
-
-        def stored(what: Stored | TongdaError) -> None:
-            if isinstance(what, TongdaError):
-                told(what)
-            elif what.replay is None:
-                told(Accepted(what.id, lane, body))
+    def _put(self, row: Row, *, accepted: Accepted, key: Key | None, told: Told) -> None:
+        def stored(what: bytes | TongdaError | None) -> None:
+            if what is None:
+                told(accepted)
             else:
-                told(Accepted.replayed(what.replay))
+                told(Accepted.replayed(what) if isinstance(what, bytes) else what)
 
-        (self._urgent if lane is Lane.HIGH else self._normal).put(row, key=key, told=stored)
+        (self._urgent if accepted.lane is Lane.HIGH else self._normal).put(row, key=key, told=stored)
 
     def due(self, lane: Lane) -> None:
         """Something of this lane that did not come through here is due: group it."""

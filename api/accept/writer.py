@@ -34,17 +34,9 @@ itself, and callers, whose own limits are 10 s and more, would pile up."""
 LOOK_EVERY_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What became of one request."""
-
-    id: UUID
-    replay: bytes | None = None
-    """The first answer, where this request repeats an earlier one."""
-
-
-Told = Callable[[Stored | TongdaError], None]
-"""Is called once, after the COMMIT or with the reason why there was none."""
+Told = Callable[[bytes | TongdaError | None], None]
+"""Is called once, after the COMMIT, with the first answer where this request repeats an earlier one; or with the reason why
+there was none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,12 +55,12 @@ class Pending:
         return self.row[0]
 
     def succeed(self, replay: bytes | None = None) -> None:
-        self._tell(Stored(self.id, replay))
+        self._tell(replay)
 
     def fail(self, error: TongdaError) -> None:
         self._tell(error)
 
-    def _tell(self, what: Stored | TongdaError) -> None:
+    def _tell(self, what: bytes | TongdaError | None) -> None:
         told, self.told = self.told, None
         if told is None:
             return
@@ -79,18 +71,17 @@ class Pending:
 
 
 class CommitWriter:
-    """A queue and the tasks that commit from it, each over a connection of its own."""
+    """A queue and the task that commits from it, over a connection of its own. One: two of them halve the groups, and a
+    statement costs as much as half a dozen rows."""
 
-    def __init__(
-        self, repository: AcceptRepository, *, writers: int, committed: Callable[[Iterable[Row]], None], name: str
-    ) -> None:
+    def __init__(self, repository: AcceptRepository, *, committed: Callable[[Iterable[Row]], None], name: str) -> None:
         self._repository = repository
         self._committed = committed
         self._waiting: deque[Pending] = deque()
         self._wake = asyncio.Event()
         self._open = True
-        self._under_way: list[Sequence[Pending]] = []
-        self._tasks = [asyncio.create_task(self._write(), name=f"commit-{name}-{i}") for i in range(writers)]
+        self._under_way: Sequence[Pending] = ()
+        self._writing = asyncio.create_task(self._write(), name=f"commit-{name}")
         self._watching = asyncio.create_task(self._watch(), name=f"commit-{name}-watch")
 
     def put(self, row: Row, *, key: Key | None, told: Told) -> None:
@@ -107,7 +98,7 @@ class CommitWriter:
         """Commit what was taken, then end."""
         self._open = False
         self._wake.set()
-        await asyncio.gather(*self._tasks)
+        await self._writing
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
 
@@ -135,7 +126,7 @@ class CommitWriter:
     def _refuse_late(self) -> None:
         """Answer who has waited too long. What has not been sent to the database is dropped; the rest may get there."""
         until_s = time.monotonic() - ANSWER_WITHIN_S
-        late = [p for group in self._under_way for p in group if p.since_s < until_s and p.told is not None]
+        late = [p for p in self._under_way if p.since_s < until_s and p.told is not None]
         while self._waiting and self._waiting[0].since_s < until_s:
             late.append(self._waiting.popleft())
         if late:
@@ -144,11 +135,9 @@ class CommitWriter:
 
     async def _commit_next(self, *, over: Connection | None) -> None:
         group = [self._waiting.popleft() for _ in range(min(MOST_ROWS, len(self._waiting)))]
-        self._under_way.append(group)
-        try:
-            await self._commit(group, over=over)
-        finally:
-            self._under_way.remove(group)
+        self._under_way = group
+        await self._commit(group, over=over)
+        self._under_way = ()
 
     async def _commit(self, group: Sequence[Pending], *, over: Connection | None) -> None:
         """Whatever happens, every request of the group gets its answer."""
@@ -173,7 +162,7 @@ class CommitWriter:
         """Repeated while the database is away: ids and keys make the same statement again harmless."""
         rows = [p.row for p in group]
         keys = [(p.id, p.key) for p in group if p.key is not None]
-        first = not any([p.sent for p in group])
+        first = not any(p.sent for p in group)
         for pending in group:
             pending.sent = True
         until_s = time.monotonic() + AGAIN_FOR_S
