@@ -79,6 +79,7 @@ _FALLBACK = (
         FieldError("/fallback_after", "with_fallback", "There is a next channel with strategy fallback or preferred only."),
     ),
 )
+_REQUEST = (*_SOURCE, *_END, *_FALLBACK)
 DIGEST: tuple[Together, ...] = (
     Where(
         "digest",
@@ -122,7 +123,7 @@ _PATCH = (
 TOGETHER: Mapping[type[Struct], tuple[Together, ...]] = {
     To: _TO,
     InlineContent: _CONTENT,
-    NotificationRequest: (*_SOURCE, *_END, *_FALLBACK, *DIGEST),
+    NotificationRequest: (*_REQUEST, *DIGEST),
     NotificationPatch: _PATCH,
 }
 """What is demanded of the fields of each together, for the published schema (`api.accept.schema`)."""
@@ -146,6 +147,7 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
     """All rules that this request breaks; empty when it may be accepted as far as it can be told without a database."""
     errors: list[FieldError] = []
     _to(request, errors)
+    errors += broken(_REQUEST, request)
     _what(request, errors)
     _times(request, errors, now=now)
     _ways(request, errors)
@@ -176,7 +178,6 @@ def _to(request: NotificationRequest, errors: list[FieldError]) -> None:
 
 
 def _what(request: NotificationRequest, errors: list[FieldError]) -> None:
-    errors += broken(_SOURCE, request)
     if request.content is not UNSET:
         errors += broken(_CONTENT, request.content)
         _content(request.content, errors)
@@ -198,7 +199,6 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
         begins = max(now, request.send_at)
         if request.send_at > now + MOST_AHEAD:
             errors.append(FieldError("/send_at", "range", f"send_at lies at most {MOST_AHEAD.days} days ahead."))
-    errors += broken(_END, request)
     if request.expires_in is not UNSET and not timedelta(0) < duration(request.expires_in) <= MOST_LIFE:
         message = f"expires_in is longer than nothing and at most {MOST_LIFE.days} days."
         errors.append(FieldError("/expires_in", "range", message))
@@ -221,7 +221,6 @@ def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:
 
 def _by_time(request: NotificationRequest, errors: list[FieldError]) -> None:
     after = request.fallback_after
-    errors += broken(_FALLBACK, request)
     if after is UNSET:
         return
     if not LEAST_FALLBACK_AFTER <= duration(after) <= MOST_LIFE:

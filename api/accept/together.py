@@ -121,4 +121,8 @@ class Something:
 
 def broken(rules: Sequence[Together], given: Struct) -> list[FieldError]:
     """What is said of each of `rules` that this object breaks."""
-    return [rule.error for rule in rules if rule.broken_by(given)]  # some 0.2 us a rule, on the way of every accept
+    errors = []
+    for rule in rules:  # some 0.1 us a rule, on the way of every accept; as a comprehension half as much again
+        if rule.broken_by(given):
+            errors.append(rule.error)  # noqa: PERF401
+    return errors

@@ -94,6 +94,25 @@ async def test_a_commit_whose_answer_is_lost_is_found_again(
     assert await api.pool.fetchval("SELECT id FROM notification") == UUID(answer.json()["id"])
 
 
+async def test_a_group_that_is_halved_after_a_lost_commit_is_found_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The COMMIT's answer is lost, and the repetition is refused as if a row were to blame. The halves have been sent before,
+    so a row that is there already is no row that cannot be stored."""
+    store, losses = AcceptRepository.store, [ConnectionResetError(), ValueError()]
+
+    async def lossy(self: AcceptRepository, rows: Sequence[Row], **how: Any) -> set[UUID]:
+        found = await store(self, rows, **how)
+        if losses and len(rows) > 1:
+            raise losses.pop(0)
+        return found
+
+    await api.post(body(priority="low"))  # so that nothing has to be asked for and the others are one group
+    monkeypatch.setattr(AcceptRepository, "store", lossy)
+    answers = await asyncio.gather(*(api.post(body()) for _ in range(8)))
+    assert not losses
+    assert [answer.status_code for answer in answers] == [202] * 8
+    assert await api.count() == await api.count("work") == 9
+
+
 async def test_the_database_away_is_told_and_stores_nothing(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     async def away(*_: object, **__: object) -> set[UUID]:
         raise ConnectionRefusedError
