@@ -10,19 +10,14 @@ notification.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import statistics
 import sys
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 
 import asyncpg
 import uvloop
 
-from cli.up import postgres
-from cli.up.ports import Ports
-from cli.up.postgres_folder import locate
+from benchmarks.alone import cpu_ns, postgres_alone
 from domain.ids import uuid7
 from infra.postgres.accepting import AcceptRepository, Row
 from infra.postgres.database import HOT_STATEMENTS
@@ -49,25 +44,9 @@ FROM (SELECT k, now() - (300000 - k) * interval '1 millisecond' AS at FROM gener
 
 
 async def main() -> int:
-    folder = _folder()
-    ports = Ports()
-    place = locate(folder, elsewhere=())
-    log = folder / "postgres.log"
-    await postgres.initialise(place, log=log)
-    child, url = await postgres.start(place, ports=ports, log=log, preferred_port=ports.any())
-    try:
+    async with postgres_alone() as url:
         await _measure(url)
-    finally:
-        await child.stop()
-        shutil.rmtree(folder, ignore_errors=True)
     return 0
-
-
-def _folder() -> Path:
-    """One that PostgreSQL's plain user can pass through."""
-    made = Path(tempfile.mkdtemp(prefix="tongda-indexes-"))
-    made.chmod(0o711)
-    return made
 
 
 async def _measure(url: str) -> None:
@@ -109,18 +88,13 @@ async def _round(pool: asyncpg.Pool) -> tuple[float, float]:
     groups = [[_row(turn * GROUP + place) for place in range(GROUP)] for turn in range(STATEMENTS)]
     await pool.execute("CHECKPOINT")
     backend: int = await pool.fetchval("SELECT pg_backend_pid()")
-    before_ns, log_before = _cpu_ns(backend), await pool.fetchval("SELECT pg_current_wal_lsn()")
+    before_ns, log_before = cpu_ns(backend), await pool.fetchval("SELECT pg_current_wal_lsn()")
     for group in groups:
-        await repository.store(group)
-    taken_ns = _cpu_ns(backend) - before_ns
+        await repository.store(group, first=True)
+    taken_ns = cpu_ns(backend) - before_ns
     wal_bytes = await pool.fetchval("SELECT pg_current_wal_lsn()") - log_before
     count = STATEMENTS * GROUP
     return taken_ns / 1000 / count, wal_bytes / count
-
-
-def _cpu_ns(pid: int) -> int:
-    """Time on a processor so far."""
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
 
 
 def _row(number: int) -> Row:

@@ -95,8 +95,8 @@ async def test_a_commit_whose_answer_is_lost_is_found_again(
 
 
 async def test_a_group_that_is_halved_after_a_lost_commit_is_found_again(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The COMMIT's answer is lost, and the repetition is refused as if a row were to blame. The halves have been sent before,
-    so a row that is there already is no row that cannot be stored."""
+    """The COMMIT's answer is lost, and the repetition is refused as if a row were to blame. The halves have been sent
+    before: a row that is there already is no row that cannot be stored."""
     store, losses = AcceptRepository.store, [ConnectionResetError(), ValueError()]
 
     async def lossy(self: AcceptRepository, rows: Sequence[Row], **how: Any) -> set[UUID]:
