@@ -15,7 +15,7 @@ import httpx
 from benchmarks import bare, bodies
 from benchmarks.cpu import CpuMeter, us_each
 from benchmarks.instance import CHECKOUT, LOOPBACK, Instance, empty_sink, empty_tables, free_port, leashed
-from benchmarks.load import Run, open_loop
+from benchmarks.load import Run, open_loop, quantile_ms
 from benchmarks.wrk import CONNECTIONS, Figures, Generator, Target
 
 ONE, BATCH = "/v1/notifications", "/v1/notifications/batch"
@@ -147,6 +147,7 @@ class Accepting:
             "answered_per_second": round(statistics.median(run.per_second for run in runs)),
             "p50_ms": statistics.median(run.ms(0.5) for run in runs),
             "p99_ms": statistics.median(run.ms(0.99) for run in runs),
+            "generator_late_p99_ms": statistics.median(quantile_ms(run.own_late_s, 0.99) for run in runs),
             "sent_late_share": round(statistics.median(run.sent_late / max(1, len(run.seconds)) for run in runs), 3),
             "refused": sum(count for run in runs for status, count in run.statuses.items() if status != 202),
         }

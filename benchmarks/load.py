@@ -25,6 +25,8 @@ class Run:
     seconds: list[float] = field(default_factory=list)
     """One for each answer: from the send, or in the open loop from the intended send."""
     statuses: Counter[int] = field(default_factory=Counter)
+    own_late_s: list[float] = field(default_factory=list)
+    """Open loop, for each request: how late the generator itself noticed that it was due. No doing of the service."""
     sent_late: int = 0
     """Open loop: sends more than 1 ms after they were meant, which is the generator's or the pool's doing."""
 
@@ -154,6 +156,7 @@ async def open_loop(port: int, *, requests: Sequence[bytes], connections: int, p
         passed = time.perf_counter() - began
         while meant_count < total and meant_count / per_second <= passed:
             due.append(began + meant_count / per_second)
+            run.own_late_s.append(passed - meant_count / per_second)
             meant_count += 1
         give()
         await asyncio.sleep(TICK_S)
