@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -16,12 +17,17 @@ from domain.health import Health
 from domain.routing import Route, choose, routes_of
 
 
+GATHER_S = 0.005
+"""How long a taker lets more slots become free, so that a claim takes many rows: no more than a call takes anyway."""
+
+
 class Slots:
     """Calls that may be in flight towards one account from this process."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._free = capacity
+        self._awaited = 1
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
@@ -30,19 +36,29 @@ class Slots:
         return self._free
 
     async def take(self, most: int) -> int:
-        """Wait until a slot is free, then take up to `most`; returns how many. Takers are served in the order they came
-        (asyncio.Lock is fair), so that one cohort cannot keep another from an account."""
+        """Wait until a slot is free, or for moments until several are, then take up to `most`; returns how many. Takers
+        are served in the order they came (asyncio.Lock is fair), so that one cohort cannot keep another from an account."""
         async with self._turn:
-            while self._free == 0:
-                self._freed.clear()
-                await self._freed.wait()
+            await self._until(1)
+            several = min(most, self.capacity // 2)
+            if self._free < several:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(GATHER_S):
+                        await self._until(several)
             got = min(most, self._free)
             self._free -= got
             return got
 
     def give(self, count: int = 1) -> None:
         self._free += count
-        self._freed.set()
+        if self._free >= self._awaited:
+            self._freed.set()
+
+    async def _until(self, free: int) -> None:
+        self._awaited = free
+        while self._free < free:
+            self._freed.clear()
+            await self._freed.wait()
 
 
 @dataclass(frozen=True, slots=True)

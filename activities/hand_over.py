@@ -83,7 +83,8 @@ class HandOver:
                 return
 
     async def _claim_and_start(self, account: Account, *, calls: int) -> bool:
-        """Use these slots for what is due, and give back the rest; False when there is nothing more to do now."""
+        """Use these slots for what is due, and give back the rest; False when there is nothing more to do now: fewer rows
+        came than were asked for. (One that somebody else holds is seen by `leave`, and its account driven again.)"""
         capabilities, health = account.provider.capabilities, account.health
         begun = health.may_begin(self._accounts.clock(), wanted=calls)
         health.begin(self._accounts.clock(), calls=begun)
@@ -109,7 +110,7 @@ class HandOver:
         self._in_flight += len(rows)
         for batch in batches:
             self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
-        return bool(rows)
+        return bool(rows) and len(rows) == limit
 
     async def _permitted(self, account: Account, most: int) -> int:
         """How many of `most` may be claimed. Without a permit the rows are parked, and no slot waits for one."""

@@ -65,7 +65,7 @@ WITH s AS MATERIALIZED (
     SELECT ctid AS tid FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
       AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
-    ORDER BY notification_id LIMIT $4 FOR UPDATE SKIP LOCKED
+    LIMIT $4 FOR UPDATE SKIP LOCKED
 ),
 u AS (
     UPDATE work SET state = 1, attempt = attempt + 1, start_by = now() + $5, unknown_at = now() + $6
@@ -74,6 +74,8 @@ u AS (
 )"""
     + _ROW
 )
+"""In no order: a claim that sorted would read all that is left of its cohort (28 rows for each that was claimed). What is
+locked is skipped, so that nobody waits for anybody and the order of locks does not matter."""
 
 _LOST = (
     """
