@@ -16,7 +16,6 @@ from domain.channels import Channel
 from domain.health import Health
 from domain.routing import Route, choose, routes_of
 
-
 GATHER_S = 0.005
 """How long a taker lets more slots become free, so that a claim takes many rows: no more than a call takes anyway."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -25,7 +24,6 @@ from workflows.delivery import ACTIVITY, Drive, Driven
 
 log = structlog.get_logger()
 
-HEARTBEAT_EVERY_S = 2.0
 HAND_ON_S = 0.5
 """How long a stopping worker's due rows wait for the next one."""
 
@@ -70,12 +68,11 @@ class DeliveryActivities:
         def enough() -> bool:
             return self._stopping() or cancelled.is_set() or time.monotonic() >= until_s
 
-        async with _heartbeats():
-            driving = asyncio.create_task(self._drive(drive, cohort=UUID(drive.cohort), lane=lane, enough=enough))
-            driven = await _to_its_end(driving, cancelled)
+        driving = asyncio.create_task(self._drive(drive, cohort=UUID(drive.cohort), lane=lane, enough=enough))
+        driven = await _to_its_end(driving, cancelled)
         if not driven.waits_s:
             self._poke(lane)
-        return self._for_others(driven) if self._stopping() and POLICIES[lane].in_worker else driven
+        return self._for_others(driven) if self._stopping() else driven
 
     def _for_others(self, driven: Driven) -> Driven:
         """What is due now is due in a moment: a local activity would otherwise be called again at once, in this very
@@ -126,7 +123,7 @@ class DeliveryActivities:
 
 async def _to_its_end(driving: asyncio.Task[Driven], cancelled: asyncio.Event) -> Driven:
     """Its result, or our cancellation once it has ended: what is in our hands is brought home, however often we are
-    cancelled (Temporal does so for a lost heartbeat and again at shutdown). A claim cut off would become an unknown."""
+    cancelled (Temporal does so at shutdown). A claim cut off would become an unknown."""
     while not driving.done():
         try:
             await asyncio.wait([driving])
@@ -144,21 +141,3 @@ async def _all(*loops: Coroutine[None, None, None]) -> None:
     for error in await asyncio.gather(*loops, return_exceptions=True):
         if error is not None:
             raise error
-
-
-@contextlib.asynccontextmanager
-async def _heartbeats() -> AsyncIterator[None]:
-    """A sign of life every few seconds, so that a killed worker is noticed soon."""
-
-    async def beat() -> None:
-        while True:
-            activity.heartbeat()
-            await asyncio.sleep(HEARTBEAT_EVERY_S)
-
-    task = asyncio.create_task(beat())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -23,7 +23,7 @@ from domain.lanes import Lane
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
-from workflows.delivery import EXECUTION_LIMIT, Cohort, DeliveryWorkflow
+from workflows.delivery import EXECUTION_LIMIT, TASK_LIMIT, Cohort, DeliveryWorkflow
 
 log = structlog.get_logger()
 
@@ -61,6 +61,7 @@ class TemporalDriver:
                 id=workflow_id(cohort.id, cohort.epoch),
                 task_queue=cohort.lane.label,
                 execution_timeout=EXECUTION_LIMIT,
+                task_timeout=TASK_LIMIT,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_search_attributes(cohort),
                 priority=Priority(priority_key=int(cohort.lane) + 1, fairness_key=cohort.tenant),

@@ -43,8 +43,6 @@ class LanePolicy:
     """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
     mixes_tenants: bool
     """A cohort takes tenants in turn; otherwise each cohort has one tenant."""
-    in_worker: bool
-    """Hand-over runs as a local activity: no trip through Temporal's queue, for one message in a hurry."""
     resend_unknown: bool
     """What `on_unknown` means where the notification does not say."""
     retries: tuple[timedelta, ...]
@@ -63,7 +61,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
         mixes_tenants=True,
-        in_worker=True,
         resend_unknown=True,
         retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
     ),
@@ -74,7 +71,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,
-        in_worker=False,
         resend_unknown=False,
         retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
     ),
@@ -85,7 +81,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,
-        in_worker=False,
         resend_unknown=False,
         retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
     ),

@@ -17,7 +17,6 @@ from workflows.housekeeping import QUEUE, SweepWorkflow
 
 DRAIN_LIMIT = timedelta(seconds=40)
 """Above the longest call of a provider: at shutdown what is in flight comes home, so that a deploy makes no unknowns."""
-HEARTBEAT_THROTTLE = timedelta(seconds=2)
 
 
 def make_worker(client: Client, role: Role, *, wired: Wired) -> Worker:
@@ -41,7 +40,5 @@ def make_worker(client: Client, role: Role, *, wired: Wired) -> Worker:
         max_concurrent_workflow_tasks=width.workflow_tasks,
         max_concurrent_activities=width.activities,
         max_concurrent_local_activities=width.activities,
-        max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
-        default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=DRAIN_LIMIT,
     )

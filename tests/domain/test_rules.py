@@ -13,7 +13,7 @@ from domain.channels import Channel
 from domain.cohorts import workflow_id, workflow_url
 from domain.ids import uuid7
 from domain.lanes import CLAIM_WINDOW, DRIVE_WINDOW, FLUSH_MARGIN, LEASE, POLICIES, Lane
-from workflows.delivery import DRIVE_LIMIT, EXECUTION_LIMIT, HEARTBEAT_LIMIT
+from workflows.delivery import DRIVE_LIMIT, EXECUTION_LIMIT, TASK_LIMIT
 
 GOOD_EMAILS = ["a@example.com", "first.last+tag@sub.example.co", "o'hara@example.com", "user@例子.中国", "x@localhost"]
 BAD_EMAILS = [
@@ -110,5 +110,5 @@ def test_times_of_a_drive_hold_together() -> None:
     """The activity outlives its last call and flush; a hold within the lease is not asked about."""
     longest_call = timedelta(seconds=30)
     assert DRIVE_WINDOW + CLAIM_WINDOW + longest_call + FLUSH_MARGIN <= DRIVE_LIMIT
-    assert HEARTBEAT_LIMIT < LEASE < EXECUTION_LIMIT
+    assert TASK_LIMIT < LEASE < EXECUTION_LIMIT
     assert DRIVE_WINDOW < LEASE

@@ -109,8 +109,7 @@ async def test_a_worker_that_is_told_to_stop_brings_home_what_is_in_flight(engin
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_cancelled_in_a_call_it_leaves_nothing_in_limbo(engine: Engine, times: int) -> None:
-    """Caught for the second cancellation: Temporal cancels for a lost heartbeat and again at shutdown, and what was being
-    sent was cut off."""
+    """Caught for the second cancellation: what was being sent was cut off by it."""
     await engine.accepted(4)
     cohort = await engine.grouped()
     provider = HeldProvider()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -26,13 +25,10 @@ class FakeDelivery:
 
     script: dict[str | None, list[Answer]] = field(default_factory=dict)
     calls: list[Drive] = field(default_factory=list)
-    called_at: dict[str | None, list[datetime]] = field(default_factory=lambda: defaultdict(list))
-    """Channel -> the server's time of each of its calls."""
 
     @activity.defn(name=ACTIVITY)
     async def deliver(self, drive: Drive) -> Driven:
         self.calls.append(drive)
-        self.called_at[drive.account].append(activity.info().scheduled_time)
         waiting = self.script.get(drive.account)
         answer = waiting.pop(0) if waiting else Driven()
         if isinstance(answer, Exception):
@@ -42,10 +38,6 @@ class FakeDelivery:
     @property
     def channels(self) -> list[str | None]:
         return [drive.account for drive in self.calls]
-
-    def waited(self, channel: str, since: str | None = None) -> timedelta:
-        """From the first call of `since` to the first call of `channel`, by the server's clock."""
-        return self.called_at[channel][0] - self.called_at[since][0]
 
 
 @dataclass
@@ -92,6 +84,12 @@ async def timers(handle: WorkflowHandle[DeliveryWorkflow, Progress]) -> list[flo
     set_ones = [e.timer_started_event_attributes for e in events if e.HasField("timer_started_event_attributes")]
     waits = [timer.start_to_fire_timeout.ToTimedelta() for timer in set_ones]
     return [wait.total_seconds() for wait in waits if wait > timedelta(milliseconds=1)]
+
+
+async def answered_at(handle: WorkflowHandle[DeliveryWorkflow, Progress]) -> list[datetime]:
+    """The server's time of each call's answer, in their order."""
+    events = [event async for event in handle.fetch_history_events()]
+    return [e.event_time.ToDatetime() for e in events if e.HasField("marker_recorded_event_attributes")]
 
 
 async def driven(

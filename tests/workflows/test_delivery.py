@@ -10,30 +10,24 @@ from temporalio.testing import WorkflowEnvironment
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from domain.lanes import Lane
-from tests.workflows.fakes import FakeDelivery, FakeSweep, after, driven, started, then, timers, worker
+from tests.workflows.fakes import FakeDelivery, FakeSweep, after, answered_at, driven, started, then, timers, worker
 from workflows.delivery import Drive, Driven
 from workflows.housekeeping import SweepWorkflow, Swept
 
-LANES = [Lane.HIGH, Lane.MEDIUM]
-"""One whose activity runs in the worker itself, one whose does not."""
 
-
-@pytest.mark.parametrize("lane", LANES)
-async def test_a_cohort_without_trouble_needs_one_call(skipping: WorkflowEnvironment, lane: Lane) -> None:
+async def test_a_cohort_without_trouble_needs_one_call(skipping: WorkflowEnvironment) -> None:
     """Each further one costs milliseconds of everybody."""
     delivery = FakeDelivery({None: [Driven(5)]})
-    progress = await driven(skipping.client, delivery, lane=lane)
+    progress = await driven(skipping.client, delivery)
     assert (progress.handed_over, progress.rounds) == (5, 1)
-    assert delivery.calls == [Drive("00000000-0000-7000-8000-000000000001", 1, int(lane), None)]
+    assert delivery.calls == [Drive("00000000-0000-7000-8000-000000000001", 1, int(Lane.MEDIUM), None)]
 
 
-@pytest.mark.parametrize("lane", LANES)
-async def test_it_holds_until_the_next_row_is_due(skipping: WorkflowEnvironment, lane: Lane) -> None:
+async def test_it_holds_until_the_next_row_is_due(skipping: WorkflowEnvironment) -> None:
     """Catches: calling at once (a busy loop through Temporal), and never again."""
     delivery = FakeDelivery({None: [Driven(1, {"email": 90.0})], "email": [Driven(1, {"email": 45.0}), Driven(2)]})
-    queue = f"holds-{lane.label}"
-    async with worker(skipping.client, queue, delivery=delivery):
-        handle = await started(skipping.client, queue, lane=lane)
+    async with worker(skipping.client, "holds", delivery=delivery):
+        handle = await started(skipping.client, "holds")
         progress = await handle.result()
     assert delivery.channels == [None, "email", "email"]
     assert [round(seconds) for seconds in await timers(handle)] == [90, 45]
@@ -56,10 +50,13 @@ async def test_channels_are_called_for_at_their_own_times(skipping: WorkflowEnvi
             "email": [Driven(1)],
         }
     )
-    await driven(skipping.client, delivery)
+    async with worker(skipping.client, "own-times", delivery=delivery):
+        handle = await started(skipping.client, "own-times")
+        await handle.result()
+    first, webhook, email = await answered_at(handle)
     assert delivery.channels == [None, "webhook", "email"]
-    assert timedelta(seconds=5) <= delivery.waited("webhook") < timedelta(seconds=600)
-    assert delivery.waited("email") >= timedelta(seconds=595)
+    assert timedelta(seconds=5) <= webhook - first < timedelta(seconds=600)
+    assert email - webhook >= timedelta(seconds=594)
 
 
 async def test_a_channel_that_becomes_due_earlier_is_woken_earlier(skipping: WorkflowEnvironment) -> None:
@@ -67,9 +64,12 @@ async def test_a_channel_that_becomes_due_earlier_is_woken_earlier(skipping: Wor
     delivery = FakeDelivery(
         {None: [Driven(0, {"email": 600.0, "webhook": 5.0})], "webhook": [Driven(1, {"email": 20.0})], "email": [Driven(1)]}
     )
-    await driven(skipping.client, delivery)
-    assert delivery.waited("email", since="webhook") < timedelta(seconds=300)
-    assert delivery.waited("email", since="webhook") >= timedelta(seconds=20)
+    async with worker(skipping.client, "earlier", delivery=delivery):
+        handle = await started(skipping.client, "earlier")
+        await handle.result()
+    _, webhook, email = await answered_at(handle)
+    assert delivery.channels == [None, "webhook", "email"]
+    assert timedelta(seconds=19) <= email - webhook < timedelta(seconds=300)
 
 
 async def test_a_slow_channel_holds_up_no_other(skipping: WorkflowEnvironment) -> None:
@@ -103,11 +103,10 @@ async def test_a_stale_picture_keeps_nothing_open(skipping: WorkflowEnvironment)
     assert sorted(delivery.channels, key=str) == [None, "email", "webhook"]
 
 
-@pytest.mark.parametrize("lane", LANES)
-async def test_a_fenced_workflow_ends(skipping: WorkflowEnvironment, lane: Lane) -> None:
+async def test_a_fenced_workflow_ends(skipping: WorkflowEnvironment) -> None:
     """Another epoch drives the cohort: whatever this one still had on its list is not its own any more."""
     delivery = FakeDelivery({None: [Driven(1, {"email": 5.0, "webhook": 30.0, "inapp": 60.0})], "email": [Driven()]})
-    await driven(skipping.client, delivery, lane=lane)
+    await driven(skipping.client, delivery)
     assert delivery.channels == [None, "email"]
 
 
@@ -118,11 +117,10 @@ async def test_rows_that_are_not_planned_yet_are_called_for(skipping: WorkflowEn
     assert delivery.channels == [None, ""]
 
 
-@pytest.mark.parametrize("lane", LANES)
-async def test_failures_of_ours_are_retried(skipping: WorkflowEnvironment, lane: Lane) -> None:
+async def test_failures_of_ours_are_retried(skipping: WorkflowEnvironment) -> None:
     """The database was away for a while: that is Temporal's to repeat, and no reason to start over."""
     delivery = FakeDelivery({None: [OSError("away"), OSError("away"), Driven(1)]})
-    progress = await driven(skipping.client, delivery, lane=lane)
+    progress = await driven(skipping.client, delivery)
     assert delivery.channels == [None] * 3
     assert progress.rounds == 1
 
@@ -138,11 +136,10 @@ async def test_progress_can_be_asked_for(skipping: WorkflowEnvironment) -> None:
     assert progress["rounds"] == 2
 
 
-@pytest.mark.parametrize("lane", LANES)
-async def test_deliveries_run_inside_the_sdks_sandbox(skipping: WorkflowEnvironment, lane: Lane) -> None:
+async def test_deliveries_run_inside_the_sdks_sandbox(skipping: WorkflowEnvironment) -> None:
     """Workers run them outside of it, for speed; the sandbox is what finds a clock, a random number or I/O in them."""
     delivery = FakeDelivery({None: [Driven(1, {"email": 5.0})], "email": [Driven(1)]})
-    progress = await driven(skipping.client, delivery, lane=lane, runner=SandboxedWorkflowRunner())
+    progress = await driven(skipping.client, delivery, runner=SandboxedWorkflowRunner())
     assert progress.rounds == 2
 
 

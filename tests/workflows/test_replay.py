@@ -114,14 +114,14 @@ COMMANDS = re.compile(r'"eventType": "EVENT_TYPE_(ACTIVITY_TASK_SCHEDULED|TIMER_
 FINGERPRINTS = {
     "delivery-high-holds": "marker timer marker timer marker",
     "delivery-high-one-call": "marker",
-    "delivery-medium-fenced": "activity timer timer activity timer",
-    "delivery-medium-holds": "activity timer timer activity timer timer activity timer activity",
-    "delivery-medium-one-call": "activity",
-    "delivery-unplanned": "activity activity",
+    "delivery-medium-fenced": "marker timer marker",
+    "delivery-medium-holds": "marker timer marker timer marker timer marker",
+    "delivery-medium-one-call": "marker",
+    "delivery-unplanned": "marker marker",
     "sweep": "activity",
 }
-"""Each workflow's commands in words, so that a change of its cost is seen in review: every one is a trip to Temporal. While
-a call is under way and another channel waits, a timer is set and cancelled again. (Channels at once end in any order.)"""
+"""Each workflow's commands in words, so that a change of its cost is seen in review: every one is an event, and a timer a
+trip to Temporal. (Channels at once end in any order.)"""
 
 IN_ANY_ORDER = {"delivery-medium-channels-at-once"}
 
