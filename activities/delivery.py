@@ -13,6 +13,7 @@ from temporalio import activity
 
 from activities.accounts import Accounts
 from activities.contents import Contents
+from activities.grouped_flushes import GroupedFlushes
 from activities.hand_over import HandOver
 from activities.planning import Planner
 from domain.lanes import DRIVE_WINDOW, POLICIES, Lane
@@ -52,6 +53,7 @@ class DeliveryActivities:
         self._accounts = accounts
         self._contents = contents
         self._planner = Planner(repositories.plans, accounts)
+        self._flushes = {lane: GroupedFlushes(repositories.outcomes) for lane in Lane}
         self._stopping = stopping
         self._poke = poke
 
@@ -88,7 +90,7 @@ class DeliveryActivities:
         await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now)
         hand_over = HandOver(
             repositories.claims,
-            repositories.outcomes,
+            self._flushes[lane],
             self._accounts,
             self._contents,
             cohort=cohort,

@@ -18,14 +18,13 @@ import structlog
 from activities.accounts import Account, Accounts
 from activities.contents import Contents, message
 from activities.decisions import Decider
-from activities.outcomes import OutcomeWriter, patiently
+from activities.outcomes import Outcomes, OutcomeWriter, patiently
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claims import Claim, ClaimRepository, Returned, Verdict
-from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.errors import is_away
 from infra.telemetry.engine_metrics import PARKED
 
@@ -43,7 +42,7 @@ class HandOver:
     def __init__(
         self,
         claims: ClaimRepository,
-        outcomes: OutcomeRepository,
+        outcomes: Outcomes,
         accounts: Accounts,
         contents: Contents,
         *,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import structlog
 
 from infra.postgres.engine.locks import LOST_RACE
-from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
+from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import AWAY, POISON
 
 log = structlog.get_logger()
@@ -22,11 +23,17 @@ GIVE_UP_AFTER_S = 9.0
 """Just below `FLUSH_MARGIN`: after it the rows count as unknown, and the sweep says so."""
 
 
+class Outcomes(Protocol):
+    """Where outcomes are recorded: `OutcomeRepository`, or several activities together (`GroupedFlushes`)."""
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None: ...
+
+
 class OutcomeWriter:
     """Collects the outcomes of one activity and flushes them: about 50 rows or 100 ms at a time, and at once when nothing
     else is in flight, so that a lone message waits for nobody."""
 
-    def __init__(self, repository: OutcomeRepository, *, in_flight: Callable[[], int]) -> None:
+    def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int]) -> None:
         self._repository = repository
         self._in_flight = in_flight
         self._waiting: list[StepOutcome] = []

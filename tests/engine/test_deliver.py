@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from temporalio.testing import ActivityEnvironment
 
+from activities.delivery import HAND_ON_S
 from domain.channels import Channel
 from domain.lanes import Lane
 from tests.engine.driving import HeldProvider, accounts_of, activities, drive, handed_over
@@ -78,15 +79,15 @@ async def test_a_stopping_worker_makes_no_new_claim(engine: Engine) -> None:
     await engine.accepted(2)
     cohort = await engine.grouped()
     driven = await ActivityEnvironment().run(activities(engine, stopping=lambda: True).deliver, drive(cohort))
-    assert driven.waits_s == {"memory-email": 0.0}
+    assert driven.waits_s == {"memory-email": HAND_ON_S}
     assert [(r["state"], r["attempt"]) for r in await engine.work()] == [(0, 0)] * 2
 
 
 async def test_a_stopping_worker_does_not_call_itself_again(engine: Engine) -> None:
     """Caught: a local activity that says `due now` is called again at once in the process that is stopping, which claims
     nothing and says so again; it had to be killed, and what it had in hand was unknown."""
-    await engine.accepted(2, lane=Lane.HIGH)
-    cohort = await engine.grouped(Lane.HIGH)
+    await engine.accepted(2)
+    cohort = await engine.grouped()
     driven = await ActivityEnvironment().run(activities(engine, stopping=lambda: True).deliver, drive(cohort))
     assert driven.waits_s
     assert min(driven.waits_s.values()) > 0
@@ -103,7 +104,7 @@ async def test_a_worker_that_is_told_to_stop_brings_home_what_is_in_flight(engin
     stop.set()
     await provider.let_go()
     driven = await running
-    assert (driven.handed_over, driven.waits_s) == (2, {"memory-email": 0.0})
+    assert (driven.handed_over, driven.waits_s) == (2, {"memory-email": HAND_ON_S})
     assert [r["state"] for r in await engine.work()] == [0] * 4
 
 

@@ -1,0 +1,104 @@
+"""Group commit of outcomes: what several cohorts of a process have to record is one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from activities.outcomes import Outcomes
+from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.errors import POISON
+
+WAIT_S = 0.5
+"""What has waited this long for the flush under way gets one of its own: that one may be waiting for somebody's lock."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    outcomes: Sequence[StepOutcome]
+    steps: frozenset[tuple[UUID, int]]
+    done: asyncio.Future[None]
+
+
+class GroupedFlushes:
+    """As `OutcomeRepository.flush`, for many callers: what they bring while a flush is under way is the next one. A lone
+    caller waits for nobody."""
+
+    def __init__(self, repository: Outcomes) -> None:
+        self._repository = repository
+        self._waiting: list[_Part] = []
+        self._flushing = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        """Returns when these are recorded. Raises what their flush raised."""
+        steps = frozenset((o.claim.notification_id, o.claim.n) for o in outcomes)
+        loop = asyncio.get_running_loop()
+        part = _Part(outcomes, steps, loop.create_future())
+        self._waiting.append(part)
+        if self._flushing == 0:
+            self._start()
+        else:
+            loop.call_later(WAIT_S, self._hurry, part)
+        await part.done
+
+    def _hurry(self, part: _Part) -> None:
+        if part in self._waiting:
+            self._start()
+
+    def _start(self) -> None:
+        self._flushing += 1
+        task = asyncio.create_task(self._flush_waiting())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _flush_waiting(self) -> None:
+        try:
+            while self._waiting:
+                await self._write(self._next())
+        finally:
+            self._flushing -= 1  # here, in the step that found nothing waiting: whoever comes next starts the next
+
+    def _next(self) -> list[_Part]:
+        """All that wait, but no step twice: of two outcomes of one step each is judged by what the other has left."""
+        parts: list[_Part] = []
+        left: list[_Part] = []
+        taken: set[tuple[UUID, int]] = set()
+        for part in self._waiting:
+            if taken.isdisjoint(part.steps):
+                parts.append(part)
+                taken |= part.steps
+            else:
+                left.append(part)
+        self._waiting = left
+        return parts
+
+    async def _write(self, parts: Sequence[_Part]) -> None:
+        """Each caller learns what became of its own; where a row poisons the statement, all are written one by one."""
+        try:
+            await self._repository.flush([o for part in parts for o in part.outcomes], now_s=time.monotonic())
+        except POISON as error:
+            if len(parts) == 1:
+                _tell(parts, error)
+                return
+            for part in parts:
+                await self._write([part])
+        except BaseException as error:
+            _tell(parts, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            _tell(parts, None)
+
+
+def _tell(parts: Sequence[_Part], error: BaseException | None) -> None:
+    for part in parts:
+        if part.done.done():
+            continue  # its caller was cancelled
+        if error is None:
+            part.done.set_result(None)
+        else:
+            part.done.set_exception(error)
