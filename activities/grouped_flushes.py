@@ -33,7 +33,7 @@ class GroupedFlushes:
         self._flushing = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:  # noqa: ARG002 - the moment of the write counts
         """Returns when these are recorded. Raises what their flush raised."""
         steps = frozenset((o.claim.notification_id, o.claim.n) for o in outcomes)
         loop = asyncio.get_running_loop()
