@@ -131,6 +131,9 @@ class Accounts:
         if not routes or (len(routes) == 1 and routes[0].account in tried):
             return None
         now_s = self.clock()
+        if len(routes) == 1:  # the usual case, twice for every message
+            account = self._by_name[routes[0].account]
+            return account if account.health.wait_s(now_s) <= 0 else None
         found = choose(
             routes,
             spread=self._spread(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -35,6 +37,18 @@ def test_an_id_is_a_uuid_of_version_seven() -> None:
         assert made.version == 7
         assert made.variant == "specified in RFC 4122"
     assert abs(uuid7_time(uuid7()) - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_process_that_forked_has_random_numbers_of_its_own() -> None:
+    """Catches: numbers fetched ahead and used by parent and child alike: two notifications with one id."""
+    script = (
+        "import os; from domain.ids import uuid7; uuid7(); read, write = os.pipe()\n"
+        "if os.fork() == 0: os.write(write, str(uuid7()).encode()); os._exit(0)\n"
+        "print(str(uuid7()), os.read(read, 36).decode())"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    ours, childs = (UUID(word).int & ((1 << 62) - 1) for word in said)
+    assert ours != childs
 
 
 @given(moments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -127,7 +128,7 @@ class StepOutcome:
         return self.result is None and self.decision.due_at is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Match:
     """What the database knows of the step at the moment of the flush, its locks held."""
 
@@ -182,7 +183,7 @@ class _Match:
         """The next place of the chain is opened."""
         return self.mine and not self.arrived and self.outcome.decision.falls_back and bool(self.outcome.claim.chain)
 
-    @property
+    @cached_property
     def status(self) -> Status | None:
         """The delivery's state after this; None changes nothing."""
         if self.row["reason"] == Reason.RECALLED_BY_REQUEST:
