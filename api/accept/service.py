@@ -112,6 +112,11 @@ class AcceptService:
         """Commit what was taken; nothing new is taken any more."""
         await asyncio.gather(self._urgent.stop(), self._normal.stop())
 
+    @property
+    def spent(self) -> Exception | None:
+        """Why the database has just had no room for what was to be accepted; None: it had."""
+        return self._urgent.spent or self._normal.spent
+
     async def accept(self, raw: bytes, *, sender: Sender, key: str | None) -> Accepted:
         """One notification. Returns only after the COMMIT. Raises the errors of `domain.errors`."""
         request = decode.notification(raw)

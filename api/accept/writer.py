@@ -18,7 +18,7 @@ import structlog
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
 from infra.postgres.accepting import AcceptRepository, Kept, Key, Row
 from infra.postgres.engine.locks import Connection
-from infra.postgres.errors import AWAY, POISON
+from infra.postgres.errors import AWAY, POISON, SPENT
 
 log = structlog.get_logger()
 
@@ -32,6 +32,8 @@ ANSWER_WITHIN_S = 8.0
 """A request that has waited so long for its COMMIT is told to come again: a database that stands still says nothing by
 itself, and callers, whose own limits are 10 s and more, would pile up."""
 LOOK_EVERY_S = 0.5
+SPENT_FOR_S = 10.0
+"""How long a commit that failed for want of room speaks against the database, unless one works before."""
 
 
 Told = Callable[[bytes | TongdaError | None], None]
@@ -81,6 +83,7 @@ class CommitWriter:
         self._wake = asyncio.Event()
         self._open = True
         self._under_way: Sequence[Pending] = ()
+        self._spent: tuple[Exception, float] | None = None
         self._writing = asyncio.create_task(self._write(), name=f"commit-{name}")
         self._watching = asyncio.create_task(self._watch(), name=f"commit-{name}-watch")
 
@@ -93,6 +96,13 @@ class CommitWriter:
             raise Unavailable("The service is stopping; send this again.")
         self._waiting.append(Pending(row, key, told))
         self._wake.set()
+
+    @property
+    def spent(self) -> Exception | None:
+        """Why the last commit found no room (SPENT), if that was a moment ago. A probe that writes less may have found some."""
+        if self._spent is None or time.monotonic() > self._spent[1] + SPENT_FOR_S:
+            return None
+        return self._spent[0]
 
     async def stop(self) -> None:
         """Commit what was taken, then end."""
@@ -148,8 +158,11 @@ class CommitWriter:
             await self._alone(first, error)
         except Exception as error:
             log.warning("accept.failed", code=type(error).__name__, requests=len(group))
+            if isinstance(error, SPENT):
+                self._spent = (error, time.monotonic())
             _fail(first, Unavailable("The database did not take it in time; send this again with its Idempotency-Key."))
         else:
+            self._spent = None
             self._committed(p.row for p in first if p.id in new)
             for pending in first:
                 if pending.id in new or pending.key is None:

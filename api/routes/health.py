@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from api.container import Container, container_of
-from infra.postgres.errors import is_away
+from infra.postgres.errors import why_not
 from infra.postgres.patience import within
 from infra.postgres.probe import commit_probe
 
@@ -75,6 +75,7 @@ async def _postgres(container: Container) -> Dependency:
         return Dependency(ready=False, reason=f"no answer within {READY_WITHIN_S:g} s")
     except Exception as error:
         log.warning("readyz.postgres", code=type(error).__name__)
-        reason = "cannot be reached" if is_away(error) else "takes no COMMIT"
-        return Dependency(ready=False, reason=reason)
+        return Dependency(ready=False, reason=why_not(error))
+    if (error := container.accept.spent) is not None:
+        return Dependency(ready=False, reason=why_not(error))
     return Dependency(ready=True)

@@ -23,9 +23,22 @@ AWAY: tuple[type[Exception], ...] = (
 """The database cannot be reached or is in trouble: no row is to blame, and the same thing again may work."""
 
 
+SPENT: tuple[type[Exception], ...] = (asyncpg.InsufficientResourcesError,)
+"""It is there and short of something: room on its disk, memory, connections. A statement that needs less may still work."""
+
+
 def is_away(error: BaseException) -> bool:
     """True for the errors of `AWAY`, SQLAlchemy's wrapping of them too."""
     if isinstance(error, DBAPIError) and error.orig is not None:
         cause = error.orig.__cause__ or error.orig
         return isinstance(cause, AWAY) and not isinstance(cause, POISON)
     return isinstance(error, (*AWAY, PoolTimeoutError)) and not isinstance(error, POISON)
+
+
+def why_not(error: Exception) -> str:
+    """Why it takes nothing, in words for operators."""
+    if isinstance(error, asyncpg.DiskFullError):
+        return "its disk is full"
+    if isinstance(error, SPENT):
+        return "is short of memory or connections"
+    return "cannot be reached" if is_away(error) else "takes no COMMIT"
