@@ -16,6 +16,7 @@ import structlog
 from temporalio import activity
 
 from activities.accounts import Accounts
+from activities.clock_watch import ClockWatch
 from activities.decisions import Decider
 from activities.grouping import Driver
 from activities.outcomes import OutcomeWriter
@@ -25,6 +26,7 @@ from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.errors import AWAY
@@ -53,6 +55,7 @@ class SweepRepositories:
     accepting: AcceptRepository
     caps: CapRepository
     otp: OtpRepository
+    clock: ClockRepository
 
 
 class Sweep:
@@ -68,6 +71,7 @@ class Sweep:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._monotonic_s = clock.monotonic_s
+        self._watch = ClockWatch(repositories.clock, clock=clock)
         self._repositories = repositories
         self._driver = driver
         self._accounts = accounts
@@ -75,7 +79,9 @@ class Sweep:
         self._tidied_at_s = float("-inf")
 
     async def run_once(self) -> Swept:
-        """Poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs unknown, tidy up."""
+        """Look at the clock, poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs
+        unknown, tidy up."""
+        await self._watch.look()
         for lane in await self._repositories.cohorts.due_lanes():
             self._poke(lane)
         redriven = await self._redrive_lapsed()
@@ -107,7 +113,7 @@ class Sweep:
 
     async def _recover_lost(self) -> int:
         """Needs the accounts (may this provider be asked twice?), so only workers do it."""
-        if self._accounts is None:
+        if self._accounts is None or not self._watch.settled:
             return 0
         claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
         if claims:
@@ -120,10 +126,12 @@ class Sweep:
 
     async def _tidy(self) -> None:
         """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes and counters that
-        are too old away, a bounded number at a time."""
+        are too old away, a bounded number at a time. By a clock that is days away from ours nothing counts as old."""
         if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
+        if not self._watch.credible:
+            return
         dropped = await self._repositories.partitions.drop_old()
         if dropped:
             log.info("partitions.dropped", count=dropped)

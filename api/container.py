@@ -36,6 +36,7 @@ from infra.postgres.collecting import CollectRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -141,6 +142,7 @@ async def _accepting(
             accepting,
             CapRepository(pool),
             OtpRepository(pool),
+            ClockRepository(pool),
         ),
         driver=driver,
         accounts=None,

@@ -25,6 +25,7 @@ from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -77,7 +78,14 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         )
         sweep = Sweep(
             SweepRepositories(
-                cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool), CapRepository(pool), otp
+                cohorts,
+                claims,
+                outcomes,
+                _partitions(settings, pool),
+                AcceptRepository(pool),
+                CapRepository(pool),
+                otp,
+                ClockRepository(pool),
             ),
             driver=driver,
             accounts=accounts,

@@ -99,7 +99,7 @@ class CommitWriter:
 
     @property
     def spent(self) -> Exception | None:
-        """Why the last commit found no room (SPENT), if that was a moment ago. A probe that writes less may have found some."""
+        """Why the last commit found no room (SPENT), if that was a moment ago. A probe writes less and may find some."""
         if self._spent is None or time.monotonic() > self._spent[1] + SPENT_FOR_S:
             return None
         return self._spent[0]

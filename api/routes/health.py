@@ -76,6 +76,5 @@ async def _postgres(container: Container) -> Dependency:
     except Exception as error:
         log.warning("readyz.postgres", code=type(error).__name__)
         return Dependency(ready=False, reason=why_not(error))
-    if (error := container.accept.spent) is not None:
-        return Dependency(ready=False, reason=why_not(error))
-    return Dependency(ready=True)
+    spent = container.accept.spent
+    return Dependency(ready=True) if spent is None else Dependency(ready=False, reason=why_not(spent))

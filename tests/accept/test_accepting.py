@@ -130,6 +130,24 @@ async def test_a_database_that_stands_still_is_told_and_what_waited_is_not_store
     assert 2 <= await api.count() <= 2 + len(left)
 
 
+async def test_a_database_without_room_is_told_to_callers_and_to_whoever_asks_if_we_are_ready(api: Api) -> None:
+    """Catches: a readiness that asks only whether the small row of its own finds room. It does, long after a notification
+    finds none, and the balancer goes on sending."""
+    await api.pool.execute("""
+        CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+        CREATE TRIGGER no_room BEFORE INSERT ON notification FOR EACH ROW EXECUTE FUNCTION no_room()""")
+    answer = await api.post(body())
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert answer.headers["retry-after"]
+    ready = await api.http.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json()["dependencies"]["postgres"] == {"ready": False, "reason": "its disk is full"}
+    await api.pool.execute("DROP TRIGGER no_room ON notification")
+    assert (await api.post(body())).status_code == 202
+    assert (await api.http.get("/readyz")).status_code == 200
+
+
 async def test_a_row_that_cannot_be_stored_fails_alone(api: Api) -> None:
     """Halving finds the poison; the requests that shared its statement are stored."""
     await api.pool.execute("ALTER TABLE notification ADD CONSTRAINT no_poison CHECK (category <> 'poison')")

@@ -1,4 +1,5 @@
-"""Small disks of PostgreSQL's own, which fill and are given space again. Mounting them needs root, and a machine that lets it."""
+"""Small disks of PostgreSQL's own, which fill and are given space again. To mount them takes root, and a machine that lets
+it."""
 
 from __future__ import annotations
 
@@ -30,12 +31,10 @@ class Disk:
         return self.path / "ballast"
 
     def fill(self) -> None:
-        """To the last byte, as somebody else's file does; it only grows until there is no more."""
+        """To the last byte, as somebody else's file does; what it cannot write whole it writes in part."""
         with self._ballast.open("ab", buffering=0) as ballast, contextlib.suppress(OSError):
-            while True:
-                block = _BLOCK
-                while ballast.write(block) == len(block):
-                    pass
+            while ballast.write(_BLOCK):
+                pass
 
     def clear(self) -> None:
         self._ballast.unlink(missing_ok=True)

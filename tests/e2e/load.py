@@ -104,11 +104,11 @@ def mails(name: str, count: int, **fields: Any) -> list[dict[str, Any]]:
     return [{"to": {"email": f"{name}+{place}@example.com"}, "content": content, **fields} for place in range(count)]
 
 
-def mixed(name: str, count: int, *, box_url: str) -> list[dict[str, Any]]:
+def mixed(name: str, count: int, *, box_url: str, **given: Any) -> list[dict[str, Any]]:
     """Mail and webhooks in all lanes; every tenth is slow, so that whatever happens finds some in flight."""
     made = []
     for place in range(count):
         word = f"slow-{name}" if place % 10 == 0 else name
-        fields = {"priority": ("high", "medium", "low")[place % 3]}
+        fields = {"priority": ("high", "medium", "low")[place % 3], **given}
         made += hooks(word, 1, box_url=box_url, **fields) if place % 2 else mails(word.replace("-", "+"), 1, **fields)
     return made

@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,8 @@ class Parts:
     key: str = ""
     mark: str = field(default_factory=lambda: str(uuid.uuid4()))
     settings: dict[str, str] = field(default_factory=dict)
+    preloads: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    """Environment that a part of ours gets besides, by its name."""
     children: dict[str, Child] = field(default_factory=dict)
     _free: Ports = field(default_factory=Ports)
     _ports: dict[str, int] = field(default_factory=dict)
@@ -190,7 +192,7 @@ class Parts:
             name=name,
             arguments=[sys.executable, "-m", module, *arguments],
             log=self.log(name),
-            environment=self.environment(**own),
+            environment={**self.environment(**own), **self.preloads.get(name, {})},
             folder=CHECKOUT,
             stop_s=stop_s,
         )
@@ -199,6 +201,13 @@ class Parts:
         return (
             f"postgresql://{postgres.USER}:{self.folder.password()}@{LOOPBACK}:{self.port('postgres')}/{postgres.DATABASE}"
         )
+
+
+async def until(so: Callable[[], bool], *, within_s: float) -> None:
+    """Raises TimeoutError if it does not become so."""
+    async with asyncio.timeout(within_s):
+        while not so():  # noqa: ASYNC110 - whoever changes it does not know of us
+            await asyncio.sleep(0.1)
 
 
 def _children_of(pid: int) -> Sequence[int]:

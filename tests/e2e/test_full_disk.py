@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.checker import check
 from tests.e2e.disks import Disk, small_disk
-from tests.e2e.parts import APIS, WORKERS, Parts, new_parts
+from tests.e2e.parts import APIS, WORKERS, Parts, new_parts, until
 from tests.e2e.test_outages import GROWTH_BYTES, load, resident_bytes, under_load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(400)]
@@ -91,9 +91,7 @@ async def test_a_full_disk_of_the_log_ends_postgresql_and_loses_nothing(cramped:
                 await end_the_log(parts)
                 assert any("No space left on device" in line for line in parts.children["postgres"].tail(500))
                 await until_unready(parts, "cannot be reached")
-                async with asyncio.timeout(NOTICED_WITHIN_S):
-                    while sender.refused == 0:
-                        await asyncio.sleep(0.2)
+                await until(lambda: sender.refused > 0, within_s=NOTICED_WITHIN_S)
             finally:
                 wal.clear()
             await parts.start("postgres")

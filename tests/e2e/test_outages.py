@@ -69,9 +69,9 @@ def load(parts: Parts, name: str) -> contextlib.AbstractAsyncContextManager[Send
 
 
 @contextlib.asynccontextmanager
-async def under_load(sender: Sender, parts: Parts, *, per_second: float = 40) -> AsyncIterator[None]:
+async def under_load(sender: Sender, parts: Parts, *, per_second: float = 40, **fields: Any) -> AsyncIterator[None]:
     """Mail and webhooks in all lanes are offered meanwhile, and a moment before and after."""
-    over, bodies = asyncio.Event(), mixed(sender.name, 60, box_url=parts.box.http_url)
+    over, bodies = asyncio.Event(), mixed(sender.name, 60, box_url=parts.box.http_url, **fields)
     offering = asyncio.create_task(sender.offer(bodies, per_second=per_second, until=over))
     await asyncio.sleep(1.5)
     yield

@@ -16,6 +16,7 @@ from domain.ids import uuid7, uuid7_floor
 from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
 from infra.postgres.engine.caps import CapRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.notifications_read import NotificationReader
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PARENTS, PartitionRepository
@@ -180,6 +181,7 @@ async def test_the_sweep_drops_them(engine: Engine) -> None:
         engine.accept,
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
+        ClockRepository(engine.pool),
     )
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
@@ -204,6 +206,7 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
         engine.accept,
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
+        ClockRepository(engine.pool),
     )
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):

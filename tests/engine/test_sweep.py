@@ -13,6 +13,7 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
@@ -49,6 +50,7 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
+            clock=ClockRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

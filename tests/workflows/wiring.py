@@ -17,6 +17,7 @@ from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
@@ -71,6 +72,7 @@ async def serving(
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
+            clock=ClockRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

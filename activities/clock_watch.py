@@ -1,0 +1,65 @@
+"""Has somebody set the database's clock? Compared with how much time has passed here, between one look and the next."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from domain.clock import Clock
+from infra.postgres.engine.clock_steps import ClockRepository
+
+log = structlog.get_logger()
+
+STEP = timedelta(seconds=5)
+"""Less is the way from here to the database, and clocks that are being slewed."""
+DIFFERS = timedelta(seconds=30)
+"""Between this process's clock and the database's: operators are told."""
+DOUBTFUL = timedelta(days=1)
+"""By more than this one of the two is badly wrong, and nothing is deleted for its age."""
+SETTLES_AFTER_S = 90.0
+"""Once the clock was set forward: the outcome of every hand-over that had begun before is there, or really lost."""
+
+
+class ClockWatch:
+    """One a sweep. A look costs one short statement."""
+
+    def __init__(self, repository: ClockRepository, *, clock: Clock) -> None:
+        self._repository = repository
+        self._clock = clock
+        self._seen: tuple[datetime, float] | None = None
+        self._forward_at_s = float("-inf")
+        self._differed = False
+        self._apart = timedelta()
+
+    @property
+    def settled(self) -> bool:
+        """False for a while after the clock was set forward: what seems to be overdue may only just have begun."""
+        return self._clock.monotonic_s() >= self._forward_at_s + SETTLES_AFTER_S
+
+    @property
+    def credible(self) -> bool:
+        """Both clocks say about the same day."""
+        return self._apart < DOUBTFUL
+
+    async def look(self) -> None:
+        """Notice a step; after one back, make due again what was due."""
+        before_s = self._clock.monotonic_s()
+        now, latest = await self._repository.seen()
+        after_s = self._clock.monotonic_s()
+        expected = latest if self._seen is None else self._seen[0] + timedelta(seconds=before_s - self._seen[1])
+        self._compare(now)
+        if now < expected - STEP:
+            moved = await self._repository.set_back(expected)
+            log.warning("clock.set_back", seconds=round((expected - now).total_seconds()), due_again=moved)
+        elif self._seen is not None and now > expected + timedelta(seconds=after_s - before_s) + STEP:
+            self._forward_at_s = after_s
+            log.warning("clock.set_forward", seconds=round((now - expected).total_seconds()))
+        self._seen = (now, after_s)
+
+    def _compare(self, now: datetime) -> None:
+        self._apart = abs(self._clock.now() - now)
+        differs = self._apart > DIFFERS
+        if differs and not self._differed:
+            log.warning("clock.differs", seconds=round(self._apart.total_seconds()))
+        self._differed = differs

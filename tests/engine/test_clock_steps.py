@@ -1,0 +1,133 @@
+"""Somebody sets the database's clock. What these tests set is the rows: as they are when the clock was an hour ahead."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import cast
+from uuid import UUID
+
+import asyncpg
+
+from activities.clock_watch import SETTLES_AFTER_S, ClockWatch
+from domain.lanes import LEASE
+from infra.clock import ManualClock
+from infra.postgres.engine.clock_steps import ANSWERS_WITHIN, ClockRepository
+from tests.engine.support import Engine, soon
+
+HOUR = timedelta(hours=1)
+
+
+class StepsTwin:
+    """What a database's clock says, in the order of asking."""
+
+    def __init__(self, *told: datetime) -> None:
+        self.told = list(told)
+        self.latest = told[0]
+        self.set_back_since: list[datetime] = []
+
+    async def seen(self) -> tuple[datetime, datetime]:
+        now = self.told.pop(0)
+        return now, max(now, self.latest)
+
+    async def set_back(self, since: datetime) -> int:
+        self.set_back_since.append(since)
+        return 0
+
+
+def watch(twin: StepsTwin, clock: ManualClock) -> ClockWatch:
+    return ClockWatch(cast("ClockRepository", twin), clock=clock)
+
+
+async def made_an_hour_ahead(engine: Engine, *, minutes: int = 60) -> None:
+    await engine.pool.execute("UPDATE work SET due_at = due_at + $1::interval", timedelta(minutes=minutes))
+
+
+async def due_in_s(engine: Engine, notification_id: UUID) -> float:
+    left: float = await engine.pool.fetchval(
+        "SELECT extract(epoch FROM due_at - now())::float8 FROM work WHERE notification_id = $1", notification_id
+    )
+    return left
+
+
+async def test_what_was_due_before_the_clock_was_set_back_is_due(engine: Engine) -> None:
+    """Catches: rows that lie for as long as the clock was set back. Those in a cohort too: its workflow has been told to
+    wait that long."""
+    cohort, planned = await engine.planned(2)
+    accepted = await engine.accepted(1)
+    await made_an_hour_ahead(engine)
+    assert await engine.claim(cohort) == []
+    assert await ClockRepository(engine.pool).set_back(soon(3601)) == 3
+    again = await engine.grouped()
+    assert {claim.notification_id for claim in await engine.claim(again)} == set(planned)
+    assert await engine.plan(again) == len(accepted)
+
+
+async def test_what_was_not_due_then_either_keeps_its_time(engine: Engine) -> None:
+    """A send for a time that is still to come, and a retry that lay ahead of that clock too."""
+    (timed,) = await engine.accepted(1, send_at=soon(1800))
+    (retry,) = await engine.accepted(1)
+    await engine.pool.execute("UPDATE work SET due_at = now() + interval '90 minutes' WHERE notification_id = $1", retry)
+    assert await ClockRepository(engine.pool).set_back(soon(3601)) == 0
+    assert await due_in_s(engine, timed) > 1700
+    assert await due_in_s(engine, retry) > 5000
+
+
+async def test_no_lease_and_no_answer_is_waited_for_an_hour_longer(engine: Engine) -> None:
+    cohort, (notification,) = await engine.planned(1)
+    await engine.claim(cohort)
+    await engine.pool.execute("UPDATE work SET unknown_at = unknown_at + $1::interval", HOUR)
+    await engine.pool.execute("UPDATE cohort SET lease = lease + $1::interval", HOUR)
+    await ClockRepository(engine.pool).set_back(soon(3601))
+    row = await engine.pool.fetchrow(
+        "SELECT lease - now() AS lease, unknown_at - now() AS unknown, state FROM cohort, work WHERE notification_id = $1",
+        notification,
+    )
+    assert row is not None
+    assert row["state"] == 1
+    assert row["lease"] <= LEASE
+    assert row["unknown"] <= ANSWERS_WITHIN
+
+
+async def test_a_process_that_starts_afterwards_learns_of_it_from_the_probes(pool: asyncpg.Pool) -> None:
+    await pool.execute("INSERT INTO probe (process, at) VALUES (gen_random_uuid(), now() + interval '1 hour')")
+    try:
+        now, latest = await ClockRepository(pool).seen()
+        assert timedelta(minutes=59) < latest - now <= HOUR
+    finally:
+        await pool.execute("DELETE FROM probe")
+
+
+async def test_only_a_step_back_is_one() -> None:
+    """Time that passes between two looks is none, nor is a look that takes long."""
+    clock, began = ManualClock(), datetime.now(UTC)
+    seconds = [0, 1, 60, 60 - 3600, 61 - 3600]
+    twin = StepsTwin(*(began + timedelta(seconds=s) for s in seconds))
+    watched = watch(twin, clock)
+    for wait_s in (0, 1, 59, 1, 1):
+        clock.advance(timedelta(seconds=wait_s))
+        await watched.look()
+    assert twin.set_back_since == [began + timedelta(seconds=61)]
+
+
+async def test_after_a_step_forward_nothing_is_called_lost_for_a_while() -> None:
+    """Catches: messages in flight that are called unknown, and in the high lane sent again, because their clock jumped."""
+    clock, began = ManualClock(), datetime.now(UTC)
+    watched = watch(StepsTwin(*(began + timedelta(seconds=s) for s in (0, 3600, 3600 + SETTLES_AFTER_S - 1))), clock)
+    settled = []
+    for wait_s in (0, 0, SETTLES_AFTER_S - 1):
+        clock.advance(timedelta(seconds=wait_s))
+        await watched.look()
+        settled.append(watched.settled)
+    clock.advance(timedelta(seconds=1))
+    assert [*settled, watched.settled] == [True, False, False, True]
+
+
+async def test_by_a_clock_that_is_days_wrong_nothing_is_old() -> None:
+    """Catches: a year's weeks dropped by a database that believes to be in the next one."""
+    clock = ManualClock()
+    watched = watch(StepsTwin(clock.now() + timedelta(days=400), clock.now()), clock)
+    credible = []
+    for _ in range(2):
+        await watched.look()
+        credible.append(watched.credible)
+    assert credible == [False, True]
