@@ -10,13 +10,14 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Collection
+from typing import Protocol
 from uuid import UUID
 
 import asyncpg
 
+from sandbox.box import Box
 from sandbox.record import Record
 from tests.e2e.load import Sender
-from tests.e2e.parts import Parts
 
 FINAL_WITHIN_S = 200.0
 """A killed worker's cohort is driven again after its lease of 60 s, and a lost mail is called unknown after a minute."""
@@ -30,14 +31,28 @@ FROM notification n WHERE n.id = ANY ($1)"""
 ARRIVED = {"sent", "delivered", "read"}
 
 
+class Judged(Protocol):
+    """A running service and its receivers."""
+
+    box: Box
+
+    async def connect(self) -> asyncpg.Connection: ...
+
+
 async def check(
-    *senders: Sender, parts: Parts, unknowns: bool = True, ends: Collection[str] = ("sent", "delivered")
+    *senders: Sender,
+    parts: Judged,
+    unknowns: bool = True,
+    ends: Collection[str] = ("sent", "delivered"),
+    within_s: float = FINAL_WITHIN_S,
 ) -> None:
     """Wait until all that was accepted is final, and judge. `unknowns`: hand-overs may have been lost; `ends`: statuses
     that are right besides unknown."""
     connection = await parts.connect()
     try:
-        states = [(sender.name, state) for sender in senders for state in await _final(connection, sender)]
+        states = [
+            (sender.name, state) for sender in senders for state in await _final(connection, sender, within_s=within_s)
+        ]
         everything = await connection.fetchval("SELECT count(*) FROM idempotency WHERE key ~ $1", _keys(senders))
     finally:
         await connection.close()
@@ -57,9 +72,9 @@ def _keys(senders: Collection[Sender]) -> str:
     return f"^({'|'.join(sender.name for sender in senders)})-[0-9]+$"
 
 
-async def _final(connection: asyncpg.Connection, sender: Sender) -> list[asyncpg.Record]:
+async def _final(connection: asyncpg.Connection, sender: Sender, *, within_s: float) -> list[asyncpg.Record]:
     """Its notifications once all are final, or as they are when time is up. All that was answered 202 must be there."""
-    ids, deadline = [UUID(i) for i in sender.ids.values()], time.monotonic() + FINAL_WITHIN_S
+    ids, deadline = [UUID(i) for i in sender.ids.values()], time.monotonic() + within_s
     while True:
         states = await connection.fetch(STATES, ids)
         assert len(states) == len(set(ids)), f"{sender.name}: {len(set(ids)) - len(states)} of the accepted are not there"

@@ -14,7 +14,7 @@ import httpx
 
 ANSWERED_WITHIN_S = 15.0
 """Any single request, whatever is broken: a caller's own limit."""
-ACCEPTED_WITHIN_S = 120.0
+ACCEPTED_WITHIN_S = 240.0
 AGAIN_S = 0.05
 ANSWERS = {httpx.codes.OK, httpx.codes.ACCEPTED}
 
