@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,11 +20,13 @@ from pydantic import SecretStr
 from api.app import Front, create_app
 from api.container import Container, open_container
 from api.roles import Role
+from cli.up.ports import Ports
 from domain.clock import Clock
 from domain.ids import uuid7
 from infra.clock import SYSTEM_CLOCK, ManualClock
 from infra.postgres.bootstrap import bootstrap
 from infra.settings import Settings
+from tests.ports import lasting_port
 
 NOWHERE = "127.0.0.1:9"
 TENANT, OTHER = "acme", "globex"
@@ -98,8 +99,7 @@ class Way:
     def __init__(self, database: str) -> None:
         parts = urlsplit(database)
         self._target = (parts.hostname, parts.port)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        self._port = lasting_port(Ports())
         at = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{self._port}"
         self.url = parts._replace(netloc=at).geturl()
         self._server: asyncio.Server | None = None

@@ -16,7 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
+from cli.up.ports import Ports
 from tests.api.conftest import NOWHERE, make_keys
+from tests.ports import lasting_port
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 60.0
@@ -111,9 +113,7 @@ async def test_it_waits_for_a_database_that_is_not_there_yet(database: str) -> N
     """Caught: it ended with 1, and an installation whose parts come up in any order needed somebody to start it again."""
     address = database.rpartition("@")[2].partition("/")[0]
     host, _, port = address.partition(":")
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))  # not listening: refused
-        late = int(reserved.getsockname()[1])
+    late = lasting_port(Ports())  # nobody listens there: refused
     process = await start(DATABASE_URL=database.replace(address, f"127.0.0.1:{late}"), API_PORT="0")
     try:
         assert "code" in await said_so(process, "database.waiting")
@@ -201,7 +201,7 @@ async def test_what_was_being_answered_at_the_stop_is_answered(database: str) ->
         async def slowly() -> AsyncIterator[bytes]:
             raw = json.dumps(body).encode()
             yield raw[:10]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2.0)
             process.send_signal(signal.SIGTERM)
             await asyncio.sleep(0.2)
             yield raw[10:]

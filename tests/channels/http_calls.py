@@ -35,6 +35,6 @@ def bodies(lean: LeanHttp) -> list[str]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not true():  # noqa: ASYNC110 - what is waited for happens in the other end's own code
             await asyncio.sleep(0.002)

@@ -14,6 +14,7 @@ import infra.http
 from channels.base import AnswerLost, HttpReply, NotSent, TargetRefused, TransportError
 from infra.http import MAX_BODY_BYTES, HttpClient
 from tests.channels.certificates import Certificate
+from tests.channels.http_calls import until
 from tests.channels.lean_http import CLOSE, OK, RESET, STALL, LeanHttp, lean_http
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
@@ -152,8 +153,8 @@ async def test_a_time_out_while_connecting_is_not_sent(http: HttpClient) -> None
 async def test_a_time_out_in_the_queue_is_not_sent(lean: LeanHttp) -> None:
     http = HttpClient(connections=1, allow_networks=LOOPBACK)
     lean.then(STALL)
-    first = asyncio.create_task(post(http, lean.url, timeout_s=0.5))
-    await asyncio.sleep(0.05)
+    first = asyncio.create_task(post(http, lean.url, timeout_s=2.0))
+    await until(lambda: len(lean.requests) == 1)
     with pytest.raises(NotSent, match="http_timeout"):
         await post(http, lean.url, timeout_s=0.1)
     with pytest.raises(AnswerLost, match="http_timeout"):
@@ -194,7 +195,7 @@ async def test_an_answer_whose_body_breaks_off_is_an_answer(lean: LeanHttp, http
 async def test_cancelling_closes_the_connection(lean: LeanHttp, http: HttpClient) -> None:
     lean.then(STALL)
     task = asyncio.create_task(post(http, lean.url))
-    await asyncio.sleep(0.05)
+    await until(lambda: len(lean.requests) == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

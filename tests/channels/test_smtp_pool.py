@@ -10,6 +10,7 @@ import pytest
 from channels.base import AnswerLost, NotSent, SmtpReply, TransportError
 from infra.settings import SmtpSecurity
 from infra.smtp import SmtpPool, SmtpServer
+from tests.channels.http_calls import until
 from tests.channels.lean_smtp import CLOSE, RESET, STALL, Lean, lean_smtp
 
 TEXT = b"Subject: x\r\n\r\nHello\r\n.dot\r\n..two\r\n"
@@ -187,8 +188,8 @@ async def test_nothing_is_sent_for_a_refused_recipient_even_if_data_is_welcome()
         pool = pool_for(lean)
         lean.then("rcpt", "550 5.1.1 no")
         assert await submit(pool) == SmtpReply(550, "5.1.1", "rcpt")
-        await asyncio.sleep(0.02)
-        assert (lean.taken, lean.open) == ([], [])
+        await until(lambda: lean.open == [])
+        assert lean.taken == []
         await pool.close()
 
 
@@ -196,19 +197,18 @@ async def test_nothing_is_sent_for_a_refused_recipient_even_if_data_is_welcome()
 async def test_cancelling_gives_the_slot_back_and_the_connection_up(lean: Lean, pool: SmtpPool, stage: str) -> None:
     lean.then(stage, STALL)
     task = asyncio.create_task(submit(pool))
-    await asyncio.sleep(0.1)
+    await until(lambda: any(one.silent for one in lean.open))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.sleep(0.02)
-    assert lean.open == []
-    assert (await submit(pool, timeout_s=1)).code == 250
+    await until(lambda: lean.open == [])
+    assert (await submit(pool)).code == 250
 
 
 async def test_a_waiter_that_gives_up_is_not_sent_and_takes_no_slot(lean: Lean, pool: SmtpPool) -> None:
     lean.then("body", STALL)
-    first = asyncio.create_task(submit(pool, timeout_s=0.4))
-    await asyncio.sleep(0.05)
+    first = asyncio.create_task(submit(pool, timeout_s=2.0))
+    await until(lambda: any(one.silent for one in lean.open))
     with pytest.raises(NotSent, match="smtp_timeout"):
         await submit(pool, timeout_s=0.1)
     with pytest.raises(AnswerLost, match="smtp_timeout"):
@@ -236,7 +236,7 @@ async def test_a_connection_ends_after_its_share_of_messages(lean: Lean) -> None
     pool = pool_for(lean, messages=2)
     for _ in range(5):
         await submit(pool)
-    await asyncio.sleep(0.02)
+    await until(lambda: lean.commands.count("QUIT") >= 2)
     assert lean.connections == 3
     assert lean.commands.count("QUIT") == 2
     await pool.close()
@@ -245,8 +245,8 @@ async def test_a_connection_ends_after_its_share_of_messages(lean: Lean) -> None
 async def test_idle_connections_are_closed(lean: Lean) -> None:
     pool = pool_for(lean, connections=3, idle_s=0.1)
     await asyncio.gather(*(submit(pool) for _ in range(3)))
-    await asyncio.sleep(0.3)
-    assert (lean.open, lean.commands.count("QUIT")) == ([], 3)
+    await until(lambda: lean.open == [])
+    assert lean.commands.count("QUIT") == 3
     assert (await submit(pool)).code == 250
     await pool.close()
 
@@ -255,8 +255,7 @@ async def test_a_closed_pool_says_good_bye_and_takes_nothing(lean: Lean) -> None
     pool = pool_for(lean)
     await submit(pool)
     await pool.close()
-    await asyncio.sleep(0.02)
-    assert lean.open == []
+    await until(lambda: lean.open == [])
     with pytest.raises(NotSent, match="smtp_closed"):
         await submit(pool)
 

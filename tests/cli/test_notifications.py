@@ -170,7 +170,7 @@ def test_tail_shows_changes_and_ends_cleanly_at_ctrl_c(cli: Cli, tmp_path: Path)
         assert "scheduled → cancelled" in line
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=10)
+        rest, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -21,8 +21,8 @@ from cli.up.ports import LOOPBACK, Ports
 from infra.directory.connection import Server
 from tests.channels.certificates import Certificate
 
-READY_S = 15.0
-STOP_S = 5.0
+READY_S = 60.0
+STOP_S = 20.0
 BASE = "dc=lab,dc=test"
 ADMIN = f"cn=admin,{BASE}"
 READER = f"cn=reader,{BASE}"

@@ -29,6 +29,7 @@ from cli.up.postgres_folder import PostgresFolder, locate
 from cli.up.service import CHECKOUT
 from infra.postgres.bootstrap import bootstrap
 from sandbox.box import Box
+from tests.ports import lasting_port
 from tests.up.processes import gone
 
 READY_S = 90.0
@@ -85,7 +86,7 @@ class Parts:
     def port(self, name: str) -> int:
         """The same one each time."""
         if name not in self._ports:
-            self._ports[name] = self._free.any()
+            self._ports[name] = lasting_port(self._free)
         return self._ports[name]
 
     def log(self, name: str) -> Path:

@@ -129,7 +129,7 @@ async def test_a_long_report_is_not_waited_for_and_stops_nobody(engine: Engine) 
         await transaction.start()
         await report.fetch("SELECT count(*) FROM notification")
         dropping = asyncio.create_task(repository.drop_old())
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while not dropping.done():
                 await engine.accepted()
                 await asyncio.sleep(0.01)

@@ -58,7 +58,7 @@ class Sse:
     last_id: str | None = None
     _lines: Any = field(default=None)
 
-    async def next(self, *, timeout_s: float = 5.0) -> tuple[str, Any]:
+    async def next(self, *, timeout_s: float = 30.0) -> tuple[str, Any]:
         """Name and data of the next event; comments and empty blocks are passed over. StopAsyncIteration at the end."""
         self._lines = self._lines or self.response.aiter_lines()
         name, data = "message", ""

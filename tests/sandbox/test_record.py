@@ -122,7 +122,7 @@ def test_bodies_are_bounded_by_bytes() -> None:
 async def test_watchers_are_told(http: aiohttp.ClientSession, box: sandbox.Box) -> None:
     async with http.get(f"{box.http_url}/events") as stream:
         await transferred(box, mail())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await stream.content.readline() == b"event: changed\n"
             assert await stream.content.readline() == b"data: 1\n"
 

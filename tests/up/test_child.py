@@ -33,7 +33,7 @@ def alive(pid: int) -> bool:
 
 
 async def until_said(child: Child, what: str) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         if any(what in line for line in child.tail()):
             return
         await asyncio.sleep(0.02)
@@ -54,7 +54,7 @@ async def test_hurry_ends_the_grace(tmp_path: Path) -> None:
     hurry.set()
     began = time.monotonic()
     await child.stop(hurry=hurry)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 async def test_the_group_goes_with_its_leader(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ async def test_the_group_goes_with_its_leader(tmp_path: Path) -> None:
     grandchild = int(child.tail()[-1].split()[1])
     assert alive(grandchild)
     await child.stop()
-    for _ in range(100):
+    for _ in range(1500):
         if not alive(grandchild):
             return
         await asyncio.sleep(0.02)
@@ -73,14 +73,14 @@ async def test_the_group_goes_with_its_leader(tmp_path: Path) -> None:
 async def test_a_failed_step_says_how_it_ended_and_its_last_words(tmp_path: Path) -> None:
     step = command(tmp_path, "sh", "-c", "echo no such table; exit 7")
     with pytest.raises(ChildFailed, match="exit code 7") as failed:
-        await run_step(step, within_s=10)
+        await run_step(step, within_s=60)
     assert "no such table" in str(failed.value)
 
 
 async def test_a_cancelled_step_leaves_nothing(tmp_path: Path) -> None:
     step = command(tmp_path, "sh", "-c", "echo $$; exec sleep 60")
     running = asyncio.create_task(run_step(step, within_s=60))
-    for _ in range(500):
+    for _ in range(3000):
         if step.log.exists() and step.log.read_text().strip():
             break
         await asyncio.sleep(0.02)
@@ -106,7 +106,7 @@ asyncio.run(main())
         pid = int(parent.stdout.readline())
         assert alive(pid)
         parent.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not alive(pid)
