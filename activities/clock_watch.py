@@ -17,6 +17,11 @@ DIFFERS = timedelta(seconds=30)
 """Between this process's clock and the database's: operators are told."""
 DOUBTFUL = timedelta(days=1)
 """By more than this one of the two is badly wrong, and nothing is deleted for its age."""
+LATE_S = (5.0, 30.0)
+"""So long after a step back it is looked for what was on its way then: transactions that had begun before the step, answers
+to what was claimed before it. Twice only, because a retry that is made meanwhile may lie in the same moment."""
+AROUND = timedelta(seconds=60)
+"""What was on its way then is due about when the step was, by the clock as it had been."""
 SETTLES_AFTER_S = 90.0
 """Once the clock was set forward: the outcome of every hand-over that had begun before is there, or really lost."""
 
@@ -29,6 +34,7 @@ class ClockWatch:
         self._clock = clock
         self._seen: tuple[datetime, float] | None = None
         self._forward_at_s = float("-inf")
+        self._late: list[tuple[float, datetime]] = []
         self._differed = False
         self._apart = timedelta()
 
@@ -51,10 +57,14 @@ class ClockWatch:
         self._compare(now)
         if now < expected - STEP:
             moved = await self._repository.set_back(expected)
+            self._late = [(after_s + wait_s, expected) for wait_s in LATE_S]
             log.warning("clock.set_back", seconds=round((expected - now).total_seconds()), due_again=moved)
         elif self._seen is not None and now > expected + timedelta(seconds=after_s - before_s) + STEP:
             self._forward_at_s = after_s
             log.warning("clock.set_forward", seconds=round((now - expected).total_seconds()))
+        elif self._late and self._late[0][0] <= after_s:
+            _, since = self._late.pop(0)
+            await self._repository.set_back(since + AROUND, after=since - AROUND)
         self._seen = (now, after_s)
 
     def _compare(self, now: datetime) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
-from activities.clock_watch import SETTLES_AFTER_S, ClockWatch
+from activities.clock_watch import AROUND, SETTLES_AFTER_S, ClockWatch
 from domain.lanes import LEASE
 from infra.clock import ManualClock
 from infra.postgres.engine.clock_steps import ANSWERS_WITHIN, ClockRepository
@@ -24,13 +24,17 @@ class StepsTwin:
         self.told = list(told)
         self.latest = told[0]
         self.set_back_since: list[datetime] = []
+        self.late: list[tuple[datetime, datetime]] = []
 
     async def seen(self) -> tuple[datetime, datetime]:
         now = self.told.pop(0)
         return now, max(now, self.latest)
 
-    async def set_back(self, since: datetime) -> int:
-        self.set_back_since.append(since)
+    async def set_back(self, since: datetime, *, after: datetime | None = None) -> int:
+        if after is None:
+            self.set_back_since.append(since)
+        else:
+            self.late.append((after, since))
         return 0
 
 
@@ -107,6 +111,34 @@ async def test_only_a_step_back_is_one() -> None:
         clock.advance(timedelta(seconds=wait_s))
         await watched.look()
     assert twin.set_back_since == [began + timedelta(seconds=61)]
+
+
+async def test_what_was_on_its_way_when_the_clock_was_set_back_is_looked_for_twice() -> None:
+    """Catches: what a transaction accepted that had begun before the step and ended after the look."""
+    clock, began = ManualClock(), datetime.now(UTC)
+    twin = StepsTwin(*(began + timedelta(seconds=s) for s in (0, *(t - 3600 for t in range(1, 41)))))
+    watched, looked = watch(twin, clock), []
+    for _ in range(41):
+        await watched.look()
+        looked.append(len(twin.late))
+        clock.advance(timedelta(seconds=1))
+    step = began + timedelta(seconds=1)
+    assert twin.set_back_since == [step]
+    assert twin.late == [(step - AROUND, step + AROUND)] * 2
+    assert (looked.index(1), looked.index(2)) == (6, 31)
+
+
+async def test_only_what_lay_around_the_step_is_due_then(engine: Engine) -> None:
+    """A retry that was made after it keeps its time."""
+    late, retry = await engine.accepted(2)
+    for notification, minutes in ((late, 60), (retry, 10)):
+        await engine.pool.execute(
+            "UPDATE work SET due_at = now() + $2::interval WHERE notification_id = $1",
+            notification, timedelta(minutes=minutes),
+        )  # fmt: skip
+    assert await ClockRepository(engine.pool).set_back(soon(3600) + AROUND, after=soon(3600) - AROUND) == 1
+    assert await due_in_s(engine, late) <= 0
+    assert await due_in_s(engine, retry) > 500
 
 
 async def test_after_a_step_forward_nothing_is_called_lost_for_a_while() -> None:

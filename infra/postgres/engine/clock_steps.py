@@ -20,7 +20,7 @@ UPDATE work w SET due_at = now(), cohort = NULL
 FROM (SELECT w.notification_id AS id, w.n FROM work w
       JOIN LATERAL (SELECT send_at FROM notification WHERE id = w.notification_id OFFSET 0) x
            ON coalesce(x.send_at <= now(), true)
-      WHERE w.state = 0 AND w.due_at > now() AND w.due_at <= $1
+      WHERE w.state = 0 AND w.due_at > greatest(now(), $3) AND w.due_at <= $1
       ORDER BY w.notification_id, w.n LIMIT $2 FOR UPDATE OF w) s
 WHERE w.notification_id = s.id AND w.n = s.n"""
 """What was sent for a time that has not come (send_at) waits for it, though it had come once before."""
@@ -44,12 +44,13 @@ class ClockRepository:
         (row,) = await self._pool.fetch(_SEEN)
         return row["now"], row["latest"]
 
-    async def set_back(self, since: datetime) -> int:
-        """The clock had come to `since` and stands before it: what was due then is due now, and no lease or outcome is
-        waited for longer than from now on. Returns how many steps that were. Safe to repeat, in several processes too."""
+    async def set_back(self, since: datetime, *, after: datetime | None = None) -> int:
+        """The clock had come to `since` and stands before it: what was due then is due now, of that only what became due
+        after `after`; and no lease or outcome is waited for longer than from now on. Returns how many steps that were.
+        Safe to repeat, in several processes too."""
 
         async def due(connection: Connection) -> int:
-            status: str = await connection.execute(_DUE, since, ROWS_A_TURN)
+            status: str = await connection.execute(_DUE, since, ROWS_A_TURN, after)
             return int(status.split()[-1])
 
         async def promises(connection: Connection) -> None:
