@@ -20,6 +20,8 @@ NOTICED_WITHIN_S = 60.0
 FULL_S = 10.0
 """How long it stays full once that was noticed: longer than a hand-over's outcome is tried to be recorded."""
 PER_SECOND = 15.0
+DAY_S = 86_400
+"""What is high would otherwise expire after five minutes, and a busy machine takes its time."""
 Cramped = tuple[Parts, Disk, Disk]
 
 
@@ -52,7 +54,7 @@ async def until_unready(parts: Parts, *reasons: str) -> None:
 async def test_a_full_disk_is_told_to_callers_and_loses_nothing(cramped: Cramped) -> None:
     parts, tables, _ = cramped
     async with load(parts, "tables") as sender:
-        async with under_load(sender, parts, per_second=PER_SECOND):
+        async with under_load(sender, parts, per_second=PER_SECOND, expires_in=DAY_S):
             before = {name: resident_bytes(parts, name) for name in APIS}
             await asyncio.to_thread(tables.fill)
             try:
@@ -85,7 +87,7 @@ async def test_a_full_disk_of_the_log_ends_postgresql_and_loses_nothing(cramped:
     """PostgreSQL ends itself, because it must not go on without its log; with room again it is started as it was."""
     parts, _, wal = cramped
     async with load(parts, "wal") as sender:
-        async with under_load(sender, parts, per_second=PER_SECOND):
+        async with under_load(sender, parts, per_second=PER_SECOND, expires_in=DAY_S):
             await asyncio.to_thread(wal.fill)
             try:
                 await end_the_log(parts)

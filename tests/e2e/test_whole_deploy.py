@@ -14,10 +14,12 @@ import asyncpg
 import pytest
 
 import sandbox
+from cli.up.ports import Ports
 from sandbox.box import Box
 from tests.e2e.checker import check
 from tests.e2e.load import mixed, sending
 from tests.e2e.parts import until
+from tests.ports import lasting_port
 from tests.up.running import STOP_S, Instance
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(500)]
@@ -45,13 +47,17 @@ def home() -> Iterator[Path]:
 
 async def test_a_deploy_of_everything_leaves_no_unknown(home: Path) -> None:
     async with sandbox.running() as box:
-        settings = {"TONGDA_SMTP_HOST": box.host, "TONGDA_SMTP_PORT": str(box.smtp_port), "TONGDA_SMTP_SECURITY": "none"}
+        settings = {
+            "TONGDA_API_PORT": str(lasting_port(Ports())),  # nobody else's service answers there meanwhile
+            "TONGDA_SMTP_HOST": box.host,
+            "TONGDA_SMTP_PORT": str(box.smtp_port),
+            "TONGDA_SMTP_SECURITY": "none",
+        }
         running = Instance(home, arguments=(), settings=settings)
         try:
             facts = await asyncio.to_thread(running.until_ready)
             key = (home / "api-key").read_text().strip()
-            urls = [facts["api_url"]]
-            async with sending("deploy", urls=urls, key=key) as sender:
+            async with sending("deploy", urls=[facts["api_url"]], key=key) as sender:
                 over, bodies = asyncio.Event(), mixed("deploy", 60, box_url=box.http_url)
                 offering = asyncio.create_task(sender.offer(bodies, per_second=30, until=over))
                 await until(lambda: box.record.count >= 60, within_s=IN_FLIGHT_WITHIN_S)
@@ -61,7 +67,6 @@ async def test_a_deploy_of_everything_leaves_no_unknown(home: Path) -> None:
                 assert await asyncio.to_thread(running.wait, STOP_S) == 0, running.screen
                 running = Instance(home, arguments=(), settings=settings)
                 facts = await asyncio.to_thread(running.until_ready)
-                urls[:] = [facts["api_url"]]  # another instance may have taken the port
                 await offering
                 await check(sender, parts=Whole(box, facts["database_url"]), unknowns=False)
         finally:
