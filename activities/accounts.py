@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from enum import StrEnum
 
 from activities.permits import Permits
 from channels.base import Capabilities, Provider
@@ -59,6 +60,20 @@ class Slots:
             self._freed.clear()
             await self._freed.wait()
 
+    async def all_free(self) -> None:
+        """Wait until nothing is in flight."""
+        while self._free < self.capacity:
+            self._freed.clear()
+            await self._freed.wait()
+
+
+class Stop(StrEnum):
+    """Why an account takes nothing at all, whatever its circuit says. Values stand in timelines."""
+
+    PAUSED = "account_paused"
+    BROKEN = "account_broken"
+    """Its row cannot be used: credentials that cannot be read, settings or a provider that this version does not know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -77,7 +92,16 @@ class Account:
     """None: as fast as its slots allow."""
     receipt_within: timedelta | None = None
     """Where no receipt says `delivered` within this time, another account is used; None: never."""
+    stopped: Stop | None = None
+    """What is due over it goes over another account, or waits."""
+    problem: str | None = None
+    """With BROKEN: what is wrong, as a code."""
     health: Health = field(default_factory=Health)
+
+    @property
+    def in_use(self) -> int:
+        """Calls under way, and slots that are taken for some."""
+        return self.slots.capacity - self.slots.free
 
     @property
     def channel(self) -> Channel:
@@ -105,7 +129,7 @@ class Accounts:
         self.replace(accounts)
 
     def replace(self, accounts: Iterable[Account]) -> None:
-        """These from now on. What is in flight over another ends as it would."""
+        """These from now on. What is in flight over another ends as it would; whoever made that one closes it."""
         self._by_name = {account.name: account for account in accounts}
         self._all = tuple(account.route for account in self._by_name.values())
         self._routes.clear()
@@ -138,7 +162,7 @@ class Accounts:
             routes,
             spread=self._spread(),
             tried=tried,
-            usable=lambda name: self._by_name[name].health.wait_s(now_s) <= 0,
+            usable=lambda name: self._by_name[name].stopped is None and self._by_name[name].health.wait_s(now_s) <= 0,
             share=lambda name: self._by_name[name].health.weight_share(now_s),
         )
         return self._by_name[found.account] if found else None
@@ -147,7 +171,7 @@ class Accounts:
         """The account of a step that begins: a usable one if there is any, otherwise one that will be again."""
         found = self.choose(tenant, channel)
         if found is None and (fitting := self._fitting(tenant, channel)):
-            return self._by_name[min(fitting, key=lambda route: self._wait_s(route.account)).account]
+            return self._by_name[min(fitting, key=lambda route: self._later(route.account)).account]
         return found
 
     def capabilities_of(self, name: str, *, channel: Channel) -> Capabilities:
@@ -165,5 +189,6 @@ class Accounts:
             found = self._routes[tenant, channel] = tuple(routes_of(self._all, tenant=tenant, channel=channel))
         return found
 
-    def _wait_s(self, name: str) -> float:
-        return self._by_name[name].health.wait_s(self.clock())
+    def _later(self, name: str) -> tuple[bool, float]:
+        account = self._by_name[name]
+        return account.stopped is not None, account.health.wait_s(self.clock())

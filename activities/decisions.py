@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from activities.accounts import Accounts
+from activities.accounts import Accounts, Stop
 from domain.attempts import Awaited, Decision, Step, decide, overdue
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
@@ -35,6 +36,8 @@ _TOO_LATE = frozenset({Verdict.CANCELLED, Verdict.EXPIRED, Verdict.GONE})
 
 BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
 NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
+STOPPED_LOOK = timedelta(minutes=5)
+"""What waits for an account that is stopped is looked at this often, so that it expires in time; resuming wakes it."""
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
 
 
@@ -100,14 +103,27 @@ class Decider:
         decision = overdue(step, now=claim.database_time(time.monotonic()))
         return self._outcome(claim, decision, [], moves_to=other, why="receipt_overdue", awaits=step.awaits)
 
-    def unserved(self, claim: Claim) -> StepOutcome:
-        """The account was taken away after the plan: another one, or none."""
+    def unserved(self, claim: Claim, *, stopped: Stop | None = None) -> StepOutcome:
+        """The account was taken away after the plan: another one, or none. One that is `stopped` comes back: without
+        another one the step waits for it."""
         other = self._elsewhere(claim)
         if other is not None:
             again = Decision(Status.SCHEDULED, due_at=claim.claimed_at, failures=claim.failures, moves=True)
-            return self._outcome(claim, again, [], moves_to=other, why="account_gone")
+            return self._outcome(claim, again, [], moves_to=other, why=stopped or "account_gone")
+        if stopped is not None:
+            return self._waits_for(claim, stopped)
         detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": "hand_over"}
         return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
+
+    def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
+        """Until the account is resumed or the step expires; `tried` marks it, so that it is told once and can be woken."""
+        due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at)
+        events = []
+        if claim.account not in claim.tried:
+            detail = {"channel": claim.channel, "reason": stopped, "account": claim.account}
+            events.append(Event(EventType.PUT_OFF, detail))
+        decision = Decision(Status.SCHEDULED, due_at=due_at, failures=claim.failures)
+        return replace(self._outcome(claim, decision, events), tried=(claim.account,))
 
     def broken(self, claim: Claim, code: str) -> StepOutcome:
         """The template cannot be rendered with this data; trying again cannot help."""

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Account, Accounts
+from activities.accounts import Account, Accounts, Stop
 from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.outcomes import Outcomes, OutcomeWriter, patiently
@@ -70,8 +70,8 @@ class HandOver:
         """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
         while not self._stopping():
             account = self._accounts.get(name)
-            if account is None:
-                await self._reroute_from(name)
+            if account is None or account.stopped is not None:
+                await self._reroute_from(name, stopped=None if account is None else account.stopped)
                 return
             wait_s = account.health.wait_s(self._accounts.clock())
             if wait_s > 0:
@@ -124,32 +124,48 @@ class HandOver:
         return granted.count
 
     async def _go_round(self, account: Account, *, wait_s: float) -> None:
-        """Its circuit is open: over another account, or later."""
-        tenant = await self._claims.tenant(self._cohort, account=account.name)
-        other = self._accounts.choose(tenant, account.channel, tried=(account.name,)) if tenant else None
-        if other is None:
-            await self._park(account, wait=timedelta(seconds=wait_s), spacing=timedelta(0))
-        else:
-            await self._move(account.name, other, why="circuit_open")
+        """Its circuit is open: over another account of the same tenant, or later."""
+        ways: dict[str | None, list[str]] = {}
+        for tenant in await self._claims.tenants(self._cohort, account=account.name):
+            other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
+            ways.setdefault(other.name if other else None, []).append(tenant)
+        for name, tenants in ways.items():
+            if name is None:
+                await self._park(account, wait=timedelta(seconds=wait_s), spacing=timedelta(0), tenants=tenants)
+            else:
+                await self._move(account, name, tenants=tenants)
 
-    async def _park(self, account: Account, *, wait: timedelta, spacing: timedelta) -> None:
+    async def _park(
+        self, account: Account, *, wait: timedelta, spacing: timedelta, tenants: Sequence[str] | None = None
+    ) -> None:
         PARKED.labels(account.channel).inc()
-        await self._claims.park(self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing)
+        await self._claims.park(
+            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
+        )
 
-    async def _move(self, name: str, to: Account, *, why: str) -> None:
-        detail = {"channel": to.channel, "account": to.name, "after": name, "reason": why}
-        await self._claims.move(self._cohort, epoch=self._epoch, account=name, to=to.name, detail=detail)
+    async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
+        detail = {"channel": account.channel, "account": to, "after": account.name, "reason": "circuit_open"}
+        await self._claims.move(
+            self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants
+        )
 
-    async def _reroute_from(self, name: str) -> None:
-        """The account is gone. Its steps go over another; where there is none they end, and a chain goes on to the next
-        channel."""
+    async def _reroute_from(self, name: str, *, stopped: Stop | None) -> None:
+        """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
+        stopped, or end, and a chain goes on to the next channel."""
         nothing = timedelta(0)
         while rows := await self._claims.claim(
             self._cohort, epoch=self._epoch, account=name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing
         ):
+            self._in_flight += len(rows)
             for claim in rows:
-                self._writer.put(self._decider.unserved(claim))
+                if not self._ended(claim):
+                    self._unserved(claim, stopped=stopped)
+            await self._return_unsent()
             await self._writer.settle()
+
+    def _unserved(self, claim: Claim, *, stopped: Stop | None = None) -> None:
+        self._in_flight -= 1
+        self._writer.put(self._decider.unserved(claim, stopped=stopped))
 
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
@@ -185,7 +201,7 @@ class HandOver:
         """One call: render what may be sent, hand it over, note what came of each."""
         called = False
         try:
-            ready = [pair for claim in batch if (pair := await self._ready(claim)) is not None]
+            ready = [pair for claim in batch if (pair := await self._ready(claim, account)) is not None]
             if ready and time.monotonic() >= start_by_s:
                 self._give_back([Returned(c.notification_id, c.n, c.attempt) for c, _ in ready])
             elif ready:
@@ -202,18 +218,27 @@ class HandOver:
             account.slots.give()
             self._writer.nudge()
 
-    async def _ready(self, claim: Claim) -> tuple[Claim, Message] | None:
-        """The message to send; None when the claim has come to its end, or goes back, without being sent."""
+    def _ended(self, claim: Claim) -> bool:
+        """The claim has come to its end, or goes back, without being sent."""
         if claim.awaiting:
             self._in_flight -= 1
             self._writer.put(self._decider.overdue(claim))
-            return None
+            return True
         if claim.verdict is Verdict.STALE:
             self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
-            return None
+            return True
         if claim.verdict is not Verdict.SEND:
             self._in_flight -= 1
             self._writer.put(self._decider.stopped(claim))
+            return True
+        return False
+
+    async def _ready(self, claim: Claim, account: Account) -> tuple[Claim, Message] | None:
+        """The message to send; None when the claim has come to its end, or goes back, without being sent."""
+        if self._ended(claim):
+            return None
+        if account.tenant not in (None, claim.tenant):  # whatever brought it here: it leaves over nobody else's account
+            self._unserved(claim)
             return None
         try:
             return claim, message(claim, await self._contents.content(claim))
@@ -247,6 +272,9 @@ class HandOver:
 
 def _note(account: Account, results: Sequence[SendResult], *, at_s: float, took_s: float) -> None:
     """One call, one note: it failed if all of it did. Nothing is noted of servers that are the recipients' own."""
+    for result in results:
+        if not result.of_recipient:
+            account.health.remember(result.result, result.code, now_s=at_s)
     if account.provider.capabilities.many_servers:
         account.health.give_back()
         return

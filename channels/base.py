@@ -105,6 +105,14 @@ class Provider(Protocol):
         ...
 
 
+class CheckedProvider(Provider, Protocol):
+    """A provider that can be tried without sending anything."""
+
+    async def check(self) -> SendResult:
+        """Connect and log in, as the next message would on a new connection. OK, or what a message would have met."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Recall:
     """One message that shall be taken back. It may never have arrived, or be on its way in this moment."""
@@ -185,7 +193,11 @@ class SmtpReply:
 
 class SmtpPort(Protocol):
     async def submit(self, *, sender: str, recipient: str, message: bytes, timeout_s: float) -> SmtpReply:
-        """One message to one recipient over a pooled connection. Raises NotSent or AnswerLost."""
+        """One message to one recipient over a pooled connection. Raises NotSent, AnswerLost or TargetRefused."""
+        ...
+
+    async def check(self, *, timeout_s: float) -> SmtpReply:
+        """Connect and log in. The server's refusal, or 250. Raises NotSent or TargetRefused."""
         ...
 
     async def close(self) -> None: ...

@@ -155,6 +155,13 @@ class MemorySmtp:
             raise reply
         return reply
 
+    async def check(self, *, timeout_s: float) -> SmtpReply:
+        del timeout_s
+        reply = self._script.popleft() if self._script else SmtpReply(250, "2.0.0")
+        if isinstance(reply, TransportError):
+            raise reply
+        return reply
+
     async def close(self) -> None:
         self.closed = True
 

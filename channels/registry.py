@@ -1,87 +1,54 @@
 """The providers that exist: built in, and from installed packages through entry points "tongda.channels".
 
-Nothing happens at import. A worker calls `factories()` once, then `build` for each account it has.
+Nothing happens at import. A process calls `provider_types()` once, then `build` for each account it has.
 
-A package adds a provider with one function `(Wiring) -> Provider` and, in its pyproject.toml:
+A package adds a provider with one `ProviderType` and, in its pyproject.toml:
 
     [project.entry-points."tongda.channels"]
-    acme-sms = "acme_tongda:build"
+    acme-sms = "acme_tongda:ACME"
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
 
-from channels.base import HttpPort, InboxPort, Provider, SmtpPort
-from channels.email.smtp import SmtpProvider
-from channels.inapp.inbox import InboxProvider
-from channels.webhook.standard import WebhookProvider
+from channels.account_settings import AccountSettings
+from channels.base import Provider
+from channels.email.smtp import SMTP
+from channels.inapp.inbox import INAPP
+from channels.provider_types import ProviderType, Wiring
+from channels.webhook.standard import WEBHOOK
+
+__all__ = ["BUILT_IN", "GROUP", "ProviderType", "UnknownProvider", "Wiring", "build", "provider_types"]
 
 GROUP = "tongda.channels"
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """What a provider may be made of. A port that this process does not have is None."""
-
-    http: HttpPort | None = None
-    smtp: SmtpPort | None = None
-    inbox: InboxPort | None = None
-    sender: str = ""
-    """From of e-mail: "Name <address>"."""
-    secret_for: Callable[[str], str] | None = None
-    """Signing secret of a tenant's webhooks."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """The account's own settings, as its provider documents them."""
-
-
-Factory = Callable[[Wiring], Provider]
+BUILT_IN: Mapping[str, ProviderType] = {kind.name: kind for kind in (SMTP, WEBHOOK, INAPP)}
 
 
 class UnknownProvider(LookupError):
     """No built-in provider and no installed package has this name."""
 
 
-def factories() -> dict[str, Factory]:
-    """Every provider by name. Raises ValueError if a package takes a name that is taken, and what its import raises."""
-    found: dict[str, Factory] = dict(BUILT_IN)
+def provider_types() -> dict[str, ProviderType]:
+    """Every provider by name. Raises ValueError if a package takes a name that is taken, or offers what is no provider,
+    and what its import raises."""
+    found = dict(BUILT_IN)
     for point in entry_points(group=GROUP):
         if point.name in found:
             # silently preferring either would send an account's messages where its operator did not mean
             raise ValueError(f"two providers are called {point.name!r}")
-        found[point.name] = point.load()
+        kind = point.load()
+        if not isinstance(kind, ProviderType) or kind.name != point.name:
+            raise ValueError(f"the entry point {point.name!r} is not a provider type of this name")
+        found[point.name] = kind
     return found
 
 
-def build(name: str, wiring: Wiring, *, among: Mapping[str, Factory]) -> Provider:
+def build(name: str, wiring: Wiring, settings: AccountSettings, *, among: Mapping[str, ProviderType]) -> Provider:
     """One account's provider. Raises UnknownProvider, or ValueError if the wiring lacks what the provider needs."""
     try:
-        factory = among[name]
+        kind = among[name]
     except KeyError:
         raise UnknownProvider(name) from None
-    return factory(wiring)
-
-
-def _smtp(wiring: Wiring) -> Provider:
-    return SmtpProvider(_given(wiring.smtp, "an SMTP port"), sender=wiring.sender)
-
-
-def _webhook(wiring: Wiring) -> Provider:
-    return WebhookProvider(_given(wiring.http, "an HTTP port"), secret_for=_given(wiring.secret_for, "the signing secrets"))
-
-
-def _inapp(wiring: Wiring) -> Provider:
-    return InboxProvider(_given(wiring.inbox, "an inbox port"))
-
-
-def _given(value: _T | None, what: str) -> _T:
-    if value is None:
-        raise ValueError(f"this provider needs {what}")
-    return value
-
-
-BUILT_IN: Mapping[str, Factory] = {"smtp": _smtp, "webhook": _webhook, "inapp": _inapp}
+    return kind.build(wiring, settings)

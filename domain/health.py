@@ -60,6 +60,18 @@ class Health:
         self._open_for_s = FIRST_OPEN_S
         self._probes = 0
         self._slow_seen = False
+        self.succeeded_s: float | None = None
+        """When the last call ended well, and the last one that did not."""
+        self.failed_s: float | None = None
+        self.failure = ""
+        """Class and code of the last one that did not."""
+
+    def remember(self, result: ResultClass, code: str, *, now_s: float) -> None:
+        """For whoever looks at the account; decides nothing."""
+        if result in FAILURES:
+            self.failed_s, self.failure = now_s, f"{result} {code}".rstrip()
+        else:
+            self.succeeded_s = now_s
 
     def circuit(self, now_s: float) -> Circuit:
         if self._open_until_s is None:

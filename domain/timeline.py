@@ -23,10 +23,11 @@ class EventType(StrEnum):
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`."""
     PUT_OFF = "put_off"
-    """Not handed over yet, by a rule. `channel`, `reason`, `until`."""
+    """Not handed over yet, by a rule. `channel`, `reason`: quiet_hours with `until`; or account_paused or account_broken,
+    with the `account` that is waited for."""
     FAILOVER = "failover"
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
-    receipt_overdue or account_gone."""
+    receipt_overdue, account_gone, account_paused or account_broken."""
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"

@@ -11,9 +11,14 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from channels.email.smtp import SmtpSettings
+
 MOST = 100
 DEFAULT_NAME = "smtp-default"
 """The account that the TONGDA_SMTP_* settings describe."""
+WEBHOOK_DEFAULT = "webhook-default"
+INAPP_DEFAULT = "inapp-default"
+"""The installation's own of the other channels."""
 
 
 class EmailAccount(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -35,6 +40,18 @@ class EmailAccount(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     weight: Annotated[int, Meta(ge=0, le=1000)] = 1
     rate_per_second: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     """All workers together stay below it."""
+
+    def settings(self, *, sender: str) -> SmtpSettings:
+        """As the provider takes them; `sender` is used where this account names none."""
+        return SmtpSettings(
+            host=self.host,
+            port=self.port,
+            security=self.security,
+            username=self.username,
+            password=self.password,
+            sender=self.sender or sender,
+            connections=self.connections,
+        )
 
     def __repr__(self) -> str:
         return f"EmailAccount({self.name!r}, {self.host!r}, {self.port})"  # without the password

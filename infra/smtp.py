@@ -21,9 +21,11 @@ from aiosmtplib import (
 )
 
 from channels.base import AnswerLost, NotSent, SmtpReply
-from infra.email_accounts import EmailAccount
+from channels.email.smtp import SmtpSettings
+from infra.guarded_sockets import connected
 from infra.settings import SmtpSecurity
 from infra.smtp_session import Disconnected, Envelope, SmtpSession, envelope, parse_enhanced
+from infra.ssrf import SsrfGuard
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
@@ -47,6 +49,8 @@ class SmtpServer:
     """Shorter than any server's own limit (RFC 5321 asks for 300 s, some take 60)."""
     helo_name: str = ""
     """What EHLO says; "" = this machine's name."""
+    guard: SsrfGuard | None = None
+    """Looks at every address that is connected to, where a tenant has chosen the host."""
 
 
 class _Refused(Exception):
@@ -70,15 +74,16 @@ class SmtpPool:
         self._closed = False
 
     @classmethod
-    def of(cls, account: EmailAccount) -> SmtpPool:
+    def of(cls, settings: SmtpSettings, *, guard: SsrfGuard | None = None) -> SmtpPool:
         return cls(
             SmtpServer(
-                host=account.host,
-                port=account.port,
-                security=SmtpSecurity(account.security),
-                username=account.username,
-                password=account.password,
-                connections=account.connections,
+                host=settings.host,
+                port=settings.port,
+                security=SmtpSecurity(settings.security),
+                username=settings.username,
+                password=settings.password,
+                connections=settings.connections,
+                guard=guard,
             )
         )
 
@@ -90,6 +95,17 @@ class SmtpPool:
                 return await self._submit(letter)
         except TimeoutError:
             raise (AnswerLost if letter.written else NotSent)("smtp_timeout") from None
+
+    async def check(self, *, timeout_s: float) -> SmtpReply:
+        """See SmtpPort. The connection stays open for the next message."""
+        try:
+            async with asyncio.timeout(timeout_s), self._slots:
+                self._give_back(await self._connect())
+        except _Refused as refused:
+            return refused.reply
+        except TimeoutError:
+            raise NotSent("smtp_timeout") from None
+        return SmtpReply(250, stage="auth" if self._server.username else "connect")
 
     async def _submit(self, letter: Envelope) -> SmtpReply:
         """On an idle connection if there is one. If that turns out to be stale, once more on a new one, unnoticed."""
@@ -143,10 +159,13 @@ class SmtpPool:
             self._reaper = loop.call_at(self._idle[0].idle_since + self._server.idle_s, self._reap)
 
     async def _connect(self) -> SmtpSession:
-        """Greeting, EHLO, TLS, AUTH. Raises _Refused with the server's reply, or NotSent."""
+        """Greeting, EHLO, TLS, AUTH. Raises _Refused with the server's reply, NotSent or TargetRefused."""
         if self._closed:
             raise NotSent("smtp_closed")
-        client = await self._client()
+        if self._tls is None and self._server.security is not SmtpSecurity.NONE:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)  # reads the authorities from disk
+        sock = await self._guarded_socket()
+        client = self._client(sock)
         opened = False
         try:
             await client.connect()
@@ -168,19 +187,30 @@ class SmtpPool:
             raise NotSent(_code(error)) from None
         finally:
             if not opened:
+                if sock is not None and client.transport is None:
+                    sock.close()
                 client.close()
 
-    async def _client(self) -> SMTP:
+    async def _guarded_socket(self) -> socket.socket | None:
+        """Connected to an address that the guard lets through; None where nobody guards. Raises NotSent, TargetRefused."""
         server = self._server
-        if self._tls is None and server.security is not SmtpSecurity.NONE:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)  # reads the authorities from disk
+        if server.guard is None:
+            return None
+        try:
+            return await connected(server.host, server.port, guard=server.guard)
+        except OSError as error:
+            raise NotSent(_code(error)) from None
+
+    def _client(self, sock: socket.socket | None) -> SMTP:
+        server = self._server
         return SMTP(
             hostname=server.host,
-            port=server.port,
+            port=server.port if sock is None else None,
             username=server.username or None,
             password=server.password or None,
             local_hostname=server.helo_name or _machine_name(),
             timeout=None,  # `submit` bounds the whole; a bound for each step would cost a task each
+            sock=sock,
             use_tls=server.security is SmtpSecurity.TLS,
             start_tls=server.security is SmtpSecurity.STARTTLS,
             tls_context=self._tls,

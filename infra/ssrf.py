@@ -60,6 +60,9 @@ REFUSED_PORTS = frozenset({
 })  # fmt: skip
 """Services that speak something else and may obey what is inside an HTTP request (mail, Redis, memcached, databases)."""
 
+MAIL_PORTS = frozenset({25, 465, 587})
+"""Of those, what mail may be handed over to."""
+
 _HOST_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]*))*", re.IGNORECASE)
 
@@ -79,6 +82,15 @@ class SsrfGuard:
         if ":" not in host and _HOST_NAME.fullmatch(host) is None:
             raise TargetRefused("target_address" if "%" in host else "target_url")
         if url.port is None or url.port in REFUSED_PORTS:
+            raise TargetRefused("target_port")
+        if not self._literal_ok(host):
+            raise TargetRefused("target_address")
+
+    def check_mail_host(self, host: str, *, port: int) -> None:
+        """The same for a mail server. Raises TargetRefused."""
+        if ":" not in host and _HOST_NAME.fullmatch(host) is None:
+            raise TargetRefused("target_url")
+        if port in REFUSED_PORTS - MAIL_PORTS:
             raise TargetRefused("target_port")
         if not self._literal_ok(host):
             raise TargetRefused("target_address")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import asyncpg
 from temporalio.client import Client
 
+from activities.account_making import AccountMaker, guarded_smtp
 from activities.accounts import Account, Accounts, Slots
 from activities.codes import CodeMessages
 from activities.contents import TemplateContents
@@ -17,11 +19,16 @@ from activities.delivery import DeliveryActivities, EngineRepositories
 from activities.grouping import Starter, TemporalDriver
 from activities.permits import Permits
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
-from channels.registry import Wiring, build, factories
-from infra.email_accounts import EmailAccount
+from channels.account_settings import AccountSettings
+from channels.registry import BUILT_IN, Wiring, build, provider_types
+from channels.webhook.standard import WebhookSettings
+from domain.ids import uuid7
+from infra.credentials import CredentialBox
+from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT, EmailAccount
 from infra.http import HttpClient
 from infra.otp_codes import OtpCodes
 from infra.postgres.accepting import AcceptRepository
+from infra.postgres.account_health import AccountHealthRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
@@ -29,15 +36,20 @@ from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
+from infra.postgres.provider_accounts import ProviderAccountRepository
 from infra.rendering.catalog import TemplateCatalog
 from infra.secrets import webhook_secret
 from infra.settings import Settings
 from infra.smtp import SmtpPool
+from infra.ssrf import SsrfGuard
+from workers.accounts import AccountLoader
+from workers.heartbeat import Heartbeat
 
 INAPP_CALLS = 4
 """In-app messages go to our own database, many in one call."""
@@ -101,32 +113,69 @@ def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
 
 
 async def _accounts(settings: Settings, database: Database, stack: contextlib.AsyncExitStack) -> Accounts:
-    """The accounts of the installation, from the settings: for e-mail as many as are listed, one of each other channel."""
+    """The installation's accounts, from the settings (for e-mail as many as are listed, one of each other channel), and the
+    tenants', from the database, which are kept up with it."""
     http = HttpClient.from_settings(settings)
     stack.push_async_callback(http.close)
     secret_key = settings.secret_key.get_secret_value()
-    known = factories()
     wiring = Wiring(http=http, inbox=Inbox(database), secret_for=lambda tenant: webhook_secret(secret_key, tenant))
     leases = PermitRepository(database.pool)
-    mail = [await _mail_account(one, settings, wiring, leases=leases, stack=stack) for one in settings.mail_servers]
-    webhook, inapp = (build(name, wiring, among=known) for name in ("webhook", "inapp"))
-    return Accounts(
-        [
-            *mail,
-            Account("webhook-default", webhook, Slots(settings.webhook_concurrency)),
-            Account("inapp-default", inapp, Slots(INAPP_CALLS)),
-        ]
+    fixed = _installation(settings, wiring, leases=leases)
+    accounts = Accounts(fixed)
+    stack.push_async_callback(_closed, fixed)
+    maker = AccountMaker(
+        provider_types(),
+        replace(wiring, smtp_for=guarded_smtp(SsrfGuard(allow_networks=settings.webhook_allow_networks))),
+        box=CredentialBox(secret_key),
+        leases=leases,
     )
+    loader = AccountLoader(
+        accounts,
+        fixed,
+        repository=ProviderAccountRepository(database.engine),
+        maker=maker,
+        wake=ParkedRepository(database.pool).wake,
+    )
+    await loader.load()
+    stack.push_async_callback(loader.close)
+    health = AccountHealthRepository(database.pool)
+    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version)
+    stack.push_async_callback(heartbeat.stop)
+    await stack.enter_async_context(_running(loader.run_forever(), heartbeat.run_forever()))
+    return accounts
 
 
-async def _mail_account(
-    one: EmailAccount, settings: Settings, wiring: Wiring, *, leases: PermitRepository, stack: contextlib.AsyncExitStack
-) -> Account:
-    pool = SmtpPool.of(one)
-    stack.push_async_callback(pool.close)
-    provider = build("smtp", replace(wiring, smtp=pool, sender=one.sender or settings.smtp_from), among=factories())
+def _installation(settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> list[Account]:
+    webhook = build("webhook", wiring, WebhookSettings(), among=BUILT_IN)
+    inapp = build("inapp", wiring, AccountSettings(), among=BUILT_IN)
+    return [
+        *[_mail_account(one, settings, wiring, leases=leases) for one in settings.mail_servers],
+        Account(WEBHOOK_DEFAULT, webhook, Slots(settings.webhook_concurrency)),
+        Account(INAPP_DEFAULT, inapp, Slots(INAPP_CALLS)),
+    ]
+
+
+def _mail_account(one: EmailAccount, settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> Account:
+    own = one.settings(sender=settings.smtp_from)
+    provider = build("smtp", replace(wiring, smtp=SmtpPool.of(own)), own, among=BUILT_IN)
     rate = one.rate_per_second
     permits = None if rate is None else Permits(leases, account=one.name, rate_per_second=rate)
     return Account(
         one.name, provider, Slots(one.connections), order=one.order, cost=one.cost, weight=one.weight, permits=permits
     )
+
+
+async def _closed(accounts: Sequence[Account]) -> None:
+    for account in accounts:
+        await account.provider.close()
+
+
+@contextlib.asynccontextmanager
+async def _running(*loops: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from channels.account_settings import AccountSettings
 from channels.base import Capabilities, InboxItem, InboxPort, Message, Recall, RecallAnswer, TransportError
 from channels.failures import result_of_failure
 from channels.plaintext import plain_text
+from channels.provider_types import ProviderType, Wiring, given
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
+
+_CAPABILITIES = Capabilities(provider="inapp", channel=Channel.INAPP, max_batch=200, idempotent=True, recall=True)
 
 
 class InboxProvider:
@@ -16,13 +20,10 @@ class InboxProvider:
 
     def __init__(self, port: InboxPort) -> None:
         self._port = port
-        self._capabilities = Capabilities(
-            provider="inapp", channel=Channel.INAPP, max_batch=200, idempotent=True, recall=True
-        )
 
     @property
     def capabilities(self) -> Capabilities:
-        return self._capabilities
+        return _CAPABILITIES
 
     async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
         if not batch:
@@ -61,3 +62,16 @@ def inbox_item(message: Message) -> InboxItem:
         data=message.data,
         expires_at=message.expires_at,
     )
+
+
+def _build(wiring: Wiring, _: AccountSettings) -> InboxProvider:
+    return InboxProvider(given(wiring.inbox, "an inbox port"))
+
+
+INAPP = ProviderType(
+    "Messages in the application itself: stored here, so that there is nothing to set.",
+    _CAPABILITIES,
+    AccountSettings,
+    _build,
+    accounts=False,
+)

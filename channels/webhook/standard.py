@@ -26,16 +26,22 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from channels.account_settings import AccountSettings, Secret
 from channels.base import Capabilities, HttpPort, HttpReply, Message, TransportError
 from channels.failures import result_of_failure
 from channels.plaintext import plain_text
+from channels.provider_types import ProviderType, Wiring, given
 from domain.channels import Channel
+from domain.errors import FieldError
 from domain.results import ResultClass, SendResult
 
 USER_AGENT = "Tongda-Webhooks/1"
+TIMEOUT_S = 9.0
 LONGEST_WAIT = timedelta(days=1)
 """A receiver may ask for a later attempt, not for one that never comes."""
 
@@ -53,6 +59,23 @@ MEANINGS: Mapping[int, ResultClass] = {
 _encoder = msgspec.json.Encoder(uuid_format="canonical")
 
 
+class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How a tenant's webhooks are called. Where to, each notification says itself."""
+
+    timeout_seconds: Annotated[float, Meta(ge=1, le=30, description="For one call.")] = TIMEOUT_S
+    signing_secret: Annotated[
+        Secret, Meta(description='"whsec_" and base64 of 16 bytes or more; empty: the one that the installation gives you.')
+    ] = ""
+
+    def problems(self) -> Sequence[FieldError]:
+        try:
+            if self.signing_secret:
+                signing_key(self.signing_secret)
+        except ValueError:
+            return [FieldError("/signing_secret", "format", 'It is "whsec_" and base64 of at least 16 bytes.')]
+        return ()
+
+
 class WebhookProvider:
     """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds."""
 
@@ -61,20 +84,14 @@ class WebhookProvider:
         port: HttpPort,
         *,
         secret_for: Callable[[str], str],
-        timeout_s: float = 9.0,
+        timeout_s: float = TIMEOUT_S,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._port = port
         self._secret_for = secret_for
         self._timeout_s = timeout_s
         self._now = now
-        self._capabilities = Capabilities(
-            provider="webhook",
-            channel=Channel.WEBHOOK,
-            idempotent=True,
-            many_servers=True,
-            call_timeout_s=timeout_s + 1.0,
-        )
+        self._capabilities = _capabilities(timeout_s)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -174,3 +191,25 @@ def retry_after(value: str, *, now: float) -> timedelta | None:
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)
     return min(max(date - datetime.fromtimestamp(now, UTC), timedelta(0)), LONGEST_WAIT)
+
+
+def _capabilities(timeout_s: float) -> Capabilities:
+    return Capabilities(
+        provider="webhook",
+        channel=Channel.WEBHOOK,
+        idempotent=True,
+        many_servers=True,
+        call_timeout_s=timeout_s + 1.0,
+    )
+
+
+def _build(wiring: Wiring, settings: AccountSettings) -> WebhookProvider:
+    assert isinstance(settings, WebhookSettings)
+    own = settings.signing_secret
+    secret_for = (lambda _: own) if own else given(wiring.secret_for, "the signing secrets")
+    return WebhookProvider(given(wiring.http, "an HTTP port"), secret_for=secret_for, timeout_s=settings.timeout_seconds)
+
+
+WEBHOOK = ProviderType(
+    "Signed calls to addresses that each notification names.", _capabilities(TIMEOUT_S), WebhookSettings, _build
+)

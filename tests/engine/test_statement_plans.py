@@ -17,7 +17,7 @@ import pytest
 from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
-from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, permits, plans
+from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, parked, permits, plans
 
 STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_MIXED,
@@ -37,9 +37,11 @@ STATEMENTS = {
     "write of the plan": plans._WRITE,
     "due accounts": claims._ACCOUNTS,
     "count of what is due": claims._DUE,
-    "tenant": claims._TENANT,
+    "tenants": claims._TENANTS,
     "park": claims._PARK,
     "move": claims._MOVE,
+    "parked: page": parked._PAGE,
+    "parked: wake": parked._WAKE,
     "lease": permits._LEASE,
     "begin of a bucket": permits._BEGIN,
     "claim": claims._CLAIM,

@@ -102,7 +102,8 @@ as a step does whose receipt is overdue."""
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
-_TENANT = "SELECT tenant FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT 1"
+_TENANTS = """
+SELECT DISTINCT tenant FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()"""
 
 _DUE = """
 SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
@@ -112,7 +113,7 @@ _DUE_ROWS = """
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid, notification_id, n FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+      AND ($4::text[] IS NULL OR tenant = ANY ($4)) AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 )"""
 
@@ -120,7 +121,7 @@ _PARK = (
     _DUE_ROWS
     + """,
 p AS MATERIALIZED (
-    SELECT tid, now() + $4::interval + $5::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
+    SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
 )
 UPDATE work w SET due_at = least(p.due, w.expires_at) FROM p WHERE w.ctid = p.tid AND w.state = 0"""
 )
@@ -130,10 +131,10 @@ _MOVE = (
     _DUE_ROWS
     + """,
 moved AS (
-    UPDATE work SET account = $4 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n
+    UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n
 )
 INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
-SELECT notification_id, gen_random_uuid(), n, now(), $5, $1, $2, $6::json FROM moved"""
+SELECT notification_id, gen_random_uuid(), n, now(), $6, $1, $2, $7::json FROM moved"""
 )
 
 
@@ -228,25 +229,44 @@ class ClaimRepository:
         """Accounts over which a row of the cohort is due now."""
         return [row["account"] for row in await self._pool.fetch(_ACCOUNTS, cohort)]
 
-    async def tenant(self, cohort: UUID, *, account: str) -> str | None:
-        """Whose a row of the cohort is that is due over this account; of several tenants, any one's."""
-        tenant: str | None = await self._pool.fetchval(_TENANT, cohort, account)
-        return tenant
+    async def tenants(self, cohort: UUID, *, account: str) -> list[str]:
+        """Whose rows of the cohort are due over this account."""
+        return [row["tenant"] for row in await self._pool.fetch(_TENANTS, cohort, account)]
 
     async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
         """How many rows are due over this account, counted up to `limit`."""
         count: int = await self._pool.fetchval(_DUE, cohort, account, limit)
         return count
 
-    async def park(self, cohort: UUID, *, epoch: int, account: str, wait: timedelta, spacing: timedelta) -> None:
-        """Put off what is due over this account: the first by `wait`, each further one by `spacing` more."""
-        arguments = (cohort, epoch, account, wait, spacing)
+    async def park(
+        self,
+        cohort: UUID,
+        *,
+        epoch: int,
+        account: str,
+        wait: timedelta,
+        spacing: timedelta,
+        tenants: Sequence[str] | None = None,
+    ) -> None:
+        """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
+        None: of all."""
+        arguments = (cohort, epoch, account, tenants, wait, spacing)
         await retried(self._pool, lambda connection: connection.execute(_PARK, *arguments))
 
-    async def move(self, cohort: UUID, *, epoch: int, account: str, to: str, detail: Mapping[str, Any]) -> None:
-        """What is due over this account goes over another, and the timeline says why (`detail`)."""
+    async def move(
+        self,
+        cohort: UUID,
+        *,
+        epoch: int,
+        account: str,
+        to: str,
+        detail: Mapping[str, Any],
+        tenants: Sequence[str] | None = None,
+    ) -> None:
+        """What is due over this account goes over another, which these tenants may use, and the timeline says why
+        (`detail`)."""
         told = msgspec.json.encode(detail).decode()
-        arguments = (cohort, epoch, account, to, EventType.FAILOVER, told)
+        arguments = (cohort, epoch, account, tenants, to, EventType.FAILOVER, told)
         await retried(self._pool, lambda connection: connection.execute(_MOVE, *arguments))
 
     async def claim(self, cohort: UUID, *, epoch: int, account: str, limit: int, call_timeout: timedelta) -> list[Claim]:

@@ -16,10 +16,12 @@ from infra.postgres.tables.parts import metadata
 from infra.postgres.tables.people import device, erasure, identity, person, suppression, suppression_pepper
 from infra.postgres.tables.personal import PERSONAL
 from infra.postgres.tables.preferences import cap_use, preference
+from infra.postgres.tables.providers import account_health, provider_account, provider_change, worker
 from infra.postgres.tables.templates import category, template, template_version
 
 __all__ = [
     "PERSONAL",
+    "account_health",
     "api_key",
     "app",
     "cap_use",
@@ -43,10 +45,13 @@ __all__ = [
     "person",
     "preference",
     "probe",
+    "provider_account",
+    "provider_change",
     "suppression",
     "suppression_pepper",
     "template",
     "template_version",
     "tenant",
     "work",
+    "worker",
 ]

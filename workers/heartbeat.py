@@ -1,0 +1,110 @@
+"""What a worker process says of itself every few seconds: that it lives, and how its accounts do.
+
+One small row for the process each time, and one for each account of which something has changed since: calls cost no write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+
+from activities.accounts import Account, Accounts
+from domain.health import Circuit
+from infra.postgres.account_health import AccountHealthRepository, AccountState
+from infra.postgres.errors import is_away
+
+log = structlog.get_logger()
+
+EVERY_S = 5.0
+CLEAN_EVERY = 60
+"""Turns."""
+
+
+class Heartbeat:
+    """One a process. `version` gives the change of accounts that is in force in it."""
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        repository: AccountHealthRepository,
+        *,
+        process: UUID,
+        version: Callable[[], int],
+        name: str = "",
+    ) -> None:
+        self._accounts = accounts
+        self._repository = repository
+        self._process = process
+        self._version = version
+        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._said: dict[str, tuple[object, ...]] = {}
+
+    async def beat(self) -> None:
+        """Raises what the database raises; what could not be written is written with the next one."""
+        now_s = self._accounts.clock()
+        seen = {account.name: (_mark(account, now_s), account) for account in self._accounts}
+        changed = [account for name, (mark, account) in seen.items() if self._said.get(name, _NOTHING) != mark]
+        gone = [name for name in self._said if name not in seen]
+        await self._repository.sign(self._process, name=self._name, accounts_version=self._version())
+        await self._repository.write(self._process, states=[_state(a, now_s) for a in changed], gone=gone)
+        self._said = {name: mark for name, (mark, _) in seen.items() if mark != _NOTHING or name in self._said}
+
+    async def run_forever(self) -> None:
+        turns = 0
+        while True:
+            try:
+                await self.beat()
+                if turns % CLEAN_EVERY == 0:
+                    await self._repository.clean()
+                turns += 1
+            except Exception as error:
+                if not is_away(error):
+                    log.exception("heartbeat.failed")
+            await asyncio.sleep(EVERY_S)
+
+    async def stop(self) -> None:
+        """It ends: nobody needs to wait for its silence."""
+        try:
+            await self._repository.clean(ending=self._process)
+        except Exception as error:
+            log.debug("heartbeat.not_taken_back", code=type(error).__name__)
+
+
+_NOTHING: tuple[object, ...] = (Circuit.CLOSED, 0.0, 0, None, None, None)
+"""The mark of an account that was not used yet: nothing is written of it."""
+
+
+def _mark(account: Account, now_s: float) -> tuple[object, ...]:
+    """Differs when there is something new to tell."""
+    health = account.health
+    slow = round(1.0 - health.weight_share(now_s), 2)
+    return (
+        health.circuit(now_s), slow, account.in_use, health.succeeded_s, health.failed_s, account.problem,
+    )  # fmt: skip
+
+
+def _state(account: Account, now_s: float) -> AccountState:
+    health = account.health
+    circuit = health.circuit(now_s)
+    return AccountState(
+        account=account.name,
+        circuit=circuit,
+        retry_in=timedelta(seconds=health.wait_s(now_s)) if circuit is Circuit.OPEN else None,
+        slow_share=round(1.0 - health.weight_share(now_s), 2),
+        in_flight=account.in_use,
+        slots=account.slots.capacity,
+        succeeded_ago=_ago(health.succeeded_s, now_s),
+        failed_ago=_ago(health.failed_s, now_s),
+        failure=health.failure or None,
+        problem=account.problem,
+    )
+
+
+def _ago(at_s: float | None, now_s: float) -> timedelta | None:
+    return None if at_s is None else timedelta(seconds=max(0.0, now_s - at_s))
