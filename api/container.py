@@ -23,6 +23,7 @@ from api.accept.trials import TrialService
 from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
 from api.otp_parts import otp_service
+from api.provider_parts import ProviderParts, open_providers
 from api.recalls import RecallService
 from channels.inapp.inbox import InboxProvider
 from domain.channels import Channel
@@ -74,6 +75,7 @@ class Container:
     otp: OtpService
     inbox: InboxParts
     erasing: Erasing
+    providers: ProviderParts
     process: UUID = field(default_factory=uuid7)
     """Names this process towards the database."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,6 +109,7 @@ async def open_container(
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
+            providers=await stack.enter_async_context(open_providers(settings, database=database)),
             otp=otp_service(settings, database.pool, accept=accept),
             stopping=stopping,
         )

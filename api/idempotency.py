@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -21,6 +22,7 @@ from api.security import Documented, Permission, Principal, authenticate, docume
 from domain.errors import Invalid, TongdaError
 from infra.postgres.accepting import Key
 from infra.postgres.idempotency import Scope, claim, keep
+from infra.secrets import derive
 
 IdempotencyKey = Annotated[
     str | None,
@@ -52,6 +54,8 @@ class Creation:
     container: Container
     request: Request
     key: str | None
+    secret: bool = False
+    """Its body holds a secret: its hash is keyed, so that nobody can test guesses against what is stored."""
 
     async def run(
         self, unit: Callable[[AsyncConnection], Awaitable[Created]], *, under: str, named: str = "id"
@@ -81,13 +85,18 @@ class Creation:
         key = checked(self.key)
         if key is None:
             return None
-        body_hash = hashlib.sha256(await self.request.body()).digest()
+        body = await self.request.body()
+        body_hash = self._keyed(body) if self.secret else hashlib.sha256(body).digest()
         route = f"{self.request.method} {self.request.url.path}"
         return Scope(self.principal.tenant, self.principal.app, route, key, body_hash)
 
+    def _keyed(self, body: bytes) -> bytes:
+        secret_key = self.container.settings.secret_key.get_secret_value()
+        return hmac.digest(derive(secret_key, "idempotency"), body, "sha256")
 
-def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
-    """A dependency: a creating request by a key that has `permission`."""
+
+def creating(permission: Permission, *, secret: bool = False) -> Callable[..., Awaitable[Creation]]:
+    """A dependency: a creating request by a key that has `permission`. `secret`: its body holds a secret."""
 
     async def creation(
         request: Request,
@@ -95,7 +104,7 @@ def creating(permission: Permission) -> Callable[..., Awaitable[Creation]]:
         key: IdempotencyKey = None,
         _: Documented = None,
     ) -> Creation:
-        return Creation(await authenticate(request, container, permission), container, request, key)
+        return Creation(await authenticate(request, container, permission), container, request, key, secret)
 
     documented[creation] = permission
     return creation

@@ -145,6 +145,18 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "nothing_older": ProblemType(
         HTTPStatus.CONFLICT, "No older version", "No older version can be published: name one, or add a version."
     ),
+    "provider_exists": ProblemType(
+        HTTPStatus.CONFLICT, "The provider account exists", "A provider account of this name exists: change it with PATCH."
+    ),
+    "provider_limit": ProblemType(
+        HTTPStatus.CONFLICT, "Too many provider accounts", "A tenant has at most 100: delete some that nobody uses."
+    ),
+    "provider_read_only": ProblemType(
+        HTTPStatus.CONFLICT,
+        "It belongs to the installation",
+        "Accounts with the source `installation` come from the settings of the service: its operator changes them there. "
+        "Create one of your own to use another.",
+    ),
     # One-time codes
     "otp_wrong": ProblemType(
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -35,6 +35,8 @@ class ProviderType:
     settings: type[AccountSettings]
     build: Callable[[Wiring, AccountSettings], Provider]
     """Raises ValueError where the wiring lacks what it needs. Nothing is connected to yet."""
+    checks: bool = False
+    """It is a `CheckedProvider`: an account can be tried without sending anything."""
     accounts: bool = True
     """Tenants may have accounts of it. False: the installation has the only one."""
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Response, status
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.accept.request import LEAST_FALLBACK_AFTER, MOST_LIFE, Span
-from api.accept.rules import duration
+from api.accept.request import LEAST_FALLBACK_AFTER, MOST_LIFE
 from api.container import Container, container_of
 from api.cursors import decoded, encoded
 from api.idempotency import Created, Creation, creating
+from api.routes.durations import span_between
 from api.schemas import Body, Flag, ObjectId
 from api.security import Permission, Principal, require
 from domain.channels import Channel
@@ -42,24 +41,10 @@ def _once_each(channels: list[Channel]) -> list[Channel]:
     return channels
 
 
-def _span(value: Any) -> Any:
-    """As notifications take it: an ISO 8601 duration, or seconds."""
-    if value is None:
-        return None
-    try:
-        span = duration(msgspec.convert(value, Span))
-    except (msgspec.ValidationError, OverflowError):
-        raise PydanticCustomError("format", "A duration is ISO 8601, as in PT30S, or a number of seconds.") from None
-    if not LEAST_FALLBACK_AFTER <= span <= MOST_LIFE:
-        bounds = {"least": LEAST_FALLBACK_AFTER.seconds, "most": MOST_LIFE.days}
-        raise PydanticCustomError("range", "It lies between {least} seconds and {most} days.", bounds)
-    return span
-
-
 Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterValidator(_once_each)]
 FallbackAfter = Annotated[
     timedelta | None,
-    BeforeValidator(_span),
+    span_between(LEAST_FALLBACK_AFTER, MOST_LIFE),
     Field(description="With `fallback` and `preferred`: the next channel opens when no receipt has come for this long."),
 ]
 Mandatory = Annotated[

@@ -160,4 +160,4 @@ def _build(wiring: Wiring, settings: AccountSettings) -> SmtpProvider:
     return SmtpProvider(given(port, "an SMTP port"), sender=settings.sender)
 
 
-SMTP = ProviderType("E-mail over a mail server.", _capabilities(TIMEOUT_S), SmtpSettings, _build)
+SMTP = ProviderType("E-mail over a mail server.", _capabilities(TIMEOUT_S), SmtpSettings, _build, checks=True)

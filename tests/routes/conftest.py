@@ -48,6 +48,10 @@ async def one_of_each(api: Api) -> Ids:
     chosen = {"channels": {"email": False}, "quiet_hours": {"from": "22:00", "to": "08:00"}}
     assert (await api.call("PUT", "/v1/users/u-acme/preferences", json=chosen)).status_code == 200
     notification = await insert_notification(api.pool, user_id="u-acme", content='{"text": "Hello"}')
+    relay = {"name": "relay", "provider": "smtp", "settings": {"host": "mail.example.com", "sender": "a@example.com"}}
+    provider = (await api.post("/v1/providers", relay)).json()["id"]
+    # A test of it must not look for a host out there.
+    await api.pool.execute('UPDATE provider_account SET settings = settings || \'{"host": "127.0.0.1"}\'')
     otp = (await api.post("/v1/otp", {"to": {"user": "u-acme"}})).json()["id"]
     # Its message is due at once: grouped while a test runs, it would look as if another tenant had changed it.
     await api.pool.execute("UPDATE work SET due_at = now() + interval '1 day'")
@@ -59,8 +63,8 @@ async def one_of_each(api: Api) -> Ids:
     return {
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
-        "/v1/api-keys/{key_id}": key, "/v1/otp/{otp_id}": otp, "{identity_id}": identity,
-        "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item), "{version}": "1",
+        "/v1/api-keys/{key_id}": key, "/v1/otp/{otp_id}": otp, "/v1/providers/{provider_id}": provider,
+        "{identity_id}": identity, "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item), "{version}": "1",
     }  # fmt: skip
 
 

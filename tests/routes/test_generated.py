@@ -38,7 +38,7 @@ async def rows(api: Api) -> list[Any]:
     """All that another tenant could have changed."""
     tables = (
         "notification", "work", "person", "identity", "suppression", "device", "preference", "template", "category", "app",
-        "inbox_item", "api_key", "otp",
+        "inbox_item", "api_key", "otp", "provider_account",
     )  # fmt: skip
     return [
         await api.pool.fetch(f"SELECT t::text FROM {table} t WHERE tenant = 'acme' ORDER BY 1") for table in tables
