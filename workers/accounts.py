@@ -78,6 +78,11 @@ class AccountLoader:
                 if not is_away(error):
                     log.exception("accounts.not_loaded")
 
+    async def settled(self) -> None:
+        """Wait for what follows from the last changes: accounts that are closed, steps that are woken."""
+        while self._background:
+            await asyncio.wait(self._background)
+
     async def close(self) -> None:
         """Nothing is in flight any more: close every account that was made here."""
         for task in self._background:

@@ -177,7 +177,7 @@ class ProviderTested(BaseModel):
     )  # fmt: skip
 
     ok: bool
-    sent: bool = Field(description="A message was handed over.")
+    sent: bool = Field(description="A message was handed over, or may have been.")
     class_: str | None = Field(serialization_alias="class", description="As in a delivery.")
     code: str = Field(description="The provider's own, or the connection's.")
     message: str

@@ -208,7 +208,7 @@ async def _check_address(container: Container, tenant: str, channel: Channel, to
 def _told(trial: Trial, *, sent: bool) -> ProviderTested:
     return ProviderTested(
         ok=trial.ok,
-        sent=sent and trial.result not in (None, ResultClass.RETRY, ResultClass.CONFIG),
+        sent=sent and trial.result in (ResultClass.OK, ResultClass.UNKNOWN),
         class_=trial.result,
         code=trial.code,
         message=trial.message,

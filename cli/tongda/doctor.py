@@ -12,6 +12,7 @@ from typing import Final
 import typer
 
 from cli.tongda import checks_here as here
+from cli.tongda.checks_providers import check_providers
 from cli.tongda.client import FAILED
 from cli.tongda.finding import Finding, State
 from cli.tongda.show import Output, OutputOption, clean
@@ -22,7 +23,8 @@ SERVERS: Final = ("PostgreSQL", "Temporal", "SMTP", "Cassandra", "directory")
 
 
 def doctor(*, output: OutputOption = Output.TABLE) -> None:
-    """Check settings, API, key, servers, mail, directory, clock, disk and ports. Exit code 1 when anything failed."""
+    """Check settings, API, key, accounts, servers, mail, directory, clock, disk and ports. Exit code 1 when anything
+    failed."""
     found = examine()
     good = not any(finding.state is State.FAILED for finding in found)
     if output is Output.JSON:
@@ -38,6 +40,8 @@ def examine() -> list[Finding]:
     settings, found = here.settings_of(os.environ)
     api = list(here.check_api())
     found += api
+    if api[-1].check == "key" and api[-1].state is State.OK:
+        found += check_providers()
     if not here.serves_here(os.environ):
         found += here.not_here(*SERVERS)
     elif settings is not None:

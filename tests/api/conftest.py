@@ -76,17 +76,17 @@ class Api:
                 return
 
 
-def settings_for(database: str, *, read: str = "") -> Settings:
+def settings_for(database: str, *, read: str = "", **more: Any) -> Settings:
     return Settings(
         database_url=SecretStr(database), database_read_url=SecretStr(read), temporal_address=NOWHERE, temporal_ui_url="http://ui.test/",
-        secret_key=SecretStr("0123456789abcdef" * 2),
+        secret_key=SecretStr("0123456789abcdef" * 2), **more,
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def running(database: str, *, read: str = "", clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Api]:
-    """`read`: another database for lists. `clock`: the API's own; PostgreSQL's goes on."""
-    settings = settings_for(database, read=read)
+async def running(database: str, *, read: str = "", clock: Clock = SYSTEM_CLOCK, **more: Any) -> AsyncIterator[Api]:
+    """`read`: another database for lists. `clock`: the API's own; PostgreSQL's goes on. `more`: other settings."""
+    settings = settings_for(database, read=read, **more)
     async with open_container(settings, clock=clock) as container:
         front = create_app(settings, container=container)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://test") as http:

@@ -178,6 +178,35 @@ async def use_secrets(caller: Caller) -> None:
     caller.secrets |= {"user token": token, "ticket": ticket}
 
 
+async def use_providers(caller: Caller) -> None:
+    """Passwords of provider accounts that are taken, refused, replaced and tried, and one that messages go over."""
+    passwords = [f"{name}-password-of-an-account-{time.monotonic_ns()}" for name in ("first", "second", "wrong", "third")]
+    caller.secrets |= dict(zip(("a password", "its successor", "a refused password", "another"), passwords, strict=True))
+    host, _, port = caller.smtp.partition(":")
+    settings = {"host": host, "port": int(port), "security": "none", "username": "u", "sender": "a@example.com"}
+    new = {"name": "relay", "provider": "smtp", "settings": {**settings, "password": passwords[0]}}
+    made = await caller.post("/v1/providers", new, headers={"Idempotency-Key": "relay"})
+    path = f"/v1/providers/{made['id']}"
+    await caller.post(f"{path}/test", {"to": f"{MARK}-tried@example.com"}, status=200)
+    changed = await caller.http.patch(path, json={"settings": {"password": passwords[1]}})
+    assert changed.status_code == 200
+    for wrong in ({"security": passwords[2]}, {passwords[2]: 1}, {"username": "", "password": passwords[2]}):
+        bad = {"name": "bad", "provider": "smtp", "settings": {**settings, "password": passwords[2], **wrong}}
+        await caller.post("/v1/providers", bad, status=422)
+    await caller.post("/v1/providers", {"name": passwords[2] + "\n", "provider": passwords[2]}, status=422)
+    deadline = time.monotonic() + TRIED_WITHIN_S
+    await caller.send(to={"email": f"{MARK}-over-an-account@example.com"}, priority="high")
+    while not any(w["current"] for w in (await caller.http.get(f"{path}/health")).json()["workers"]):
+        assert time.monotonic() < deadline, "no worker took the account over"
+        await asyncio.sleep(0.2)
+    await caller.send(to={"email": f"{MARK}-over-an-account@example.com"}, priority="high")
+    hooks = {"name": "hooks", "provider": "webhook", "settings": {"signing_secret": HOOK_SECRET}}
+    await caller.post("/v1/providers", {**hooks, "name": "hooks-2", "settings": {"signing_secret": passwords[3]}}, status=422)
+    made = await caller.post("/v1/providers", hooks)
+    assert (await caller.http.delete(f"/v1/providers/{made['id']}")).status_code == 204
+    caller.secrets["signing secret of an account"] = HOOK_SECRET[6:]
+
+
 async def use_codes(caller: Caller) -> None:
     """One-time codes of ten digits, read in the sandbox as their recipient reads them: sent again, guessed at, used."""
     to = {"email": f"otp-{MARK}@example.com"}

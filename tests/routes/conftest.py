@@ -64,7 +64,8 @@ async def one_of_each(api: Api) -> Ids:
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
         "/v1/api-keys/{key_id}": key, "/v1/otp/{otp_id}": otp, "/v1/providers/{provider_id}": provider,
-        "{identity_id}": identity, "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item), "{version}": "1",
+        "{identity_id}": identity, "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item),
+        "{version}": "1",
     }  # fmt: skip
 
 

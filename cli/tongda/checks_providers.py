@@ -1,0 +1,74 @@
+"""What `doctor` looks at in the tenant's own provider accounts: can they be used, are they in order in the workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+
+from cli.tongda.client import Api, Refused, Unreachable, segment
+from cli.tongda.finding import Finding, failed, ok, skipped, warning
+from cli.tongda.place import NoPlace, find_place
+
+CHECK: Final = "provider accounts"
+MOST_TRIED: Final = 10
+"""A test connects to the outside: of many accounts only the first are tried."""
+
+
+def check_providers() -> list[Finding]:
+    """One line for each account with something to say, else one for all. Needs an API that answers."""
+    try:
+        api = Api(find_place(os.environ))
+    except NoPlace:
+        return [skipped(CHECK, "the key comes first")]
+    try:
+        own = [one for one in _all(api) if one["source"] == "tenant"]
+        if not own:
+            return [ok(CHECK, "none of your own: the installation's are used")]
+        found = [finding for number, one in enumerate(own) for finding in _look(api, one, tried=number < MOST_TRIED)]
+        return found or [ok(CHECK, f"{len(own)}, all in use")]
+    except (Refused, Unreachable) as error:
+        return [skipped(CHECK, str(error).splitlines()[0])]
+    finally:
+        api.close()
+
+
+def _all(api: Api) -> Iterator[dict[str, Any]]:
+    cursor: str | None = None
+    while True:
+        page = api.get("/v1/providers", limit=500, cursor=cursor).json()
+        yield from page["items"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return
+
+
+def _look(api: Api, one: dict[str, Any], *, tried: bool) -> Iterator[Finding]:
+    """Raises Refused, Unreachable."""
+    path = f"/v1/providers/{segment(one['id'])}"
+    if one["state"] == "broken":
+        yield failed(CHECK, f"{one['id']} cannot be used: {one['problem']}", do="give its settings again with PATCH")
+        return
+    if one["state"] == "paused":
+        yield warning(CHECK, f"{one['id']} is paused", do=f"`scripts/tongda providers resume {one['id']}` uses it again")
+        return
+    health = api.get(f"{path}/health").json()
+    if health["circuit"] == "open":
+        do = f"`scripts/tongda providers test {one['id']}` says why"
+        yield failed(CHECK, f"{one['id']} fails in the workers: {health['failure'] or 'no answer'}", do=do)
+    elif tried:
+        yield from _tried(api, path, one)
+
+
+def _tried(api: Api, path: str, one: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        answer = api.post(f"{path}/test", {}).json()
+    except Refused as refused:  # a key that may only read, a provider that can only be tried by sending
+        if refused.status in (httpx.codes.FORBIDDEN, httpx.codes.UNPROCESSABLE_ENTITY, httpx.codes.TOO_MANY_REQUESTS):
+            return
+        raise
+    if not answer["ok"]:
+        do = f"mend it with `scripts/tongda providers change {one['id']}`"
+        yield failed(CHECK, f"{one['id']}: {answer['message']} ({answer['code']})", do=do)
