@@ -74,7 +74,8 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr = Field(
         default=SecretStr(""),
-        description="At least 32 characters; user tokens, one-time codes and webhook signing secrets derive from it.",
+        description="At least 32 characters; user tokens, one-time codes and webhook signing secrets derive from it; "
+        "credentials of provider accounts are sealed with it.",
     )
     smtp_host: str = Field(default="127.0.0.1", description="SMTP server for e-mail.")
     smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port.")
@@ -89,7 +90,9 @@ class Settings(BaseSettings):
     )
     webhook_concurrency: int = Field(default=64, ge=1, le=2000, description="Webhook calls at once in each worker process.")
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Comma-separated networks that the SSRF guard lets through (private ones are refused)."
+        default=(),
+        description="Comma-separated networks that the SSRF guard lets through, for webhooks and tenants' mail servers "
+        "(private ones are refused).",
     )
     otp_cooldown_seconds: int = Field(
         default=60, ge=0, le=3600, description="Between two one-time codes to a recipient for one purpose; 0 = no wait."

@@ -47,6 +47,11 @@ SAID = (
     '"code":"handed_off"',
     '"deleted":true',
     "event: unread",
+    '"writeOnly":true',
+    '"secrets":["password"]',
+    '"state":"paused"',
+    '"rate_per_second":20.0',
+    '"workers":[',
     '"code":"unknown_field"',
     '"pointer":"/to/email"',
 )

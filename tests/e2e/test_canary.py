@@ -7,8 +7,10 @@ column that `tables.PERSONAL` does not list.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
+import secrets
 import shutil
 import signal
 import tempfile
@@ -22,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 import pytest
 
+import sandbox
 from cli.up.service import TENANT
 from infra.secrets import webhook_secret
 from tests.e2e.leaks import everywhere, personal_columns, unpacked
@@ -179,32 +182,47 @@ async def use_secrets(caller: Caller) -> None:
 
 
 async def use_providers(caller: Caller) -> None:
-    """Passwords of provider accounts that are taken, refused, replaced and tried, and one that messages go over."""
-    passwords = [f"{name}-password-of-an-account-{time.monotonic_ns()}" for name in ("first", "second", "wrong", "third")]
-    caller.secrets |= dict(zip(("a password", "its successor", "a refused password", "another"), passwords, strict=True))
-    host, _, port = caller.smtp.partition(":")
-    settings = {"host": host, "port": int(port), "security": "none", "username": "u", "sender": "a@example.com"}
-    new = {"name": "relay", "provider": "smtp", "settings": {**settings, "password": passwords[0]}}
-    made = await caller.post("/v1/providers", new, headers={"Idempotency-Key": "relay"})
-    path = f"/v1/providers/{made['id']}"
-    await caller.post(f"{path}/test", {"to": f"{MARK}-tried@example.com"}, status=200)
-    changed = await caller.http.patch(path, json={"settings": {"password": passwords[1]}})
-    assert changed.status_code == 200
-    for wrong in ({"security": passwords[2]}, {passwords[2]: 1}, {"username": "", "password": passwords[2]}):
-        bad = {"name": "bad", "provider": "smtp", "settings": {**settings, "password": passwords[2], **wrong}}
-        await caller.post("/v1/providers", bad, status=422)
-    await caller.post("/v1/providers", {"name": passwords[2] + "\n", "provider": passwords[2]}, status=422)
+    """Passwords of provider accounts: refused by us, refused by their server, replaced, and one that messages go over."""
+    wrong, right, refused = (f"{name}-password-{secrets.token_hex(8)}" for name in ("wrong", "right", "refused"))
+    caller.secrets |= {"a password": right, "a wrong password": wrong, "a refused password": refused}
+    async with sandbox.running(smtp_username="u", smtp_password=right) as box:
+        settings = {"host": box.host, "port": box.smtp_port, "security": "none", "username": "u", "sender": "a@b.example"}
+        new = {"name": "relay", "provider": "smtp", "settings": {**settings, "password": wrong}}
+        made = await caller.post("/v1/providers", new, headers={"Idempotency-Key": "relay"})
+        path = f"/v1/providers/{made['id']}"
+        for change in ({"security": refused}, {refused: 1}, {"username": "", "password": refused}):
+            bad = {"name": "bad", "provider": "smtp", "settings": {**settings, "password": refused, **change}}
+            await caller.post("/v1/providers", bad, status=422)
+        await caller.post("/v1/providers", {"name": f"{refused}\n", "provider": refused}, status=422)
+        assert (await caller.post(f"{path}/test", {"to": f"{MARK}-tried@example.com"}, status=200))["code"][:3] == "535"
+        await until_taken_over(caller, path)
+        await caller.send(to={"email": f"{MARK}-refused@example.com"}, priority="high")
+        await until_tried(caller)
+        changed = await caller.http.patch(path, json={"settings": {"password": right}})
+        assert changed.status_code == 200, changed.text
+        assert (await caller.post(f"{path}/test", {"to": f"{MARK}-tried@example.com"}, status=200))["ok"]
+        await until_taken_over(caller, path)
+        await caller.send(to={"email": f"{MARK}-over-an-account@example.com"}, priority="high")
+        await until_tried(caller)
+        assert (await caller.http.get(path)).json()["secrets"] == ["password"]
+        assert len(box.record.find()[0]) > 1, "nothing went over the account"
+        signing = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        hooks = await caller.post("/v1/providers", {"name": "hooks", "provider": "webhook",
+                                                    "settings": {"signing_secret": signing}})  # fmt: skip
+        caller.secrets["signing secret of an account"] = signing[6:]
+        for account in (path, f"/v1/providers/{hooks['id']}"):
+            assert (await caller.http.delete(account)).status_code == 204
+
+
+async def until_taken_over(caller: Caller, path: str) -> None:
+    """Until every worker uses what was changed."""
     deadline = time.monotonic() + TRIED_WITHIN_S
-    await caller.send(to={"email": f"{MARK}-over-an-account@example.com"}, priority="high")
-    while not any(w["current"] for w in (await caller.http.get(f"{path}/health")).json()["workers"]):
-        assert time.monotonic() < deadline, "no worker took the account over"
+    while True:
+        found = (await caller.http.get(f"{path}/health")).json()["workers"]
+        if found and all(worker["current"] for worker in found):
+            return
+        assert time.monotonic() < deadline, f"not taken over: {found}"
         await asyncio.sleep(0.2)
-    await caller.send(to={"email": f"{MARK}-over-an-account@example.com"}, priority="high")
-    hooks = {"name": "hooks", "provider": "webhook", "settings": {"signing_secret": HOOK_SECRET}}
-    await caller.post("/v1/providers", {**hooks, "name": "hooks-2", "settings": {"signing_secret": passwords[3]}}, status=422)
-    made = await caller.post("/v1/providers", hooks)
-    assert (await caller.http.delete(f"/v1/providers/{made['id']}")).status_code == 204
-    caller.secrets["signing secret of an account"] = HOOK_SECRET[6:]
 
 
 async def use_codes(caller: Caller) -> None:
@@ -308,6 +326,7 @@ async def test_personal_data_and_secrets_stay_where_they_belong(service: dict[st
         await ask_badly(caller)
         await use_secrets(caller)
         await use_codes(caller)
+        await use_providers(caller)
         await until_tried(caller)
         assert await leaks(caller, facts=service, home=home) == []
 
