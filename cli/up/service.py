@@ -68,6 +68,7 @@ class Service:
         environment.settle(HOME=str(self._home.path), KEY_FILE=str(self._home.key_file))
         if not environment.given("SECRET_KEY"):
             environment.fill(SECRET_KEY=self._home.secret_key())
+        environment.fill(WEBHOOK_ALLOW_NETWORKS="127.0.0.0/8,::1/128")  # the sandbox, for webhooks and provider accounts
         await _together(self._start_postgres(), self._start_temporal())
         async with self._screen.step("applying migrations", done="database is up to date"):
             command = self._python("migrate", "infra.postgres.migrate")
@@ -177,7 +178,6 @@ class Service:
 
         http, smtp = await self._launch_all(prepare)
         environment.settle(SANDBOX_URL=f"http://{_reachable(host)}:{http}")
-        environment.fill(WEBHOOK_ALLOW_NETWORKS="127.0.0.0/8,::1/128")
         if not own_mail:
             environment.fill(SMTP_HOST=_reachable(host), SMTP_PORT=smtp, SMTP_SECURITY="none")
         self._say_port("sandbox", http, preferred=SANDBOX_HTTP_PORT, name="SANDBOX_HTTP_PORT")

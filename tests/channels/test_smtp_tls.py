@@ -15,8 +15,10 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from channels.base import NotSent, SmtpReply
 from infra.settings import SmtpSecurity
 from infra.smtp import SmtpPool, SmtpServer
+from infra.ssrf import SsrfGuard
 from tests.channels.certificates import Certificate
 
+LOOPBACK = SsrfGuard(allow_networks=("127.0.0.0/8", "::1/128"))
 TEXT = b"Subject: x\r\n\r\n" + "你好\r\n.\r\n".encode("utf-7") * 2000
 
 
@@ -74,9 +76,9 @@ def pool_for(port: int, security: SmtpSecurity, tls: ssl.SSLContext | None, **mo
     return SmtpPool(SmtpServer(host="localhost", port=port, security=security, tls=tls, connections=2, **more))
 
 
-async def check_secure(certificate: Certificate, security: SmtpSecurity) -> None:
+async def check_secure(certificate: Certificate, security: SmtpSecurity, guard: SsrfGuard | None) -> None:
     async with aiosmtpd(security, certificate) as (port, handler):
-        pool = pool_for(port, security, certificate.client())
+        pool = pool_for(port, security, certificate.client(), guard=guard)
         for _ in range(3):
             assert await submit(pool) == SmtpReply(250, "2.0.0", "data")
         assert [e.content for e in handler.taken] == [TEXT] * 3
@@ -88,10 +90,14 @@ LOOPS: list[Callable[[Awaitable[None]], None]] = [asyncio.run, uvloop.run]  # ty
 
 @pytest.mark.parametrize("run", LOOPS, ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
+@pytest.mark.parametrize("guard", [None, LOOPBACK], ids=["ours", "a tenant's"])
 def test_messages_over_tls(
-    certificate: Certificate, security: SmtpSecurity, run: Callable[[Awaitable[None]], None]
+    certificate: Certificate,
+    security: SmtpSecurity,
+    guard: SsrfGuard | None,
+    run: Callable[[Awaitable[None]], None],
 ) -> None:
-    run(check_secure(certificate, security))
+    run(check_secure(certificate, security, guard))
 
 
 @pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
@@ -107,12 +113,13 @@ async def test_an_unknown_authority_is_refused(certificate: Certificate, securit
 @pytest.mark.parametrize("security", [SmtpSecurity.STARTTLS, SmtpSecurity.TLS])
 async def test_a_certificate_of_another_name_is_refused(certificate: Certificate, security: SmtpSecurity) -> None:
     async with aiosmtpd(security, certificate) as (port, handler):
-        server = SmtpServer(host="127.0.0.1", port=port, security=security, tls=certificate.client())
-        pool = SmtpPool(server)
-        with pytest.raises(NotSent, match="smtp_tls_failed"):
-            await submit(pool)
+        for guard in (None, LOOPBACK):
+            tls = certificate.client()
+            pool = SmtpPool(SmtpServer(host="127.0.0.1", port=port, security=security, tls=tls, guard=guard))
+            with pytest.raises(NotSent, match="smtp_tls_failed"):
+                await submit(pool)
+            await pool.close()
         assert handler.taken == []
-        await pool.close()
 
 
 async def test_a_server_without_starttls_gets_nothing(certificate: Certificate) -> None:
