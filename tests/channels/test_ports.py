@@ -114,6 +114,15 @@ async def test_smtp_failures_are_raised_and_the_port_goes_on(smtp: Smtp) -> None
     assert (await submit(smtp)).code == 250
 
 
+async def test_smtp_is_checked_without_sending(smtp: Smtp) -> None:
+    smtp.not_sent()
+    with pytest.raises(NotSent):
+        await smtp.port.check(timeout_s=3)
+    assert (await smtp.port.check(timeout_s=3)).code == 250
+    assert smtp.taken() == 0
+    assert (await submit(smtp)).code == 250
+
+
 async def request(http: Http, url: str) -> HttpReply:
     return await http.port.request("POST", url, headers={"X-A": "b"}, body=b"{}", timeout_s=3)
 

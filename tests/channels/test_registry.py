@@ -38,6 +38,7 @@ def test_each_built_in_provider_knows_its_own_name_and_says_beforehand_what_it_c
     for name, kind in provider_types().items():
         assert kind.name == name
         assert kind.build(WIRING, SETTINGS[name]).capabilities == kind.capabilities
+        assert hasattr(kind.build(WIRING, SETTINGS[name]), "check") is kind.checks
     assert {kind.capabilities.channel for kind in provider_types().values()} == set(Channel)
 
 
