@@ -4,7 +4,7 @@ from pathlib import Path
 
 from infra.postgres.migrations.script import run_script
 
-revision = "0018"
+revision = "0015"
 down_revision = "0014"
 
 
