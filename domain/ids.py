@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
+_DELIVERY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]{0,3})", re.ASCII)
 _RANDOM_BYTES = 4096
 """Fetched at a time: a system call for each id would be a third of what it costs."""
 _lock = threading.Lock()
@@ -34,6 +36,12 @@ def uuid7() -> UUID:
         tail = int.from_bytes(_random[_used : _used + 8], "big") & ((1 << 62) - 1)
         _used += 8
     return UUID(int=((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | tail)
+
+
+def delivery_of(text: str) -> tuple[UUID, int] | None:
+    """The notification and step behind a delivery id, `<notification id>-<n>` as messages carry it; None: it is none."""
+    match = _DELIVERY.fullmatch(text)
+    return (UUID(match[1]), int(match[2])) if match else None
 
 
 def uuid7_floor(at: datetime) -> UUID:

@@ -26,7 +26,7 @@ class EventType(StrEnum):
     """Not handed over yet, by a rule. `channel`, `reason`, `until`."""
     FAILOVER = "failover"
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
-    receipt_overdue or account_gone."""
+    receipt_overdue, receipt_failed or account_gone."""
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"
@@ -52,5 +52,8 @@ class EventType(StrEnum):
     """The recipient was erased: content, data and addresses are gone."""
     FINISHED = "finished"
     """All steps ended. `status`, `reason`; read from the notification itself."""
+    RECEIPT = "receipt"
+    """The provider reported what became of it. `status` (sent, delivered, read, failed), `account`, `provider_id`, `at`:
+    when, by the provider's clock; of a failure `class` and `code`."""
     READ = "read"
     """The recipient read it."""

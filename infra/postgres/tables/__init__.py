@@ -16,6 +16,7 @@ from infra.postgres.tables.parts import metadata
 from infra.postgres.tables.people import device, erasure, identity, person, suppression, suppression_pepper
 from infra.postgres.tables.personal import PERSONAL
 from infra.postgres.tables.preferences import cap_use, preference
+from infra.postgres.tables.receipts import receipt_inbox
 from infra.postgres.tables.templates import category, template, template_version
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "person",
     "preference",
     "probe",
+    "receipt_inbox",
     "suppression",
     "suppression_pepper",
     "template",
