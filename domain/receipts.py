@@ -15,7 +15,7 @@ from domain.results import ResultClass
 from domain.states import Reason, Status, merge, rank
 
 WINDOW = timedelta(days=3)
-"""How long after it was taken a receipt may come, where an adapter does not say otherwise: carriers report for three days."""
+"""How long after it was taken a receipt may come, where an adapter says nothing else: carriers report for that long."""
 KEPT_LONGER = timedelta(days=4)
 """After its window a message is still known for this long: what comes then corrects what has ended."""
 EARLY_FOR = timedelta(days=1)

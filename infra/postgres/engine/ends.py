@@ -13,7 +13,8 @@ _CLOSED = """
 SELECT n.id, n.strategy, n.status, n.reason, n.partial, n.final, n.digest, d.status AS d_status,
        d.reason AS d_reason, d.receipt_until IS NOT NULL AS d_receipt_due
 FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT id, strategy, status, reason, partial, final, digest FROM notification WHERE id = x.id OFFSET 0) n ON true
+JOIN LATERAL (SELECT id, strategy, status, reason, partial, final, digest FROM notification WHERE id = x.id
+              OFFSET 0) n ON true
 JOIN LATERAL (SELECT status, reason, receipt_until FROM delivery WHERE notification_id = x.id OFFSET 0) d ON true
 WHERE NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)"""
 

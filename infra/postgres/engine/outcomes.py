@@ -26,7 +26,7 @@ from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
-from infra.postgres.engine.receipts import Handed, link, satisfied, take_in_untold
+from infra.postgres.engine.receipts import Handed, link, satisfied, take_in_reported
 from infra.postgres.engine.suppressing import suppress
 
 _MATCH = """
@@ -77,10 +77,12 @@ SELECT id, n, tenant, channel, provider, account, address, status, reason, class
        CASE status WHEN 'delivered' THEN now() - age END, now(), CASE status WHEN 'sent' THEN now() - age + window_ END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
             $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[], $15::interval[])
-     o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age, window_)
+     o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age,
+       window_)
 ON CONFLICT (notification_id, n) DO UPDATE SET
     provider = EXCLUDED.provider, account = EXCLUDED.account, address = EXCLUDED.address, status = EXCLUDED.status,
-    reason = EXCLUDED.reason, class = coalesce(EXCLUDED.class, d.class), code = coalesce(EXCLUDED.code, d.code), attempts = EXCLUDED.attempts,
+    reason = EXCLUDED.reason, class = coalesce(EXCLUDED.class, d.class), code = coalesce(EXCLUDED.code, d.code),
+    attempts = EXCLUDED.attempts,
     provider_id = coalesce(EXCLUDED.provider_id, d.provider_id), sent_at = coalesce(d.sent_at, EXCLUDED.sent_at),
     delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now(),
     receipt_until = CASE EXCLUDED.status WHEN 'sent' THEN greatest(d.receipt_until, EXCLUDED.receipt_until) END"""
@@ -311,7 +313,7 @@ async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutco
     reported = [o for o in outcomes if o.window is not None]
     if reported:
         await link(connection, [handed for o in reported if (handed := _handed(o)) is not None])
-        await take_in_untold(connection, sorted({(o.claim.notification_id, o.claim.n) for o in reported}))
+        await take_in_reported(connection, sorted({(o.claim.notification_id, o.claim.n) for o in reported}))
 
 
 def _handed(outcome: StepOutcome) -> Handed | None:

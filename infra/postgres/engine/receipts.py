@@ -42,11 +42,13 @@ ON CONFLICT (account, provider_id) DO UPDATE SET
 WHERE i.notification_id IS NULL OR (i.notification_id = EXCLUDED.notification_id AND i.n = EXCLUDED.n)"""
 """What a later attempt under the same id has brought is not undone by the failure of an earlier one."""
 
-_UNTOLD = """
+_REPORTED = """
 SELECT DISTINCT i.notification_id, i.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
 JOIN LATERAL (SELECT notification_id, n FROM receipt_inbox
-              WHERE notification_id = x.id AND n = x.n AND NOT told AND status IS NOT NULL OFFSET 0) i ON true
+              WHERE notification_id = x.id AND n = x.n AND (NOT told OR status <> 'sent') AND status IS NOT NULL
+              OFFSET 0) i ON true
 ORDER BY 1, 2"""
+"""Also what was told already: a flush that is repeated must not undo it."""
 
 _STEPS = """
 SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
@@ -209,10 +211,10 @@ async def link(connection: Connection, handed: Sequence[Handed]) -> None:
         await connection.execute(_LINK, *_columns(rows))
 
 
-async def take_in_untold(connection: Connection, steps: Sequence[StepKey]) -> None:
+async def take_in_reported(connection: Connection, steps: Sequence[StepKey]) -> None:
     """Receipts that came before our own record of these steps. The caller holds the locks, and decides the ends."""
     if steps:
-        rows = await connection.fetch(_UNTOLD, [i for i, _ in steps], [n for _, n in steps])
+        rows = await connection.fetch(_REPORTED, [i for i, _ in steps], [n for _, n in steps])
         await take_in(connection, [(row["notification_id"], row["n"]) for row in rows], driven=True)
 
 
@@ -278,21 +280,17 @@ async def _record(connection: Connection, steps: Sequence[_Step]) -> None:
 
 
 def _record_row(step: _Step) -> tuple[Any, ...]:
-    status, failure = step.consequence.status, None
-    reason = step.row["reason"]
-    if status is not step.known:
-        reason = None
-    if status in SUCCESS:
-        reason = None
-    elif status in {Status.FAILED, Status.RETRYING} and status is not step.known and step.failure is not None:
-        failure = step.failure
+    known, status, failure = step.known, step.consequence.status, step.failure
+    reason, result, code = step.row["reason"] if status is known else None, None, None
+    if status in {Status.FAILED, Status.RETRYING} and status is not known and failure is not None:
         reason = why_failed(step.failed) if status is Status.FAILED else None
-    delivered = [m["delivered_at"] for m in step.messages] + [m["read_at"] for m in step.messages]
+        result, code = failure["class"], failure["code"]
+    elif status in SUCCESS and known not in SUCCESS:
+        result, code = ResultClass.OK, ""  # instead of the failure's
     shown = status in {Status.DELIVERED, Status.READ}
-    return (
-        *step.key, status, reason, failure["class"] if failure else None, failure["code"] if failure else None,
-        _first(delivered) if shown else None, _first([m["read_at"] for m in step.messages]) if shown else None,
-    )  # fmt: skip
+    read_at = _first([m["read_at"] for m in step.messages])
+    delivered_at = _first([*(m["delivered_at"] for m in step.messages), read_at])
+    return (*step.key, status, reason, result, code, delivered_at if shown else None, read_at if shown else None)
 
 
 async def _move(connection: Connection, steps: Sequence[_Step], *, releases: bool) -> set[int]:

@@ -46,8 +46,8 @@ SELECT * FROM receipt_inbox WHERE account = $1 AND provider_id = ANY ($2) ORDER 
 _WRITE = """
 UPDATE receipt_inbox i SET notification_id = coalesce(i.notification_id, c.id), n = coalesce(i.n, c.n), status = c.status,
        class = coalesce(c.class, i.class), code = coalesce(c.code, i.code),
-       delivered_at = least(i.delivered_at, c.delivered_at), read_at = least(i.read_at, c.read_at), failed_at = least(i.failed_at, c.failed_at), told = i.told AND c.told,
-       until = greatest(i.until, now() + c.keep)
+       delivered_at = least(i.delivered_at, c.delivered_at), read_at = least(i.read_at, c.read_at),
+       failed_at = least(i.failed_at, c.failed_at), told = i.told AND c.told, until = greatest(i.until, now() + c.keep)
 FROM unnest($2::text[], $3::uuid[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
             $9::timestamptz[], $10::timestamptz[], $11::bool[], $12::interval[])
      c(provider_id, id, n, status, class, code, delivered_at, read_at, failed_at, told, keep)
