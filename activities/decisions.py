@@ -200,7 +200,7 @@ class Decider:
             epoch=self._epoch,
             account_of_next=account_of_next,
             moves_to=moves,
-            tried=(*claim.tried, claim.account) if moves is not None else (),
+            tried=(*claim.tried, claim.account) if moves is not None else claim.tried if decision.awaiting else (),
             awaits=awaits,
             window=capabilities.receipt_window if capabilities.receipts else None,
         )

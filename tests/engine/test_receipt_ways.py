@@ -220,7 +220,7 @@ async def test_delivered_is_not_read(engine: Engine) -> None:
     [
         (Status.DELIVERED, AFTER, {"a": 1, "b": 0, "hook": 0}),
         (Status.DELIVERED, NOT_READ, {"a": 1, "b": 0, "hook": 1}),
-        (Status.FAILED, AFTER, {"a": 1, "b": 1, "hook": 0}),
+        (Status.FAILED, AFTER, {"a": 1, "b": 1, "hook": 1}),
     ],
 )
 async def test_a_receipt_while_somebody_looks(engine: Engine, status: Status, options: str, sent: dict[str, int]) -> None:
@@ -241,6 +241,19 @@ async def test_a_receipt_while_somebody_looks(engine: Engine, status: Status, op
     await fleet.drive_what_waits()
     assert fleet.sent() == sent
     assert await reasons(engine, one) == (["receipt_failed"] if status is Status.FAILED else [])
+
+
+async def test_each_account_is_tried_once_where_none_confirms(engine: Engine) -> None:
+    """Caught: what waited for the last account's receipt went back to the first, again and again."""
+    hook = MemoryProvider(channel=Channel.WEBHOOK)
+    first = account("a", provider=Provider, receipt_within=timedelta(seconds=20))
+    second = account("b", order=1, provider=Provider, receipt_within=timedelta(seconds=20))
+    fleet = Fleet.of(engine, first, second, Account("hook", hook, Slots(4)))
+    await fleet.send(options=AFTER, **CHAIN)
+    await fleet.drive()
+    for _ in range(6):
+        await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 1, "hook": 1}
 
 
 async def test_what_was_cancelled_while_it_waited_stays_and_is_corrected(engine: Engine) -> None:
