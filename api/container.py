@@ -24,6 +24,7 @@ from api.inbox_parts import InboxParts, open_inbox
 from api.keyring import KeyRing
 from api.otp_parts import otp_service
 from api.recalls import RecallService
+from api.receipts import ReceiptService, receipt_service
 from channels.inapp.inbox import InboxProvider
 from domain.channels import Channel
 from domain.clock import Clock
@@ -40,6 +41,7 @@ from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.recalling import RecallRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.erasing import ErasureRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
@@ -72,6 +74,7 @@ class Container:
     clock: Clock
     otp: OtpService
     inbox: InboxParts
+    receipts: ReceiptService
     erasing: Erasing
     process: UUID = field(default_factory=uuid7)
     """Names this process towards the database."""
@@ -106,6 +109,9 @@ async def open_container(
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
+            receipts=receipt_service(
+                settings, ReceiptRepository(database.pool), now=lambda: clock.now().timestamp(), due=accept.due
+            ),
             otp=otp_service(settings, database.pool, accept=accept),
             stopping=stopping,
         )
@@ -141,6 +147,7 @@ async def _accepting(
             accepting,
             CapRepository(pool),
             OtpRepository(pool),
+            ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=None,

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from channels.base import HttpPort, InboxPort, Provider, SmtpPort
 from channels.email.smtp import SmtpProvider
 from channels.inapp.inbox import InboxProvider
+from channels.receipts import ReceiptReader, ReceiptWiring
+from channels.webhook.receipts import WebhookReceipts
 from channels.webhook.standard import WebhookProvider
+from domain.receipts import WINDOW
 
 GROUP = "tongda.channels"
+RECEIPTS_GROUP = "tongda.receipts"
 _T = TypeVar("_T")
 
 
@@ -35,11 +40,16 @@ class Wiring:
     """From of e-mail: "Name <address>"."""
     secret_for: Callable[[str], str] | None = None
     """Signing secret of a tenant's webhooks."""
+    reply_to: str = ""
+    """Where this account's provider posts its receipts; "": it is not asked for any."""
+    receipt_window: timedelta = WINDOW
+    """How long they may come."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The account's own settings, as its provider documents them."""
 
 
 Factory = Callable[[Wiring], Provider]
+ReaderFactory = Callable[[ReceiptWiring], ReceiptReader]
 
 
 class UnknownProvider(LookupError):
@@ -53,6 +63,16 @@ def factories() -> dict[str, Factory]:
         if point.name in found:
             # silently preferring either would send an account's messages where its operator did not mean
             raise ValueError(f"two providers are called {point.name!r}")
+        found[point.name] = point.load()
+    return found
+
+
+def readers() -> dict[str, ReaderFactory]:
+    """Every receipt reader by its provider's name; raises as `factories` does."""
+    found: dict[str, ReaderFactory] = dict(READERS)
+    for point in entry_points(group=RECEIPTS_GROUP):
+        if point.name in found:
+            raise ValueError(f"two receipt readers are for {point.name!r}")
         found[point.name] = point.load()
     return found
 
@@ -71,7 +91,12 @@ def _smtp(wiring: Wiring) -> Provider:
 
 
 def _webhook(wiring: Wiring) -> Provider:
-    return WebhookProvider(_given(wiring.http, "an HTTP port"), secret_for=_given(wiring.secret_for, "the signing secrets"))
+    return WebhookProvider(
+        _given(wiring.http, "an HTTP port"),
+        secret_for=_given(wiring.secret_for, "the signing secrets"),
+        reply_to=wiring.reply_to,
+        receipt_window=wiring.receipt_window,
+    )
 
 
 def _inapp(wiring: Wiring) -> Provider:
@@ -84,4 +109,7 @@ def _given(value: _T | None, what: str) -> _T:
     return value
 
 
+READERS: Mapping[str, ReaderFactory] = {"webhook": WebhookReceipts}
+"""By provider: who reads what it posts to `/v1/receipts`. Installed packages add theirs by entry points of
+`RECEIPTS_GROUP`."""
 BUILT_IN: Mapping[str, Factory] = {"smtp": _smtp, "webhook": _webhook, "inapp": _inapp}

@@ -20,6 +20,8 @@ from infra.secret_files import SecretFile, SecretFiles
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
 _WEB = r"^https?://\S+$"
 CASSANDRA_PORT = 9042
+WEBHOOK_ACCOUNT = "webhook-default"
+"""The account that these settings describe."""
 
 
 class SmtpSecurity(StrEnum):
@@ -90,6 +92,15 @@ class Settings(BaseSettings):
     webhook_concurrency: int = Field(default=64, ge=1, le=2000, description="Webhook calls at once in each worker process.")
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Comma-separated networks that the SSRF guard lets through (private ones are refused)."
+    )
+    webhook_receipts: bool = Field(
+        default=False, description="Receivers of webhooks report later what became of them; a 2xx is then `sent` only."
+    )
+    webhook_receipt_window_seconds: int = Field(
+        default=86_400, ge=60, le=604_800, description="How long they may; until then `sent` is not final."
+    )
+    webhook_receipt_within_seconds: int = Field(
+        default=0, ge=0, le=86_400, description="Without `delivered` within this time another account is used; 0 = never."
     )
     otp_cooldown_seconds: int = Field(
         default=60, ge=0, le=3600, description="Between two one-time codes to a recipient for one purpose; 0 = no wait."

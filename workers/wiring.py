@@ -30,12 +30,13 @@ from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.rendering.catalog import TemplateCatalog
-from infra.secrets import webhook_secret
-from infra.settings import Settings
+from infra.secrets import receipt_path, webhook_secret
+from infra.settings import WEBHOOK_ACCOUNT, Settings
 from infra.smtp import SmtpPool
 
 INAPP_CALLS = 4
@@ -77,7 +78,14 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         )
         sweep = Sweep(
             SweepRepositories(
-                cohorts, claims, outcomes, _partitions(settings, pool), AcceptRepository(pool), CapRepository(pool), otp
+                cohorts,
+                claims,
+                outcomes,
+                _partitions(settings, pool),
+                AcceptRepository(pool),
+                CapRepository(pool),
+                otp,
+                ReceiptRepository(pool),
             ),
             driver=driver,
             accounts=accounts,
@@ -101,14 +109,25 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
     wiring = Wiring(http=http, inbox=Inbox(database), secret_for=lambda tenant: webhook_secret(secret_key, tenant))
     leases = PermitRepository(database.pool)
     mail = [await _mail_account(one, settings, wiring, leases=leases, stack=stack) for one in settings.mail_servers]
-    webhook, inapp = (build(name, wiring, among=known) for name in ("webhook", "inapp"))
+    webhook = build("webhook", _reporting(settings, wiring, account=WEBHOOK_ACCOUNT), among=known)
+    inapp = build("inapp", wiring, among=known)
+    within = timedelta(seconds=settings.webhook_receipt_within_seconds) if settings.webhook_receipts else None
     return Accounts(
         [
             *mail,
-            Account("webhook-default", webhook, Slots(settings.webhook_concurrency)),
+            Account(WEBHOOK_ACCOUNT, webhook, Slots(settings.webhook_concurrency), receipt_within=within or None),
             Account("inapp-default", inapp, Slots(INAPP_CALLS)),
         ]
     )
+
+
+def _reporting(settings: Settings, wiring: Wiring, *, account: str) -> Wiring:
+    """The same, and where receivers report to."""
+    if not settings.webhook_receipts:
+        return wiring
+    path = receipt_path(settings.secret_key.get_secret_value(), provider="webhook", account=account)
+    window = timedelta(seconds=settings.webhook_receipt_window_seconds)
+    return replace(wiring, reply_to=settings.public_url.rstrip("/") + path, receipt_window=window)
 
 
 async def _mail_account(

@@ -14,7 +14,8 @@ Body (JSON, UTF-8, no spaces):
 
 Headers: webhook-id, webhook-timestamp (seconds, of this attempt), webhook-signature ("v1," and base64 of HMAC-SHA256 over
 `id.timestamp.body`). Receivers verify before they parse, refuse timestamps more than five minutes off, and drop an id they
-have seen; that is why sending again after a lost answer is safe.
+have seen; that is why sending again after a lost answer is safe. Where an account has receipts on, webhook-reply-to is the
+address that takes them (`channels/webhook/receipts.py`), and 2xx means that the receiver took it, not yet that it arrived.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import hmac
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -33,6 +35,7 @@ from channels.base import Capabilities, HttpPort, HttpReply, Message, TransportE
 from channels.failures import result_of_failure
 from channels.plaintext import plain_text
 from domain.channels import Channel
+from domain.receipts import WINDOW
 from domain.results import ResultClass, SendResult
 
 USER_AGENT = "Tongda-Webhooks/1"
@@ -54,7 +57,8 @@ _encoder = msgspec.json.Encoder(uuid_format="canonical")
 
 
 class WebhookProvider:
-    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds."""
+    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds. With
+    `reply_to`, an address, receivers report later what became of a message."""
 
     def __init__(
         self,
@@ -62,17 +66,22 @@ class WebhookProvider:
         *,
         secret_for: Callable[[str], str],
         timeout_s: float = 9.0,
+        reply_to: str = "",
+        receipt_window: timedelta = WINDOW,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._port = port
         self._secret_for = secret_for
         self._timeout_s = timeout_s
+        self._reply_to = {"webhook-reply-to": reply_to} if reply_to else {}
         self._now = now
         self._capabilities = Capabilities(
             provider="webhook",
             channel=Channel.WEBHOOK,
             idempotent=True,
             many_servers=True,
+            receipts=bool(reply_to),
+            receipt_window=receipt_window,
             call_timeout_s=timeout_s + 1.0,
         )
 
@@ -103,12 +112,14 @@ class WebhookProvider:
             "webhook-id": delivery_id,
             "webhook-timestamp": str(int(now)),
             "webhook-signature": sign(key, delivery_id=delivery_id, timestamp=int(now), body=body),
+            **self._reply_to,
         }
         try:
             reply = await self._port.request("POST", message.address, headers=headers, body=body, timeout_s=self._timeout_s)
         except TransportError as error:
             return result_of_failure(error, provider_id=delivery_id)
-        return result_of(reply, delivery_id=delivery_id, now=now)
+        result = result_of(reply, delivery_id=delivery_id, now=now)
+        return replace(result, delivered=False) if self._reply_to else result
 
 
 def _body(message: Message, *, delivery_id: str) -> bytes:

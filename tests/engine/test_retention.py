@@ -180,6 +180,7 @@ async def test_the_sweep_drops_them(engine: Engine) -> None:
         engine.accept,
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
+        engine.receipts,
     )
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
@@ -204,6 +205,7 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
         engine.accept,
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
+        engine.receipts,
     )
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):

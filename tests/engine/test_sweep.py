@@ -14,6 +14,7 @@ from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
@@ -49,6 +50,7 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
+            receipts=ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

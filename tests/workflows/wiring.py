@@ -18,6 +18,7 @@ from infra.postgres.accepting import AcceptRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.driving import activities
@@ -71,6 +72,7 @@ async def serving(
             accepting=AcceptRepository(pool),
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
+            receipts=ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,
