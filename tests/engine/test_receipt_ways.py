@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.accounts import Account, Slots
 from activities.decisions import Decider
 from channels.base import Message
+from channels.inapp.inbox import InboxProvider
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel
@@ -22,9 +24,13 @@ from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claims import Returned
 from infra.postgres.engine.receiving import Taken
+from infra.postgres.inbox import Inbox
 from tests.engine.driving import activities, drive
 from tests.engine.support import RETRY, Engine
 from tests.engine.test_failover import AFTER, Fleet, Provider, account, reasons
+
+if TYPE_CHECKING:
+    from infra.postgres.database import Database
 
 CHAIN: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHOOK], "strategy": "fallback"}
 LONG_CHAIN = CHAIN | {"channels": [Channel.EMAIL, Channel.WEBHOOK, Channel.INAPP]}
@@ -241,6 +247,26 @@ async def test_a_receipt_while_somebody_looks(engine: Engine, status: Status, op
     await fleet.drive_what_waits()
     assert fleet.sent() == sent
     assert await reasons(engine, one) == (["receipt_failed"] if status is Status.FAILED else [])
+
+
+async def test_reading_in_the_inbox_is_as_good_as_a_receipt(engine: Engine) -> None:
+    """It ends the wait at once, and what would have followed; not only when somebody looks."""
+    inbox = Inbox(cast("Database", SimpleNamespace(pool=engine.pool)))
+    stored, mail = InboxProvider(inbox), MemoryProvider(answer=lambda _: RETRY)
+    fleet = Fleet.of(engine, Account("inbox", stored, Slots(4)), Account("mail", mail, Slots(4)))
+    chain = CHAIN | {"channels": [Channel.INAPP, Channel.EMAIL]}
+    for late in (False, True):
+        [one] = await fleet.send(options=NOT_READ, **chain)
+        assert 50 < (await fleet.drive())["inbox"] <= 60
+        if late:
+            await fleet.drive_what_waits()
+            assert [(w["channel"], w["state"]) for w in await engine.work(one)] == [("email", 0)]
+        item = await engine.pool.fetchval("SELECT id FROM inbox_item WHERE notification_id = $1", one)
+        await inbox.mark_read("acme", "u-1", item=item)
+        assert await engine.work(one) == []
+        assert await engine.end(one) == ("read", None, True)
+    assert await engine.deliveries(one) == {"inapp": ("read", None), "email": ("suppressed", "arrived_elsewhere")}
+    assert len(mail.sent) == 1
 
 
 async def test_each_account_is_tried_once_where_none_confirms(engine: Engine) -> None:

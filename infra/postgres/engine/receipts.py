@@ -113,6 +113,10 @@ JOIN LATERAL (SELECT max(CASE status WHEN 'read' THEN 2 WHEN 'delivered' THEN 1 
               WHERE notification_id = x.id OFFSET 0) d ON true
 WHERE d.came >= CASE WHEN m.options ->> 'fallback_on' = 'not_read' THEN 2 ELSE 1 END"""
 
+_CHAINED = """
+SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+JOIN LATERAL (SELECT FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true"""
+
 _EVENTS = """
 INSERT INTO event (notification_id, id, n, at, type, detail)
 SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
@@ -263,6 +267,14 @@ async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> N
             _EVENTS, [r["notification_id"] for r in gone], [uuid7() for _ in gone], [r["n"] for r in gone],
             [EventType.SUPPRESSED] * len(gone), details,
         )  # fmt: skip
+
+
+async def chained(connection: Connection, steps: Sequence[StepKey]) -> list[StepKey]:
+    """Those of `steps` that are places of a chain."""
+    if not steps:
+        return []
+    rows = await connection.fetch(_CHAINED, [i for i, _ in steps], [n for _, n in steps])
+    return [(row["id"], row["n"]) for row in rows]
 
 
 async def satisfied(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
