@@ -167,7 +167,8 @@ BEHAVIOURS: dict[str, Behaviour] = _table(
         taken=True,
         en="receipt-delivered-500: taken, and reported delivered 500 ms later; also read, failed, dead, refused, early, "
         "twice, disorder, forged.",
-        zh="receipt-delivered-500：收下，500 毫秒后回执已送达；另有 read、failed、dead、refused、early、twice、disorder、forged。",
+        zh="receipt-delivered-500：收下，500 毫秒后回执已送达；另有 read、failed、dead、refused、early、twice、"
+        "disorder、forged。",
     ),
     Behaviour(
         word="http500",

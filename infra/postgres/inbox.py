@@ -271,8 +271,8 @@ class Inbox:
 async def _read(
     connection: Connection, tenant: str, user_id: str, *, items: Sequence[UUID], notifications: Sequence[UUID]
 ) -> None:
-    """Locks the notifications first, in order, as every writer of deliveries does; acts in later statements. What waited for
-    it, or would have followed in its chain, is not sent any more, as after a receipt.
+    """Locks the notifications first, in order, as every writer of deliveries does; acts in later statements. What waited
+    for it, or would have followed in its chain, is not sent any more, as after a receipt.
 
     A notification with open steps keeps its state: its end, when it comes, knows the delivery that was read.
     """
