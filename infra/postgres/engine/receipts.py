@@ -123,7 +123,10 @@ SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3:
      e(id, event, n, type, detail)"""
 
 _TOLD = """
-UPDATE receipt_inbox SET told = true WHERE (account, provider_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))"""
+UPDATE receipt_inbox SET told = true WHERE ctid = ANY (ARRAY(
+    SELECT i.tid FROM unnest($1::text[], $2::text[]) x(account, provider_id)
+    JOIN LATERAL (SELECT ctid AS tid FROM receipt_inbox WHERE account = x.account AND provider_id = x.provider_id
+                  OFFSET 0) i ON true))"""
 
 
 @dataclass(frozen=True, slots=True)
