@@ -29,6 +29,7 @@ from infra.settings import Settings
 
 NOWHERE = "127.0.0.1:9"
 TENANT, OTHER = "acme", "globex"
+SECRET_KEY = "0123456789abcdef" * 2
 
 
 @dataclass
@@ -78,7 +79,7 @@ class Api:
 def settings_for(database: str, *, read: str = "") -> Settings:
     return Settings(
         database_url=SecretStr(database), database_read_url=SecretStr(read), temporal_address=NOWHERE, temporal_ui_url="http://ui.test/",
-        secret_key=SecretStr("0123456789abcdef" * 2),
+        secret_key=SecretStr(SECRET_KEY), webhook_receipts=True,
     )  # fmt: skip
 
 

@@ -29,14 +29,18 @@ AT = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 ACCOUNT = "memory-email"
 
 
-@pytest.fixture
-def engine(pool: asyncpg.Pool) -> Engine:
+def reporting(pool: asyncpg.Pool) -> Engine:
     """One whose providers report."""
     accounts = Accounts(
         [Account(f"memory-{channel}", Provider(channel=channel), Slots(8)) for channel in EVERYWHERE],
         spread=lambda: 0.0,
     )
     return Engine(pool, {}, accounts)
+
+
+@pytest.fixture
+def engine(pool: asyncpg.Pool) -> Engine:
+    return reporting(pool)
 
 
 def receipt(status: Status, *, provider_id: str = "p-1", after_s: float = 0, **more: Any) -> Receipt:

@@ -28,12 +28,15 @@ LEFT JOIN LATERAL (SELECT notification_id, n FROM receipt_inbox WHERE account = 
                    OFFSET 0) i ON true
 LEFT JOIN LATERAL (
     SELECT x.hint AS id, x.hint_n AS n
-    WHERE EXISTS (SELECT FROM work WHERE notification_id = x.hint AND n = x.hint_n AND state = 1 AND account = $1 OFFSET 0)
+    WHERE EXISTS (SELECT FROM (SELECT state, account FROM work WHERE notification_id = x.hint AND n = x.hint_n OFFSET 0) w
+                  WHERE w.state = 1 AND w.account = $1)
        OR EXISTS (SELECT FROM event WHERE notification_id = x.hint AND n = x.hint_n AND type = 'attempt'
                   AND detail ->> 'account' = $1 OFFSET 0)) h ON i.notification_id IS NULL
-LEFT JOIN LATERAL (SELECT tenant FROM notification WHERE id = coalesce(i.notification_id, h.id) OFFSET 0) m ON true
+LEFT JOIN LATERAL (SELECT tenant, version FROM notification WHERE id = coalesce(i.notification_id, h.id)
+                   OFFSET 0) m ON true
 ORDER BY x.place"""
-"""A delivery id of ours counts where this account was given that step: nobody reports on another account's."""
+"""A delivery id of ours counts where this account was given that step: nobody reports on another account's. `version` keeps
+the planner from an index by tenant."""
 
 _KEEP = """
 INSERT INTO receipt_inbox (account, provider_id, notification_id, n, until)
