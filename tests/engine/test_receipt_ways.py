@@ -292,6 +292,21 @@ async def test_what_was_cancelled_while_it_waited_stays_and_is_corrected(engine:
     assert hook.sent == []
 
 
+async def test_what_is_cancelled_while_its_failure_is_looked_at(engine: Engine) -> None:
+    fleet = two_accounts(engine)
+    [one] = await fleet.send()
+    await fleet.drive()
+    await report(engine, one, Status.FAILED)
+    await regrouped(fleet)
+    assert fleet.cohort is not None
+    [look] = await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
+    await engine.control.cancel("acme", notification_id=one)
+    await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look))
+    assert await engine.work(one) == []
+    assert await engine.end(one) == ("cancelled", "cancelled_by_request", True)
+    assert fleet.sent() == {"a": 1, "b": 0}
+
+
 async def test_what_is_given_back_after_it_arrived_is_not_sent(engine: Engine) -> None:
     """A worker stops with the other account's attempt in its hands."""
     fleet = two_accounts(engine)

@@ -27,6 +27,7 @@ from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import Handed, link, satisfied, take_in_reported
+from infra.postgres.engine.stopping import stopped
 from infra.postgres.engine.suppressing import suppress
 
 _MATCH = """
@@ -245,8 +246,8 @@ class _Match:
     @property
     def _looked(self) -> Status | None:
         """A claim that only looks hands nothing over: its step ends as it is known, or as its receipt says."""
-        failed = self.outcome.decision.status is Status.FAILED and self.row["status"] == Status.RETRYING
-        return Status.FAILED if failed and not self.looks_again else None
+        news = self.outcome.decision.status
+        return news if self.row["status"] == Status.RETRYING and self.ends and news not in SUCCESS else None
 
     @property
     def reason(self) -> Reason | None:
@@ -278,7 +279,7 @@ class OutcomeRepository:
             )
             matches = [
                 _Match(
-                    _stopped(o) if o.claim.notification_id in locked.cancelled else o,
+                    stopped(o) if o.claim.notification_id in locked.cancelled else o,
                     row,
                     erased=o.claim.notification_id in locked.erased,
                 )
@@ -299,10 +300,10 @@ class OutcomeRepository:
 async def _unless_satisfied(connection: Connection, matches: Sequence[_Match]) -> list[_Match]:
     """Nothing follows on a later place of a chain that has come to its aim on an earlier one meanwhile."""
     going_on = [m.outcome.claim.notification_id for m in matches if m.outcome.claim.n > 1 and (m.stays or m.follows)]
-    stopped = await satisfied(connection, going_on)
+    aimed = await satisfied(connection, going_on)
     return [
-        replace(m, outcome=_stopped(m.outcome, as_=(Status.SUPPRESSED, Reason.ARRIVED_ELSEWHERE)))
-        if m.outcome.claim.notification_id in stopped
+        replace(m, outcome=stopped(m.outcome, as_=(Status.SUPPRESSED, Reason.ARRIVED_ELSEWHERE)))
+        if m.outcome.claim.notification_id in aimed
         else m
         for m in matches
     ]
@@ -323,31 +324,6 @@ def _handed(outcome: StepOutcome) -> Handed | None:
     taken = Status.DELIVERED if result.delivered else Status.SENT
     status = taken if result.result is ResultClass.OK else None
     return Handed(claim.account, result.provider_id, claim.notification_id, claim.n, claim.attempt, status, window)
-
-
-def _stopped(
-    outcome: StepOutcome, *, as_: tuple[Status, Reason] = (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)
-) -> StepOutcome:
-    """After a cancellation what was in flight keeps its outcome, but neither a retry nor a fallback follows."""
-    decision = replace(outcome.decision, falls_back=False)
-    if decision.due_at is None:
-        return replace(outcome, decision=decision)
-    if decision.status in SUCCESS:  # it was taken, and nobody waits for its receipt any more
-        events = tuple(replace(e, detail=_without_retry(e.detail, decision.status)) for e in outcome.events)
-        return replace(outcome, decision=replace(decision, due_at=None, awaiting=False, moves=False), events=events)
-    lost = outcome.result is not None and outcome.result.result is ResultClass.UNKNOWN
-    status, reason = (Status.UNKNOWN, Reason.ANSWER_LOST) if lost else as_
-    events = tuple(
-        replace(event, detail=_without_retry(event.detail, status))
-        for event in outcome.events
-        if event.type is not EventType.PUT_OFF
-    )
-    return replace(outcome, decision=Decision(status, reason, failures=decision.failures), events=events)
-
-
-def _without_retry(detail: dict[str, Any], status: Status) -> dict[str, Any]:
-    changed = {key: value for key, value in detail.items() if key not in {"retry_at", "receipt_by"}}
-    return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
