@@ -12,6 +12,7 @@ from uuid import UUID
 from activities.accounts import Accounts, Stop
 from domain.attempts import Awaited, Decision, Step, decide, overdue
 from domain.channels import Channel
+from domain.receipts import why_failed
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType
@@ -62,7 +63,8 @@ class Decider:
             then = "hold" if decision.due_at is None else "resend"
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
             events.append(Event(EventType.UNKNOWN, detail))
-        return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other, awaits=step.awaits)
+        return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other,
+                             awaits=self._aim(claim, step.awaits))  # fmt: skip
 
     def lost(self, claim: Claim) -> StepOutcome:
         """Nobody brought home what became of it. Of a claim that was only to see that a receipt is overdue, nothing."""
@@ -96,12 +98,15 @@ class Decider:
     def overdue(self, claim: Claim) -> StepOutcome:
         """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
         cancelled, has expired or nobody is there any more. Nothing is handed over by this claim."""
+        failed = None if claim.receipt in (None, Status.DELIVERED) else ResultClass(claim.receipt)
         if claim.verdict in _TOO_LATE:
-            return self._outcome(claim, Decision(Status.SENT, failures=claim.failures), [])
-        other = self._elsewhere(claim)
+            ended = Decision(Status.SENT) if failed is None else Decision(Status.FAILED, why_failed(failed))
+            return self._outcome(claim, replace(ended, failures=claim.failures), [])
+        other = None if claim.receipt == Status.DELIVERED else self._elsewhere(claim)
         step = self._step(claim, idempotent=False, elsewhere=other is not None)
-        decision = overdue(step, now=claim.database_time(time.monotonic()))
-        return self._outcome(claim, decision, [], moves_to=other, why="receipt_overdue", awaits=step.awaits)
+        decision = overdue(step, now=claim.database_time(time.monotonic()), failed=failed)
+        why = "receipt_overdue" if failed is None else "receipt_failed"
+        return self._outcome(claim, decision, [], moves_to=other, why=why, awaits=self._aim(claim, step.awaits))
 
     def unserved(self, claim: Claim, *, stopped: Stop | None = None) -> StepOutcome:
         """The account was taken away after the plan: another one, or none. One that is `stopped` comes back: without
@@ -167,6 +172,12 @@ class Decider:
             return chain
         return Awaited(Status.DELIVERED, within)
 
+    def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
+        """What must have come for nothing to follow: a chain that waits for reading goes on after that which an account is
+        waited for has come."""
+        reading = claim.chain and claim.awaits is not None and claim.awaits.status is Status.READ
+        return claim.awaits if awaits is not None and reading else awaits
+
     def _elsewhere(self, claim: Claim) -> str | None:
         other = self._accounts.choose(claim.tenant, claim.channel, tried=(*claim.tried, claim.account))
         return other.name if other else None
@@ -190,6 +201,7 @@ class Decider:
             account_of_next = first.name if first else claim.account  # nobody's: the hand-over says so
             events = [*events, Event(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
         moves = moves_to if decision.moves else None
+        capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         if moves is not None:
             detail = {"channel": claim.channel, "account": moves, "after": claim.account, "reason": why}
             events = [*events, Event(EventType.FAILOVER, detail)]
@@ -197,15 +209,16 @@ class Decider:
             claim=claim,
             decision=decision,
             result=result,
-            provider=self._accounts.capabilities_of(claim.account, channel=claim.channel).provider,
+            provider=capabilities.provider,
             events=tuple(events),
             happened_at_s=time.monotonic() if at_s is None else at_s,
             cohort=self._cohort,
             epoch=self._epoch,
             account_of_next=account_of_next,
             moves_to=moves,
-            tried=(*claim.tried, claim.account) if moves is not None else (),
+            tried=(*claim.tried, claim.account) if moves is not None else claim.tried if decision.awaiting else (),
             awaits=awaits,
+            window=capabilities.receipt_window if capabilities.receipts else None,
         )
 
 

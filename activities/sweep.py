@@ -29,6 +29,7 @@ from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.errors import AWAY
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
@@ -42,6 +43,7 @@ LOST_GRACE = timedelta(seconds=30)
 """A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
 TIDY_EVERY_S = 600.0
 ROWS_A_TURN = 5000
+WINDOWS_A_TURN = 2000
 BACKGROUND_EVERY_S = 1.0
 MEASURE_EVERY_S = 15.0
 
@@ -56,6 +58,7 @@ class SweepRepositories:
     caps: CapRepository
     otp: OtpRepository
     clock: ClockRepository
+    receipts: ReceiptRepository
 
 
 class Sweep:
@@ -80,13 +83,14 @@ class Sweep:
 
     async def run_once(self) -> Swept:
         """Look at the clock, poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs
-        unknown, tidy up."""
+        unknown, say that no receipt comes any more, tidy up."""
         await self._watch.look()
         for lane in await self._repositories.cohorts.due_lanes():
             self._poke(lane)
         redriven = await self._redrive_lapsed()
         orphans = await self._repositories.cohorts.adopt_orphans()
         unknown = await self._recover_lost()
+        await self._close_windows()
         await self._tidy()
         return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
@@ -124,9 +128,16 @@ class Sweep:
             await writer.close()
         return len(claims)
 
+    async def _close_windows(self) -> None:
+        """As many at a time as are locked together; what is left comes in the next turn."""
+        for _ in range(WINDOWS_A_TURN // PAGE):
+            if await self._repositories.receipts.close(limit=PAGE) < PAGE:
+                break
+
     async def _tidy(self) -> None:
-        """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes and counters that
-        are too old away, a bounded number at a time. By a clock that is days away from ours nothing counts as old."""
+        """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes, counters and messages
+        that receipts may come for, where too old, away, a bounded number at a time. By a clock that is days away from ours
+        nothing counts as old."""
         if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()
@@ -140,6 +151,7 @@ class Sweep:
             await self._repositories.accepting.forget_slots(limit=ROWS_A_TURN),
             await self._repositories.caps.forget(limit=ROWS_A_TURN),
             await self._repositories.otp.forget(limit=ROWS_A_TURN),
+            await self._repositories.receipts.forget(limit=ROWS_A_TURN),
         ]
         if max(forgotten) < ROWS_A_TURN:
             self._tidied_at_s = self._monotonic_s()

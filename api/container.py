@@ -25,6 +25,7 @@ from api.keyring import KeyRing
 from api.otp_parts import otp_service
 from api.provider_parts import ProviderParts, open_providers
 from api.recalls import RecallService
+from api.receipts import ReceiptService, receipt_service
 from channels.inapp.inbox import InboxProvider
 from domain.channels import Channel
 from domain.clock import Clock
@@ -42,6 +43,7 @@ from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.recalling import RecallRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.erasing import ErasureRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
@@ -74,6 +76,7 @@ class Container:
     clock: Clock
     otp: OtpService
     inbox: InboxParts
+    receipts: ReceiptService
     erasing: Erasing
     providers: ProviderParts
     process: UUID = field(default_factory=uuid7)
@@ -110,6 +113,9 @@ async def open_container(
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
             providers=await stack.enter_async_context(open_providers(settings, database=database)),
+            receipts=receipt_service(
+                settings, ReceiptRepository(database.pool), now=lambda: clock.now().timestamp(), due=accept.due
+            ),
             otp=otp_service(settings, database.pool, accept=accept),
             stopping=stopping,
         )
@@ -146,6 +152,7 @@ async def _accepting(
             CapRepository(pool),
             OtpRepository(pool),
             ClockRepository(pool),
+            ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=None,

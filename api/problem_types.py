@@ -52,6 +52,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "No valid API key",
         "Send `Authorization: Bearer <api key>`. The key may be missing, mistyped, expired or revoked.",
     ),
+    "receipt_signature": ProblemType(
+        HTTPStatus.UNAUTHORIZED,
+        "The receipt is not signed as it must be",
+        "`detail` says what is missing. Sign the bytes that you send, with the secret that signs what you get, and the "
+        "present time.",
+    ),
     "forbidden": ProblemType(
         HTTPStatus.FORBIDDEN,
         "The key lacks the role",

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
 from domain.channels import Channel
+from domain.receipts import WINDOW
 from domain.results import SendResult
 
 
@@ -80,7 +81,9 @@ class Capabilities:
     idempotent: bool = False
     """The provider recognises `delivery_id`: after an unknown outcome sending again cannot show twice."""
     receipts: bool = False
-    """The provider reports delivery later."""
+    """The provider reports delivery later (see `channels.receipts`)."""
+    receipt_window: timedelta = WINDOW
+    """With `receipts`: how long after it was taken a report may come. Until then `sent` is not final."""
     recall: bool = False
     """It is a `RecallingProvider`: what it took can be taken back, unread."""
     many_servers: bool = False

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from channels.account_settings import AccountSettings
 from channels.base import Capabilities, HttpPort, InboxPort, Provider, SmtpPort
+from domain.receipts import WINDOW
 
 _T = TypeVar("_T")
 
@@ -23,6 +25,10 @@ class Wiring:
     """Signing secret of a tenant's webhooks."""
     smtp_for: Callable[[AccountSettings], SmtpPort] | None = None
     """Opens the port to the server that an account's settings name, where `smtp` is not given."""
+    reply_to: str = ""
+    """Where this account's provider posts its receipts; "": it is not asked for any."""
+    receipt_window: timedelta = WINDOW
+    """How long they may come."""
 
 
 @dataclass(frozen=True, slots=True)

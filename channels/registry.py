@@ -10,7 +10,7 @@ A package adds a provider with one `ProviderType` and, in its pyproject.toml:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 
 from channels.account_settings import AccountSettings
@@ -18,12 +18,19 @@ from channels.base import Provider
 from channels.email.smtp import SMTP
 from channels.inapp.inbox import INAPP
 from channels.provider_types import ProviderType, Wiring
+from channels.receipts import ReceiptReader, ReceiptWiring
+from channels.webhook.receipts import WebhookReceipts
 from channels.webhook.standard import WEBHOOK
 
-__all__ = ["BUILT_IN", "GROUP", "ProviderType", "UnknownProvider", "Wiring", "build", "provider_types"]
+__all__ = ["BUILT_IN", "GROUP", "ProviderType", "UnknownProvider", "Wiring", "build", "provider_types", "readers"]
 
 GROUP = "tongda.channels"
+RECEIPTS_GROUP = "tongda.receipts"
 BUILT_IN: Mapping[str, ProviderType] = {kind.name: kind for kind in (SMTP, WEBHOOK, INAPP)}
+ReaderFactory = Callable[[ReceiptWiring], ReceiptReader]
+READERS: Mapping[str, ReaderFactory] = {"webhook": WebhookReceipts}
+"""By provider: who reads what it posts to `/v1/receipts`. Installed packages add theirs by entry points of
+`RECEIPTS_GROUP`."""
 
 
 class UnknownProvider(LookupError):
@@ -42,6 +49,16 @@ def provider_types() -> dict[str, ProviderType]:
         if not isinstance(kind, ProviderType) or kind.name != point.name:
             raise ValueError(f"the entry point {point.name!r} is not a provider type of this name")
         found[point.name] = kind
+    return found
+
+
+def readers() -> dict[str, ReaderFactory]:
+    """Every receipt reader by its provider's name; raises as `provider_types` does."""
+    found: dict[str, ReaderFactory] = dict(READERS)
+    for point in entry_points(group=RECEIPTS_GROUP):
+        if point.name in found:
+            raise ValueError(f"two receipt readers are for {point.name!r}")
+        found[point.name] = point.load()
     return found
 
 

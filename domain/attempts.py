@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from domain.lanes import POLICIES, Lane
+from domain.receipts import why_failed
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, Reason, Status, rank
 
@@ -90,11 +91,21 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
             return _retry(step, result, now=now, spread=spread)
 
 
-def overdue(step: Step, *, now: datetime) -> Decision:
-    """The receipt has not come in time: another account, or the next place of the chain. What was sent stays sent."""
+def overdue(step: Step, *, now: datetime, failed: ResultClass | None = None) -> Decision:
+    """The receipt has not come in time, or said that it `failed`: another account, or the next place of the chain. What was
+    sent and not reported stays sent."""
+    if failed is not None:
+        return _reported(step, failed, now=now)
     if step.elsewhere and step.awaits is not None and step.awaits.status is Status.DELIVERED:
         return _moved(step, now=now, status=Status.SENT)
     return Decision(Status.SENT, failures=step.failures, falls_back=True)
+
+
+def _reported(step: Step, failed: ResultClass, *, now: datetime) -> Decision:
+    """As the same answer at once would have been, but that the same account is not asked again."""
+    if step.elsewhere and failed not in {ResultClass.RECIPIENT, ResultClass.PERMANENT}:
+        return _moved(step, now=now)
+    return _failed(step, why_failed(failed), suppresses=failed is ResultClass.RECIPIENT)
 
 
 def _taken(step: Step, status: Status, *, now: datetime) -> Decision:

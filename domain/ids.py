@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import threading
 import time
@@ -13,6 +14,9 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 _TAILS = struct.Struct(">512Q")
 """Random numbers fetched at a time: a system call for each id would be a third of what it costs."""
 _VARIANT, _RANDOM = 0b10 << 62, (1 << 62) - 1
+_DELIVERY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]{0,3})", re.ASCII)
+_RANDOM_BYTES = 4096
+"""Fetched at a time: a system call for each id would be a third of what it costs."""
 _lock = threading.Lock()
 _last = 0
 _tails: list[int] = []
@@ -49,6 +53,12 @@ def _fetch() -> None:
         os.register_at_fork(after_in_child=_tails.clear)
         _forgotten_in_children = True
     _tails.extend(number & _RANDOM for number in _TAILS.unpack(os.urandom(_TAILS.size)))
+
+
+def delivery_of(text: str) -> tuple[UUID, int] | None:
+    """The notification and step behind a delivery id, `<notification id>-<n>` as messages carry it; None: it is none."""
+    match = _DELIVERY.fullmatch(text)
+    return (UUID(match[1]), int(match[2])) if match else None
 
 
 def uuid7_floor(at: datetime) -> UUID:

@@ -58,6 +58,10 @@ class Reason(StrEnum):
     """The same went to the same recipient within the window that it names itself (`dedupe`)."""
     CONTENT_REFUSED = "content_refused"
     """The provider refuses this content; sending it again cannot help."""
+    UNDELIVERED = "undelivered"
+    """The provider took it, and reported later that it did not arrive."""
+    ARRIVED_ELSEWHERE = "arrived_elsewhere"
+    """It is known to have arrived over an earlier channel of the chain: this one was not used any more."""
     RETRIES_EXHAUSTED = "retries_exhausted"
     """Every attempt that the lane's retry table allows has failed."""
     ACCOUNT_MISCONFIGURED = "account_misconfigured"
@@ -103,6 +107,7 @@ _ENDS_AS: dict[Reason, Status] = {
     Reason.ADDRESS_SUPPRESSED: Status.SUPPRESSED,
     Reason.DUPLICATE: Status.SUPPRESSED,
     Reason.NO_CHANNEL: Status.SUPPRESSED,
+    Reason.ARRIVED_ELSEWHERE: Status.SUPPRESSED,
     Reason.EXPIRED_BEFORE_PLAN: Status.EXPIRED,
     Reason.EXPIRED_BEFORE_HAND_OVER: Status.EXPIRED,
     Reason.EXPIRED_BEFORE_RETRY: Status.EXPIRED,
@@ -150,6 +155,8 @@ class DeliveryState:
 
     status: Status
     reason: str | None = None
+    receipt_due: bool = False
+    """It was sent, and a receipt may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +167,17 @@ class Outcome:
     reason: str | None
     partial: bool
     """With strategy `all`: it arrived on one channel and failed on another."""
+    final: bool = True
+    """False while a receipt may still come for what was sent."""
 
 
 def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outcome:
     """The end of a notification none of whose steps is open any more: the best delivery wins, and of equal ones the
     same reason is told whatever their order."""
     best: DeliveryState | None = None
-    worst_counts = False
+    worst_counts, final = False, True
     for delivery in deliveries:
+        final = final and not (delivery.receipt_due and delivery.status is Status.SENT)
         if best is None or _weight(delivery) > _weight(best):
             best = delivery
         worst_counts = worst_counts or delivery.status in {Status.FAILED, Status.UNKNOWN, Status.EXPIRED}
@@ -175,7 +185,7 @@ def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outco
         return Outcome(Status.SUPPRESSED, Reason.NO_CHANNEL, partial=False)
     good = best.status in SUCCESS
     partial = good and worst_counts and strategy is Strategy.ALL
-    return Outcome(best.status, None if good else best.reason, partial=partial)
+    return Outcome(best.status, None if good else best.reason, partial=partial, final=final)
 
 
 def _weight(delivery: DeliveryState) -> tuple[int, str]:

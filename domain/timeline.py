@@ -27,7 +27,7 @@ class EventType(StrEnum):
     with the `account` that is waited for."""
     FAILOVER = "failover"
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
-    receipt_overdue, account_gone, account_paused or account_broken."""
+    receipt_overdue, receipt_failed, account_gone, account_paused or account_broken."""
     EXPIRED = "expired"
     """Time ran out. `stage`."""
     SUPPRESSED = "suppressed"
@@ -53,5 +53,8 @@ class EventType(StrEnum):
     """The recipient was erased: content, data and addresses are gone."""
     FINISHED = "finished"
     """All steps ended. `status`, `reason`; read from the notification itself."""
+    RECEIPT = "receipt"
+    """The provider reported what became of it. `status` (sent, delivered, read, failed), `account`, `provider_id`, `at`:
+    when, by the provider's clock; of a failure `class` and `code`."""
     READ = "read"
     """The recipient read it."""

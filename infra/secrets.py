@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 from functools import lru_cache
+from urllib.parse import quote
 
 
 def derive(secret_key: str, purpose: str) -> bytes:
@@ -16,3 +17,15 @@ def derive(secret_key: str, purpose: str) -> bytes:
 def webhook_secret(secret_key: str, tenant: str) -> str:
     """The tenant's Standard Webhooks signing secret: "whsec_" and base64 of 32 bytes."""
     return "whsec_" + base64.b64encode(derive(secret_key, f"webhook:{tenant}")).decode()
+
+
+def receipt_secret(secret_key: str, *, provider: str, account: str) -> str:
+    """What an account's address for receipts ends with: nobody finds it by trying, and it opens no other account."""
+    derived = derive(secret_key, f"receipts:{provider}:{account}")
+    return base64.urlsafe_b64encode(derived).decode().rstrip("=")
+
+
+def receipt_path(secret_key: str, *, provider: str, account: str) -> str:
+    """Where this account's provider posts its receipts, below TONGDA_PUBLIC_URL."""
+    secret = receipt_secret(secret_key, provider=provider, account=account)
+    return f"/v1/receipts/{quote(provider, safe='')}/{quote(account, safe='')}/{secret}"

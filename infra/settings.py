@@ -94,6 +94,15 @@ class Settings(BaseSettings):
         description="Comma-separated networks that the SSRF guard lets through, for webhooks and tenants' mail servers "
         "(private ones are refused).",
     )
+    webhook_receipts: bool = Field(
+        default=False, description="Receivers of webhooks report later what became of them; a 2xx is then `sent` only."
+    )
+    webhook_receipt_window_seconds: int = Field(
+        default=86_400, ge=60, le=604_800, description="How long they may; until then `sent` is not final."
+    )
+    webhook_receipt_within_seconds: int = Field(
+        default=0, ge=0, le=86_400, description="Without `delivered` within this time another account is used; 0 = never."
+    )
     otp_cooldown_seconds: int = Field(
         default=60, ge=0, le=3600, description="Between two one-time codes to a recipient for one purpose; 0 = no wait."
     )

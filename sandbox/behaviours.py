@@ -162,6 +162,15 @@ BEHAVIOURS: dict[str, Behaviour] = _table(
         zh="每第三次尝试暂时失败。",
     ),
     Behaviour(
+        word="receipt",
+        verdict=Verdict.ACCEPTED,
+        taken=True,
+        en="receipt-delivered-500: taken, and reported delivered 500 ms later; also read, failed, dead, refused, early, "
+        "twice, disorder, forged.",
+        zh="receipt-delivered-500：收下，500 毫秒后回执已送达；另有 read、failed、dead、refused、early、twice、"
+        "disorder、forged。",
+    ),
+    Behaviour(
         word="http500",
         smtp="451 4.3.0 Internal error",
         http=500,

@@ -15,6 +15,7 @@ from aiohttp import web
 from sandbox import signature
 from sandbox.behaviours import Behaviour, How, Memory, of_hook, phrase
 from sandbox.record import Record, Seen, Signature, Verdict
+from sandbox.reporting import Reporter, ordered
 from sandbox.settings import Settings
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -30,6 +31,7 @@ class Hook:
         self._record = record
         self._memory = Memory()
         self._key = signature.secret_bytes(settings.webhook_secret) if settings.webhook_secret else None
+        self.reporter = Reporter(self._key)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Judge one request, play the behaviour of its name, and record what happened."""
@@ -54,6 +56,9 @@ class Hook:
         seen, refusal = self._judge(request, seen)
         if refusal is not None:
             return self._refuse(seen, status=refusal[0], why=refusal[1])
+        order, reply_to = ordered(name), request.headers.get("webhook-reply-to")
+        if order is not None and reply_to is not None:
+            await self.reporter.ask(order, delivery=seen.delivery or "", url=reply_to)
         if behaviour is None or not self._memory.applies(behaviour, message_id=seen.delivery or "", recipient=name):
             item = self._record.add(replace(seen, answer="HTTP 200 OK"))
             return web.json_response({"ok": True, "id": item.id})

@@ -72,7 +72,13 @@ def application(
         return _json({"smtp": smtp, "http": True}, status=200 if smtp else 503)
 
     app = web.Application(client_max_size=MAX_BODY_BYTES)
-    app.add_routes([web.get("/healthz", healthz), web.post("/hook/{name}", Hook(settings, record=record).receive)])
+    hook = Hook(settings, record=record)
+    app.add_routes([web.get("/healthz", healthz), web.post("/hook/{name}", hook.receive)])
+
+    async def stop_reporting(_: web.Application) -> None:
+        await hook.reporter.close()
+
+    app.on_cleanup.append(stop_reporting)
     app.add_routes(RecordRoutes(record).routes())
     app.add_routes(sink.routes(tally))
     return app

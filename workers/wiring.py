@@ -39,12 +39,13 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.postgres.provider_accounts import ProviderAccountRepository
 from infra.rendering.catalog import TemplateCatalog
-from infra.secrets import webhook_secret
+from infra.secrets import receipt_path, webhook_secret
 from infra.settings import Settings
 from infra.smtp import SmtpPool
 from infra.ssrf import SsrfGuard
@@ -98,6 +99,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
                 CapRepository(pool),
                 otp,
                 ClockRepository(pool),
+                ReceiptRepository(pool),
             ),
             driver=driver,
             accounts=accounts,
@@ -146,13 +148,23 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
 
 
 def _installation(settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> list[Account]:
-    webhook = build("webhook", wiring, WebhookSettings(), among=BUILT_IN)
+    webhook = build("webhook", _reporting(settings, wiring, account=WEBHOOK_DEFAULT), WebhookSettings(), among=BUILT_IN)
     inapp = build("inapp", wiring, AccountSettings(), among=BUILT_IN)
+    within = timedelta(seconds=settings.webhook_receipt_within_seconds) if settings.webhook_receipts else None
     return [
         *[_mail_account(one, settings, wiring, leases=leases) for one in settings.mail_servers],
-        Account(WEBHOOK_DEFAULT, webhook, Slots(settings.webhook_concurrency)),
+        Account(WEBHOOK_DEFAULT, webhook, Slots(settings.webhook_concurrency), receipt_within=within or None),
         Account(INAPP_DEFAULT, inapp, Slots(INAPP_CALLS)),
     ]
+
+
+def _reporting(settings: Settings, wiring: Wiring, *, account: str) -> Wiring:
+    """The same, and where receivers report to."""
+    if not settings.webhook_receipts:
+        return wiring
+    path = receipt_path(settings.secret_key.get_secret_value(), provider="webhook", account=account)
+    window = timedelta(seconds=settings.webhook_receipt_window_seconds)
+    return replace(wiring, reply_to=settings.public_url.rstrip("/") + path, receipt_window=window)
 
 
 def _mail_account(one: EmailAccount, settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> Account:

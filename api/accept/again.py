@@ -16,6 +16,7 @@ from api.accept.writer import judge
 from domain.errors import Conflict, RecipientGone, TongdaError
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
+from domain.states import SUCCESS, Status
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.engine.edits import EditRepository
 
@@ -52,7 +53,7 @@ class ResendService:
     async def _check(self, old: asyncpg.Record) -> None:
         if is_test(old):
             raise Conflict("It is a test: make another test-send.", code="is_a_test")
-        if not old["final"]:
+        if not old["final"] and Status(old["status"]) not in SUCCESS:
             raise Conflict("It has not ended yet: wait for its end, or cancel it first.", code="still_open")
         if old["template"] is None and old["content"] is None:
             raise Conflict("Its content was erased; send it anew.", code="content_erased")

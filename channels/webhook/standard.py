@@ -14,7 +14,8 @@ Body (JSON, UTF-8, no spaces):
 
 Headers: webhook-id, webhook-timestamp (seconds, of this attempt), webhook-signature ("v1," and base64 of HMAC-SHA256 over
 `id.timestamp.body`). Receivers verify before they parse, refuse timestamps more than five minutes off, and drop an id they
-have seen; that is why sending again after a lost answer is safe.
+have seen; that is why sending again after a lost answer is safe. Where an account has receipts on, webhook-reply-to is the
+address that takes them (`channels/webhook/receipts.py`), and 2xx means that the receiver took it, not yet that it arrived.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import hmac
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -38,6 +40,7 @@ from channels.plaintext import plain_text
 from channels.provider_types import ProviderType, Wiring, given
 from domain.channels import Channel
 from domain.errors import FieldError
+from domain.receipts import WINDOW
 from domain.results import ResultClass, SendResult
 
 USER_AGENT = "Tongda-Webhooks/1"
@@ -77,7 +80,8 @@ class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, 
 
 
 class WebhookProvider:
-    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds."""
+    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds. With
+    `reply_to`, an address, receivers report later what became of a message."""
 
     def __init__(
         self,
@@ -85,13 +89,16 @@ class WebhookProvider:
         *,
         secret_for: Callable[[str], str],
         timeout_s: float = TIMEOUT_S,
+        reply_to: str = "",
+        receipt_window: timedelta = WINDOW,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._port = port
         self._secret_for = secret_for
         self._timeout_s = timeout_s
+        self._reply_to = {"webhook-reply-to": reply_to} if reply_to else {}
         self._now = now
-        self._capabilities = _capabilities(timeout_s)
+        self._capabilities = replace(_capabilities(timeout_s), receipts=bool(reply_to), receipt_window=receipt_window)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -120,12 +127,14 @@ class WebhookProvider:
             "webhook-id": delivery_id,
             "webhook-timestamp": str(int(now)),
             "webhook-signature": sign(key, delivery_id=delivery_id, timestamp=int(now), body=body),
+            **self._reply_to,
         }
         try:
             reply = await self._port.request("POST", message.address, headers=headers, body=body, timeout_s=self._timeout_s)
         except TransportError as error:
             return result_of_failure(error, provider_id=delivery_id)
-        return result_of(reply, delivery_id=delivery_id, now=now)
+        result = result_of(reply, delivery_id=delivery_id, now=now)
+        return replace(result, delivered=False) if self._reply_to else result
 
 
 def _body(message: Message, *, delivery_id: str) -> bytes:
@@ -207,7 +216,13 @@ def _build(wiring: Wiring, settings: AccountSettings) -> WebhookProvider:
     assert isinstance(settings, WebhookSettings)
     own = settings.signing_secret
     secret_for = (lambda _: own) if own else given(wiring.secret_for, "the signing secrets")
-    return WebhookProvider(given(wiring.http, "an HTTP port"), secret_for=secret_for, timeout_s=settings.timeout_seconds)
+    return WebhookProvider(
+        given(wiring.http, "an HTTP port"),
+        secret_for=secret_for,
+        timeout_s=settings.timeout_seconds,
+        reply_to=wiring.reply_to,
+        receipt_window=wiring.receipt_window,
+    )
 
 
 WEBHOOK = ProviderType(

@@ -21,6 +21,7 @@ from domain.ids import uuid7
 from infra.postgres.database import Database
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.receipts import chained, stop_the_rest, stop_waiting
 from infra.postgres.errors import AWAY
 
 CHANNEL = "tongda_inbox"
@@ -98,7 +99,7 @@ happened AS (
     SELECT s.notification_id, e.id, s.n, now(), 'read'
     FROM (SELECT notification_id, n, row_number() OVER () AS place FROM step) s
     JOIN unnest($4::uuid[]) WITH ORDINALITY AS e(id, place) USING (place))
-SELECT s.notification_id FROM step s LEFT JOIN hint ON true"""
+SELECT s.notification_id, s.n FROM step s LEFT JOIN hint ON true"""
 """The delivery's record may not be there yet: storing comes before the flush of its outcome, which keeps `read`."""
 
 _RECALL = """
@@ -270,14 +271,18 @@ class Inbox:
 async def _read(
     connection: Connection, tenant: str, user_id: str, *, items: Sequence[UUID], notifications: Sequence[UUID]
 ) -> None:
-    """Locks the notifications first, in order, as every writer of deliveries does; acts in later statements.
+    """Locks the notifications first, in order, as every writer of deliveries does; acts in later statements. What waited
+    for it, or would have followed in its chain, is not sent any more, as after a receipt.
 
     A notification with open steps keeps its state: its end, when it comes, knows the delivery that was read.
     """
     await lock_notifications(connection, notifications)
     events = [uuid7() for _ in items]
     read = await connection.fetch(_MARK_READ, tenant, user_id, items, events)
-    await decide_ends(connection, sorted({row["notification_id"] for row in read}))
+    steps = sorted((row["notification_id"], row["n"]) for row in read)
+    await stop_waiting(connection, steps)
+    await stop_the_rest(connection, await chained(connection, steps))
+    await decide_ends(connection, sorted({i for i, _ in steps}))
 
 
 def _storable(text: str) -> str:

@@ -151,7 +151,9 @@ async def page(
 def _ways(filters: Filters, exact: Named | None) -> list[_Way]:
     if exact is None:
         way = _way(filters)
-        return [way, _Way("collected")] if way.name == "open" and filters.status is None else [way]
+        if way.name != "open" or (filters.status is not None and Status(filters.status) in _OPEN_STATES):
+            return [way]
+        return [way, _Way("reported"), _Way("collected")]  # what else is not final
     found = [_Way(name, keys) for name, keys in (("id", exact.ids), ("user", exact.users)) if keys]
     return [*found, _Way("all", addresses=exact.addresses)] if exact.addresses else found
 

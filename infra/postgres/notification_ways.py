@@ -11,9 +11,11 @@ from infra.postgres.notification_search import text_filter
 SHOWN = """
 CASE WHEN n.final OR n.status = 'collected' THEN n.status
      WHEN EXISTS (SELECT FROM work w WHERE w.notification_id = n.id AND w.n > 0) THEN 'processing'
+     WHEN n.status NOT IN ('accepted', 'scheduled') THEN n.status
      WHEN n.send_at > now() THEN 'scheduled'
      ELSE 'accepted' END"""
-"""What is stored as `accepted` or `scheduled` until the end, as what it is at the moment."""
+"""What is stored as `accepted` or `scheduled` until the end, as what it is at the moment. What was sent and may still be
+reported on has its state before it is final."""
 
 IS_TEST = "coalesce(n.options ->> 'test' = 'true', false) AS test"
 
@@ -39,6 +41,13 @@ _WALKS: dict[str, str] = {
                 ORDER BY notification_id DESC LIMIT $5) o WHERE o.tenant = $1) p
       JOIN LATERAL (SELECT * FROM notification WHERE id = p.notification_id OFFSET 0) n ON true
       WHERE {_RANGE}""",
+    "reported": f"""
+      FROM (SELECT DISTINCT o.notification_id FROM (
+                SELECT notification_id, tenant FROM delivery
+                WHERE receipt_until IS NOT NULL AND notification_id < $2 AND notification_id >= $3
+                ORDER BY notification_id DESC LIMIT $5) o WHERE o.tenant = $1) p
+      JOIN LATERAL (SELECT * FROM notification WHERE id = p.notification_id OFFSET 0) n ON true
+      WHERE {_RANGE}""",
 }
 """Way -> where its walk comes from; `k.key` is what the index is asked for."""
 
@@ -47,6 +56,10 @@ _ENDS: dict[str, str] = {
     "open": """
       SELECT notification_id AS id FROM work
       WHERE notification_id < $2 AND notification_id >= $3 AND $1::text IS NOT NULL
+      ORDER BY notification_id DESC OFFSET $5 - 1 LIMIT 1""",
+    "reported": """
+      SELECT notification_id AS id FROM delivery
+      WHERE receipt_until IS NOT NULL AND notification_id < $2 AND notification_id >= $3 AND $1::text IS NOT NULL
       ORDER BY notification_id DESC OFFSET $5 - 1 LIMIT 1""",
 }
 

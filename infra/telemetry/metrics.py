@@ -21,3 +21,10 @@ HTTP_REQUESTS = Counter(
 HTTP_SECONDS = Histogram(
     "tongda_http_seconds", "Time to the end of the answer, by route template.", ["method", "route"], buckets=_SLOW
 )
+RECEIPTS = Counter(
+    "tongda_receipts_total", "Receipts of providers by what they say and what that led to.",
+    ["provider", "account", "status", "effect"],
+)  # fmt: skip
+RECEIPTS_REFUSED = Counter(
+    "tongda_receipts_refused_total", "Requests for receipts that were not taken, by problem code.", ["provider", "code"]
+)

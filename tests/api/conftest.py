@@ -30,6 +30,7 @@ from tests.ports import lasting_port
 
 NOWHERE = "127.0.0.1:9"
 TENANT, OTHER = "acme", "globex"
+SECRET_KEY = "0123456789abcdef" * 2
 
 
 @dataclass
@@ -79,7 +80,7 @@ class Api:
 def settings_for(database: str, *, read: str = "", **more: Any) -> Settings:
     return Settings(
         database_url=SecretStr(database), database_read_url=SecretStr(read), temporal_address=NOWHERE, temporal_ui_url="http://ui.test/",
-        secret_key=SecretStr("0123456789abcdef" * 2), **more,
+        secret_key=SecretStr(SECRET_KEY), **{"webhook_receipts": True, **more},
     )  # fmt: skip
 
 

@@ -147,3 +147,18 @@ async def test_the_wait_that_a_receiver_asks_for(
 def test_any_retry_after_is_a_bounded_wait_or_none(value: str) -> None:
     wait = retry_after(value, now=time.time())
     assert wait is None or timedelta(0) <= wait <= timedelta(days=1)
+
+
+async def test_a_receiver_that_reports_is_told_where_to_and_its_2xx_proves_no_delivery() -> None:
+    port = MemoryHttp()
+    url = "https://notify.example/v1/receipts/webhook/webhook-default/secret"
+    reporting = WebhookProvider(port, secret_for=lambda t: SECRET, reply_to=url, receipt_window=timedelta(hours=1))
+    assert (reporting.capabilities.receipts, reporting.capabilities.receipt_window) == (True, timedelta(hours=1))
+    sample = message(Channel.WEBHOOK, URL)
+    (result,) = await reporting.send([sample])
+    assert (result.result, result.delivered, result.provider_id) == (ResultClass.OK, False, sample.delivery_id)
+    assert port.calls[0].headers["webhook-reply-to"] == url
+    plain = WebhookProvider(port, secret_for=lambda t: SECRET)
+    (result,) = await plain.send([sample])
+    assert (plain.capabilities.receipts, result.delivered) == (False, True)
+    assert "webhook-reply-to" not in port.calls[1].headers

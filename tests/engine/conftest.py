@@ -24,6 +24,7 @@ EMPTY = "; ".join(
         "cap_use",
         "category",
         "person",
+        "receipt_inbox",
         "tenant",
     )
 )

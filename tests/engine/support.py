@@ -29,6 +29,7 @@ from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.engine.receiving import ReceiptRepository
 
 TENANT = "acme"
 ADDRESSES = {Channel.EMAIL: "a@example.com", Channel.WEBHOOK: "https://hook.example.com/a"}
@@ -90,6 +91,10 @@ class Engine:
     @property
     def outcomes(self) -> OutcomeRepository:
         return OutcomeRepository(self.pool)
+
+    @property
+    def receipts(self) -> ReceiptRepository:
+        return ReceiptRepository(self.pool)
 
     @property
     def control(self) -> ControlRepository:
@@ -201,6 +206,11 @@ class Engine:
     async def make_due(self) -> None:
         """All that waits is due now."""
         await self.pool.execute("UPDATE work SET due_at = now() - interval '1 second' WHERE state = 0")
+
+    async def end_of_windows(self) -> int:
+        """No receipt can come any more, and the sweep says so."""
+        await self.pool.execute("UPDATE delivery SET receipt_until = now() WHERE receipt_until IS NOT NULL")
+        return await self.receipts.close(limit=100)
 
     async def notification(self, notification_id: UUID) -> asyncpg.Record:
         found: asyncpg.Record | None = await self.pool.fetchrow("SELECT * FROM notification WHERE id = $1", notification_id)

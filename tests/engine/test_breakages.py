@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from domain.states import SUCCESS
+from domain.states import SUCCESS, Status
 from infra.postgres.engine.claims import Verdict
 from infra.postgres.engine.outcomes import _Match
 from tests.engine import (
@@ -29,10 +29,12 @@ from tests.engine import (
     test_outcomes,
     test_plan_step,
     test_preferences,
+    test_receipt_ways,
+    test_receipts,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
 from tests.engine.conftest import EMPTY, open_pool
-from tests.engine.support import OK, Engine
+from tests.engine.support import OK, PERMANENT, RETRY, Engine
 
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
 DECIDED_IN_ONE_STATEMENT = (
@@ -68,6 +70,16 @@ NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
 
 Test = Callable[[Engine], Awaitable[None]]
 changed = test_claims.test_what_changed_since_the_plan_is_seen
+
+
+def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
+    """The guard over providers that report."""
+
+    async def run(engine: Engine) -> None:
+        await guard(test_receipts.reporting(engine.pool), **arguments)
+
+    return run
+
 
 BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
@@ -259,6 +271,49 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
         test_failover.test_what_was_read_in_time_stops_the_chain,
     ),
+    "receipt: early ones are not looked for": (
+        (Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),),
+        reported(test_receipts.test_a_receipt_that_is_early_waits_for_our_own_record),
+    ),
+    "receipt: the latest is true": (
+        (Value(f"{ENGINE}.receiving.better", lambda _, news: news),),
+        reported(test_receipts.test_the_order_does_not_matter, reports=test_receipts.REPORTS[:2]),
+    ),
+    "receipt: a repeated flush undoes it": (
+        (Swap("receipts._REPORTED", "OR status <> 'sent'"),),
+        reported(test_receipts.test_the_order_does_not_matter, reports=[test_receipts.REPORTS[3]]),
+    ),
+    "receipt: any failure is the step's": (
+        (Value(f"{ENGINE}.receipts.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
+        partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
+    ),
+    "receipt: of any account": (
+        (Swap("receiving._FIND", "\n                  AND detail ->> 'account' = $1"),),
+        reported(test_receipts.test_nobody_reports_on_another_accounts_messages),
+    ),
+    "receipt: the wait goes on": (
+        (Swap("receipts._STOP", "AND state = 0", "AND false"),),
+        test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
+    ),
+    "receipt: what follows goes on": (
+        (Swap("receipts._REST", "AND state = 0", "AND false"),),
+        test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
+    ),
+    "receipt: what is in flight goes on": (
+        (Swap("receipts._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
+        partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
+    ),
+    "receipt: a look is not made again": (
+        (Value(f"{ENGINE}.outcomes._Match.looks_again", False),),
+        partial(
+            test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
+            options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
+        ),
+    ),
+    "outcome: a late refusal settles nothing": (
+        (Value(f"{ENGINE}.outcomes._Match.settles", False),),
+        reported(test_receipts.test_a_late_refusal_takes_back_the_resend_that_waits, answer=PERMANENT),
+    ),
     "cancel: what was sent counts as stopped": (
         (Swap("control._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
         test_failover.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
@@ -323,6 +378,9 @@ async def test_a_guard_that_fails_while_it_gives_back_a_connection_holds_nobody_
     assert pool.get_size() == 0
 
 
+MATCHES = ("follows", "ends", "stands", "arrived", "looks_again", "settles")
+
+
 def test_matches_are_what_is_broken_here() -> None:
     """The properties that are swapped above exist; a rename would otherwise make their breakages empty."""
-    assert all(isinstance(getattr(_Match, name), property) for name in ("follows", "ends", "stands", "arrived"))
+    assert all(isinstance(getattr(_Match, name), property) for name in MATCHES)

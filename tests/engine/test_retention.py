@@ -182,6 +182,7 @@ async def test_the_sweep_drops_them(engine: Engine) -> None:
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
         ClockRepository(engine.pool),
+        engine.receipts,
     )
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
@@ -207,6 +208,7 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
         CapRepository(engine.pool),
         OtpRepository(engine.pool),
         ClockRepository(engine.pool),
+        engine.receipts,
     )
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):

@@ -17,7 +17,19 @@ import pytest
 from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
-from infra.postgres.engine import caps, claims, cohorts, ends, locks, outcomes, parked, permits, plans
+from infra.postgres.engine import (
+    caps,
+    claims,
+    cohorts,
+    ends,
+    locks,
+    outcomes,
+    parked,
+    permits,
+    plans,
+    receipts,
+    receiving,
+)  # fmt: skip
 
 STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_MIXED,
@@ -55,6 +67,24 @@ STATEMENTS = {
     "events": outcomes._EVENTS,
     "closed": ends._CLOSED,
     "end of a notification": ends._END,
+    "look again": outcomes._LOOK_AGAIN,
+    "link": receipts._LINK,
+    "reported": receipts._REPORTED,
+    "reported steps": receipts._STEPS,
+    "messages": receipts._MESSAGES,
+    "record of a receipt": receipts._RECORD,
+    "stop waiting": receipts._STOP,
+    "go on": receipts._GO_ON,
+    "stop the rest": receipts._REST,
+    "satisfied chains": receipts._SATISFIED,
+    "chained": receipts._CHAINED,
+    "told": receipts._TOLD,
+    "find a message": receiving._FIND,
+    "lock a message": receiving._LOCK,
+    "write a message": receiving._WRITE,
+    "windows that are over": receiving._OVER,
+    "close windows": receiving._CLOSE,
+    "forget messages": receiving._FORGET,
     "erasure: page": erasing._PAGE,
     "erasure: open steps": erasing._OPEN,
     "erasure: notifications": erasing._NOTIFICATIONS,
@@ -97,9 +127,10 @@ w AS (
 d AS (
     INSERT INTO delivery (notification_id, n, tenant, channel, status) SELECT id, 2, tenant, 'inapp', 'sent' FROM n
 ),
+r AS (INSERT INTO receipt_inbox (account, provider_id, notification_id, n, until) SELECT 'a', id, id, 1, now() FROM n),
 e AS (INSERT INTO event (notification_id, id, n, at, type) SELECT id, id, 0, now(), 'planned' FROM n)
 INSERT INTO cohort (id, lane, epoch, size, lease) SELECT c, 1, 1, 500, now() FROM unnest($2::uuid[]) c"""
-TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category"
+TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category, receipt_inbox"
 NODE = re.compile(rf"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:{TABLES.replace(', ', '|')})\w*)")
 
 

@@ -15,6 +15,7 @@ from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
@@ -51,6 +52,7 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
             clock=ClockRepository(pool),
+            receipts=ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

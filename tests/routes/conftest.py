@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from domain.ids import uuid7
-from tests.api.conftest import Api, insert_notification, make_keys, running
+from infra.email_accounts import WEBHOOK_DEFAULT
+from infra.secrets import receipt_secret
+from tests.api.conftest import SECRET_KEY, Api, insert_notification, make_keys, running
 
 Ids = dict[str, str]
 """Parameter of a path -> an id of tenant acme."""
@@ -64,6 +66,8 @@ async def one_of_each(api: Api) -> Ids:
         "/v1/notifications/{notification_id}": str(notification), "/v1/templates/{name}": "t-acme",
         "/v1/categories/{name}": "c-acme", "/v1/users/{user_id}": "u-acme", "/v1/apps/{app_id}": "a-acme",
         "/v1/api-keys/{key_id}": key, "/v1/otp/{otp_id}": otp, "/v1/providers/{provider_id}": provider,
+        "{provider}": "webhook", "{account}": WEBHOOK_DEFAULT,
+        "{secret}": receipt_secret(SECRET_KEY, provider="webhook", account=WEBHOOK_DEFAULT),
         "{identity_id}": identity, "{suppression_id}": suppression, "{device_id}": device, "{item_id}": str(item),
         "{version}": "1",
     }  # fmt: skip

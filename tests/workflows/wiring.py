@@ -19,6 +19,7 @@ from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.driving import activities
@@ -73,6 +74,7 @@ async def serving(
             caps=CapRepository(pool),
             otp=OtpRepository(pool),
             clock=ClockRepository(pool),
+            receipts=ReceiptRepository(pool),
         ),
         driver=driver,
         accounts=engine.accounts,

@@ -34,7 +34,7 @@ from infra.postgres.suppressions import digest_sql
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
-       u.faults, u.expires_at, u.cohort, u.tried, u.awaiting, n.app, n.category, n.user_id,
+       u.faults, u.expires_at, u.cohort, u.tried, u.awaiting, u.receipt, n.app, n.category, n.user_id,
        n.template, n.template_version, n.content, n.data,
        n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
@@ -171,6 +171,8 @@ class Claim:
     """Accounts that failed since the last wait."""
     awaiting: bool
     """It was handed over, and its receipt is overdue."""
+    receipt: str | None
+    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure."""
     awaits: Awaited | None
     """The receipt by which the chain goes on if it does not come."""
     failures: int
@@ -323,7 +325,8 @@ def _options(stored: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _awaits(options: Mapping[str, Any]) -> Awaited | None:
+def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
+    """What a notification's chain waits for, by its options."""
     after = options.get("fallback_after")
     if after is None:
         return None
@@ -354,7 +357,8 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         chain=chain,
         tried=tuple(row["tried"] or ()),
         awaiting=row["awaiting"],
-        awaits=_awaits(options),
+        receipt=row["receipt"],
+        awaits=awaited_by(options),
         failures=row["failures"],
         faults=row["faults"],
         expires_at=row["expires_at"],

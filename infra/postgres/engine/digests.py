@@ -62,9 +62,9 @@ INSERT INTO work (notification_id, n, tenant, lane, due_at, expires_at, version)
 SELECT id, 0, tenant, lane, greatest(send_at, now()), expires_at, version FROM notification WHERE id = $1"""
 
 _SHARE = """
-UPDATE notification i SET status = e.status, reason = e.reason, partial = e.partial, final = true,
-       finished_at = coalesce(i.finished_at, now())
-FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bool[]) e(carrier, status, reason, partial)
+UPDATE notification i SET status = e.status, reason = e.reason, partial = e.partial, final = e.final,
+       finished_at = CASE WHEN e.final THEN coalesce(i.finished_at, now()) END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::bool[], $5::bool[]) e(carrier, status, reason, partial, final)
 WHERE i.digest = e.carrier AND i.id <> e.carrier"""
 
 _END_ITEMS = """
@@ -149,7 +149,7 @@ async def share_ends(connection: Connection, ends: Mapping[UUID, Outcome]) -> No
     if carriers:
         await connection.execute(
             _SHARE, carriers, [ends[i].status for i in carriers], [ends[i].reason for i in carriers],
-            [ends[i].partial for i in carriers],
+            [ends[i].partial for i in carriers], [ends[i].final for i in carriers],
         )  # fmt: skip
 
 

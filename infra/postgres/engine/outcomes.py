@@ -22,16 +22,18 @@ from domain.ids import uuid7
 from domain.planning import PlannedStep
 from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
-from domain.suppressions import SuppressionReason
 from domain.timeline import EventType
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
+from infra.postgres.engine.receipts import Handed, link, satisfied, take_in_reported
+from infra.postgres.engine.stopping import stopped
+from infra.postgres.engine.suppressing import suppress
 
 _MATCH = """
-SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, d.status, d.reason,
-       d.attempts
+SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, w.awaiting,
+       w.receipt, d.status, d.reason, d.attempts
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY o(id, n, place)
 LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n FOR UPDATE) w ON true
 LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d
@@ -45,12 +47,20 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
 
 _AGAIN = """
 UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
-       account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting
+       account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting,
+       receipt = NULL
 FROM (SELECT r.tid, o.*
       FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[])
            o(id, n, due_at, failures, account, tried, awaiting)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
+
+_LOOK_AGAIN = """
+UPDATE work SET state = 0, due_at = now(), start_by = NULL, unknown_at = NULL, awaiting = true,
+       receipt = coalesce(receipt, 'delivered')
+WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
 
 _OPEN = """
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, cohort,
@@ -63,18 +73,21 @@ ON CONFLICT DO NOTHING"""
 
 _RECORD = """
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, provider, account, address, status, reason, class, code,
-                           attempts, provider_id, sent_at, delivered_at, updated_at)
+                           attempts, provider_id, sent_at, delivered_at, updated_at, receipt_until)
 SELECT id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id,
        CASE WHEN status IN ('sent', 'delivered') THEN now() - age END,
-       CASE status WHEN 'delivered' THEN now() - age END, now()
+       CASE status WHEN 'delivered' THEN now() - age END, now(), CASE status WHEN 'sent' THEN now() - age + window_ END
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[])
-     o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age)
+            $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[], $15::interval[])
+     o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age,
+       window_)
 ON CONFLICT (notification_id, n) DO UPDATE SET
     provider = EXCLUDED.provider, account = EXCLUDED.account, address = EXCLUDED.address, status = EXCLUDED.status,
-    reason = EXCLUDED.reason, class = EXCLUDED.class, code = EXCLUDED.code, attempts = EXCLUDED.attempts,
+    reason = EXCLUDED.reason, class = coalesce(EXCLUDED.class, d.class), code = coalesce(EXCLUDED.code, d.code),
+    attempts = EXCLUDED.attempts,
     provider_id = coalesce(EXCLUDED.provider_id, d.provider_id), sent_at = coalesce(d.sent_at, EXCLUDED.sent_at),
-    delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now()"""
+    delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now(),
+    receipt_until = CASE EXCLUDED.status WHEN 'sent' THEN greatest(d.receipt_until, EXCLUDED.receipt_until) END"""
 
 _EVENTS = """
 INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
@@ -83,9 +96,9 @@ FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], 
      e(id, event, n, age, type, cohort, epoch, detail)
 ON CONFLICT DO NOTHING"""
 
-_SUPPRESS = """
-INSERT INTO suppression (tenant, channel, address, reason, id)
-SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::uuid[]) ON CONFLICT DO NOTHING"""
+_FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED})
+_TAKEN = frozenset({ResultClass.OK, ResultClass.UNKNOWN})
+"""What a receipt may come for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,8 @@ class StepOutcome:
     """Accounts that the next attempt passes by."""
     awaits: Awaited | None = None
     """The receipt that must come, or something follows."""
+    window: timedelta | None = None
+    """The provider reports later what becomes of it, at most for this long; None: it does not."""
     assumed: bool = False
     """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
 
@@ -157,17 +172,37 @@ class _Match:
         return awaits is None or awaits.met_by(Status(self.row["status"]))
 
     @property
+    def looks_again(self) -> bool:
+        """A receipt has come meanwhile that this knows nothing of: what follows is decided anew, at once. One that is known
+        to have been delivered is not sent again, though it is waited for being read."""
+        if not self.mine or self.arrived:
+            return False
+        claim, decision = self.outcome.claim, self.outcome.decision
+        if claim.awaiting:
+            return bool(self.row["receipt"] != claim.receipt)
+        sent_again = decision.due_at is not None and not decision.awaiting
+        return sent_again and self.row["status"] == Status.DELIVERED
+
+    @property
+    def settles(self) -> bool:
+        """An attempt that was called lost was refused for good: its resend, which has not begun, cannot help."""
+        decision = self.outcome.decision
+        for_good = decision.status is Status.FAILED and decision.reason in _FOR_GOOD and self.outcome.result is not None
+        waits = self.row["state"] == 0 and not self.row["awaiting"] and self.row["status"] == Status.RETRYING
+        return for_good and waits and not self.mine and self.row["attempts"] == self.outcome.claim.attempt
+
+    @property
     def ends(self) -> bool:
-        """The work row goes: this attempt was the last, or it succeeded before its own resend began."""
+        """The work row goes: this attempt was the last, or it succeeded, or was refused, before its own resend began."""
         if self.mine:
-            return self.arrived or self.outcome.decision.due_at is None
-        return self._outruns_its_resend and not self.outcome.decision.awaiting
+            return not self.looks_again and (self.arrived or self.outcome.decision.due_at is None)
+        return self.settles or (self._outruns_its_resend and not self.outcome.decision.awaiting)
 
     @property
     def stays(self) -> bool:
         """The work row is due again: for a retry, or when the receipt is overdue."""
         if self.mine:
-            return not self.ends
+            return not self.ends and not self.looks_again
         return self._outruns_its_resend and self.outcome.decision.awaiting
 
     @property
@@ -181,7 +216,9 @@ class _Match:
     @property
     def follows(self) -> bool:
         """The next place of the chain is opened."""
-        return self.mine and not self.arrived and self.outcome.decision.falls_back and bool(self.outcome.claim.chain)
+        if not (self.settles or (self.mine and not self.arrived and not self.looks_again)):
+            return False
+        return self.outcome.decision.falls_back and bool(self.outcome.claim.chain)
 
     @cached_property
     def status(self) -> Status | None:
@@ -191,6 +228,10 @@ class _Match:
         news = self.outcome.decision.status
         if self.outcome.puts_off:
             return None  # nothing was tried, and what an earlier attempt brought stands
+        if self.settles:
+            return news
+        if self.mine and self.outcome.claim.awaiting:
+            return self._looked
         if not self.mine and self.row["state"] is not None and news not in SUCCESS:
             return None  # a later attempt is open and will say how it ends
         if self.row["status"] is None:
@@ -202,6 +243,12 @@ class _Match:
             return news if news in FINAL else Status.FAILED
         better = merge(known, news)
         return better if better is not known else None
+
+    @property
+    def _looked(self) -> Status | None:
+        """A claim that only looks hands nothing over: its step ends as it is known, or as its receipt says."""
+        news = self.outcome.decision.status
+        return news if self.row["status"] == Status.RETRYING and self.ends and news not in SUCCESS else None
 
     @property
     def reason(self) -> Reason | None:
@@ -233,52 +280,58 @@ class OutcomeRepository:
             )
             matches = [
                 _Match(
-                    _stopped(o) if o.claim.notification_id in locked.cancelled else o,
+                    stopped(o) if o.claim.notification_id in locked.cancelled else o,
                     row,
                     erased=o.claim.notification_id in locked.erased,
                 )
                 for o, row in zip(outcomes, rows, strict=True)
             ]
-            matches = [m for m in matches if m.stands]
+            matches = await _unless_satisfied(connection, [m for m in matches if m.stands])
             await _change_work(connection, matches)
             await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
             await _write_events(connection, matches, now_s=now_s)
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
-            await _suppress(connection, suppressing)
+            await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
+            await _take_in_receipts(connection, [m.outcome for m in matches])
             await decide_ends(connection, ids)
 
         await retried(self._pool, unit)
 
 
-def _stopped(outcome: StepOutcome) -> StepOutcome:
-    """After a cancellation what was in flight keeps its outcome, but neither a retry nor a fallback follows."""
-    decision = replace(outcome.decision, falls_back=False)
-    if decision.due_at is None:
-        return replace(outcome, decision=decision)
-    if decision.status in SUCCESS:  # it was taken, and nobody waits for its receipt any more
-        events = tuple(replace(e, detail=_without_retry(e.detail, decision.status)) for e in outcome.events)
-        return replace(outcome, decision=replace(decision, due_at=None, awaiting=False, moves=False), events=events)
-    lost = outcome.result is not None and outcome.result.result is ResultClass.UNKNOWN
-    status, reason = (
-        (Status.UNKNOWN, Reason.ANSWER_LOST) if lost else (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)
-    )  # fmt: skip
-    events = tuple(
-        replace(event, detail=_without_retry(event.detail, status))
-        for event in outcome.events
-        if event.type is not EventType.PUT_OFF
-    )
-    return replace(outcome, decision=Decision(status, reason, failures=decision.failures), events=events)
+async def _unless_satisfied(connection: Connection, matches: Sequence[_Match]) -> list[_Match]:
+    """Nothing follows on a later place of a chain that has come to its aim on an earlier one meanwhile."""
+    going_on = [m.outcome.claim.notification_id for m in matches if m.outcome.claim.n > 1 and (m.stays or m.follows)]
+    aimed = await satisfied(connection, going_on)
+    return [
+        replace(m, outcome=stopped(m.outcome, as_=(Status.SUPPRESSED, Reason.ARRIVED_ELSEWHERE)))
+        if m.outcome.claim.notification_id in aimed
+        else m
+        for m in matches
+    ]
 
 
-def _without_retry(detail: dict[str, Any], status: Status) -> dict[str, Any]:
-    changed = {key: value for key, value in detail.items() if key not in {"retry_at", "receipt_by"}}
-    return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}
+async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutcome]) -> None:
+    """Says under which ids receipts will come, and takes in those that came before this."""
+    reported = [o for o in outcomes if o.window is not None]
+    if reported:
+        await link(connection, [handed for o in reported if (handed := _handed(o)) is not None])
+        await take_in_reported(connection, sorted({(o.claim.notification_id, o.claim.n) for o in reported}))
+
+
+def _handed(outcome: StepOutcome) -> Handed | None:
+    claim, result, window = outcome.claim, outcome.result, outcome.window
+    if result is None or window is None or result.provider_id is None or result.result not in _TAKEN:
+        return None
+    taken = Status.DELIVERED if result.delivered else Status.SENT
+    status = taken if result.result is ResultClass.OK else None
+    return Handed(claim.account, result.provider_id, claim.notification_id, claim.n, claim.attempt, status, window)
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
     ended = [m.outcome for m in matches if m.ends]
     again = [m.outcome for m in matches if m.stays]
     following = [m for m in matches if m.follows]
+    looking = [m.outcome.claim for m in matches if m.looks_again]
     if ended:
         await connection.execute(_END, [o.claim.notification_id for o in ended], [o.claim.n for o in ended])
     if again:
@@ -287,6 +340,8 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
             [o.decision.due_at for o in again], [o.decision.failures for o in again], [o.moves_to for o in again],
             ["\n".join(o.tried) or None for o in again], [o.decision.awaiting for o in again],
         )  # fmt: skip
+    if looking:
+        await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])
     if following:
         await connection.execute(_OPEN, *_columns([_next_row(m) for m in following]))
 
@@ -313,7 +368,7 @@ def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
     address = None if match.erased else claim.address
     return (claim.notification_id, claim.n, claim.tenant, claim.channel, o.provider, claim.account, address,
             match.status, match.reason, result.result if result else None, result.code if result else None, attempts,
-            result.provider_id if result else None, _age(o, now_s=now_s))  # fmt: skip
+            result.provider_id if result else None, _age(o, now_s=now_s), o.window if result else None)  # fmt: skip
 
 
 async def _write_events(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
@@ -324,12 +379,6 @@ async def _write_events(connection: Connection, matches: Sequence[_Match], *, no
     ]  # fmt: skip
     if rows:
         await connection.execute(_EVENTS, *_columns(rows))
-
-
-async def _suppress(connection: Connection, claims: Sequence[Claim]) -> None:
-    rows = sorted({(c.tenant, str(c.channel), c.address, SuppressionReason.RECIPIENT_REFUSED) for c in claims})
-    if rows:
-        await connection.execute(_SUPPRESS, *_columns([(*row, uuid7()) for row in rows]))
 
 
 def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:

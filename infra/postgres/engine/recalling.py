@@ -18,7 +18,7 @@ from domain.channels import Channel
 from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.recall import ChannelRecall, recall_result
-from domain.states import Reason, Status
+from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.control import stop
 from infra.postgres.engine.ends import decide_ends
@@ -103,7 +103,8 @@ class RecallRepository:
             read = {row["n"] for row in await connection.fetch(_READ, notification_id)}
             known = {n: ChannelRecall.ALREADY_READ if n in read else result for n, result in channels.items()}
             row = await _locked(connection, tenant, notification_id)
-            status = Status(row["status"]) if row["final"] else Status.PROCESSING
+            ended = row["final"] or Status(row["status"]) in SUCCESS
+            status = Status(row["status"]) if ended else Status.PROCESSING
             detail = {
                 "answer": recall_result(list(known.values()), status=status),
                 "channels": [{"n": s.n, "channel": s.channel, "result": known[s.n]} for s in steps],

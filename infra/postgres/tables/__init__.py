@@ -17,6 +17,7 @@ from infra.postgres.tables.people import device, erasure, identity, person, supp
 from infra.postgres.tables.personal import PERSONAL
 from infra.postgres.tables.preferences import cap_use, preference
 from infra.postgres.tables.providers import account_health, provider_account, provider_change, worker
+from infra.postgres.tables.receipts import receipt_inbox
 from infra.postgres.tables.templates import category, template, template_version
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "probe",
     "provider_account",
     "provider_change",
+    "receipt_inbox",
     "suppression",
     "suppression_pepper",
     "template",

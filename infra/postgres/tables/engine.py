@@ -30,11 +30,13 @@ work = Table(
     time_column("unknown_at"),
     Column("tried", ARRAY(Text)),
     Column("awaiting", Boolean, nullable=False, server_default=text("false")),
+    text_column("receipt", nullable=True),
     postgresql_with={"fillfactor": 50},
 )
 """One open step. n = 0 is the plan. `state`: 0 open, 1 handing over.
 `attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own.
-`tried`: accounts that failed since the last wait. `awaiting`: handed over; due when its receipt is overdue."""
+`tried`: accounts that failed since the last wait. `awaiting`: handed over; due when its receipt is overdue.
+`receipt`: what a receipt has said meanwhile, `delivered` or the class of the failure."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
 Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))
 Index("work_unknown", work.c.unknown_at, postgresql_where=text("state = 1"))

@@ -1,0 +1,125 @@
+"""Receipts of providers: which account they are for, whether they may be believed, and what they lead to."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from channels.receipts import MOST_ID, MOST_RECEIPTS, Receipt, ReceiptAnswer, ReceiptReader, ReceiptRequest, ReceiptWiring
+from channels.registry import ReaderFactory, readers
+from domain.errors import FieldError, Invalid, NotFound, Rejected
+from domain.lanes import Lane
+from infra.email_accounts import WEBHOOK_DEFAULT
+from infra.postgres.engine.receiving import Effect, ReceiptRepository
+from infra.secrets import receipt_secret, webhook_secret
+from infra.settings import Settings
+from infra.telemetry.metrics import RECEIPTS, RECEIPTS_REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptAccount:
+    """An account whose provider reports."""
+
+    name: str
+    """Its key, as in `work.account`."""
+    provider: str
+    tenant: str | None
+    """None: of the installation, for all tenants."""
+    reader: ReceiptReader
+
+
+class ReceiptAccounts(Protocol):
+    """The accounts that take receipts."""
+
+    async def find(self, provider: str, account: str) -> ReceiptAccount | None:
+        """None: there is no such account of this provider, or it takes none."""
+        ...
+
+
+class SettingsReceiptAccounts(ReceiptAccounts):
+    """Those that the settings describe."""
+
+    def __init__(self, settings: Settings, wiring: ReceiptWiring, *, among: Mapping[str, ReaderFactory]) -> None:
+        self._accounts: dict[tuple[str, str], ReceiptAccount] = {}
+        if settings.webhook_receipts:
+            reader = among["webhook"](wiring)
+            self._accounts["webhook", WEBHOOK_DEFAULT] = ReceiptAccount(WEBHOOK_DEFAULT, "webhook", None, reader)
+
+    async def find(self, provider: str, account: str) -> ReceiptAccount | None:
+        return self._accounts.get((provider, account))
+
+
+class ReceiptService:
+    """`due` is told of lanes in which something is due now."""
+
+    def __init__(
+        self, repository: ReceiptRepository, accounts: ReceiptAccounts, *, secret_key: str, due: Callable[[Lane], None]
+    ) -> None:
+        self._repository = repository
+        self._accounts = accounts
+        self._secret_key = secret_key
+        self._due = due
+
+    async def find(self, provider: str, account: str, *, secret: str) -> ReceiptAccount:
+        """Raises NotFound, and before it tells which accounts exist the secret has to be right."""
+        expected = receipt_secret(self._secret_key, provider=provider, account=account)
+        right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
+        if not right or not self._secret_key:  # what derives from "" is known to all
+            raise NotFound
+        found = await self._accounts.find(provider, account)
+        if found is None:
+            raise NotFound
+        return found
+
+    async def take(self, account: ReceiptAccount, request: ReceiptRequest) -> ReceiptAnswer:
+        """All of the request's receipts are stored, and have taken effect, when this returns. Raises Rejected."""
+        try:
+            receipts = [_of(account, one) for one in await account.reader.read(request)]
+            _check(receipts)
+        except Rejected as error:
+            RECEIPTS_REFUSED.labels(account.provider, error.code).inc()
+            raise
+        taken = await self._repository.take(account.name, receipts)
+        for receipt, effect in zip(receipts, taken.effects, strict=True):
+            RECEIPTS.labels(account.provider, account.name, receipt.status, effect).inc()
+        for lane in sorted(taken.lanes):
+            self._due(lane)
+        return account.reader.answer(sum(effect is not Effect.FOREIGN for effect in taken.effects))
+
+
+def _of(account: ReceiptAccount, receipt: Receipt) -> Receipt:
+    """A tenant's own account speaks for that tenant."""
+    if account.tenant is None or receipt.tenant == account.tenant:
+        return receipt
+    return Receipt(
+        receipt.provider_id, receipt.status, receipt.at, receipt.result, receipt.code, receipt.delivery_id, account.tenant
+    )  # fmt: skip
+
+
+def _check(receipts: Sequence[Receipt]) -> None:
+    """What no adapter may let through, because the database would refuse all of it. Raises Invalid."""
+    wrong = [
+        FieldError(f"/{place}", "format", f"A message's id has 1 to {MOST_ID} characters, none of them NUL.")
+        for place, one in enumerate(receipts)
+        if not 0 < len(one.provider_id) <= MOST_ID
+        or "\x00" in one.provider_id + one.code
+        or not one.provider_id.isprintable()
+    ]
+    if len(receipts) > MOST_RECEIPTS:
+        wrong = [FieldError("", "range", f"At most {MOST_RECEIPTS} receipts in one request.")]
+    if wrong:
+        raise Invalid(wrong[:50])
+
+
+def receipt_service(
+    settings: Settings, repository: ReceiptRepository, *, now: Callable[[], float], due: Callable[[Lane], None]
+) -> ReceiptService:
+    """Wired from the settings."""
+    secret_key = settings.secret_key.get_secret_value()
+    wiring = ReceiptWiring(
+        secret_for=lambda tenant: webhook_secret(secret_key, tenant), tenant_of=repository.tenant_of, now=now
+    )
+    accounts = SettingsReceiptAccounts(settings, wiring, among=readers())
+    return ReceiptService(repository, accounts, secret_key=secret_key, due=due)

@@ -1,0 +1,50 @@
+"""`receipt-url`: where a provider posts what became of an account's messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli.tongda.checks_here import KEY_MISSING, settings_of
+from cli.tongda.client import FAILED
+from cli.tongda.place import NoPlace, find_address, home, running
+from infra.secrets import receipt_path
+from infra.settings import Settings
+
+
+def receipt_url(
+    provider: Annotated[str, typer.Argument(help="As deliveries show it: webhook, ...")],
+    account: Annotated[str, typer.Argument(help="As deliveries show it: webhook-default, ...")],
+) -> None:
+    """Show the address for an account's receipts. It holds a secret: whoever has it may post there.
+
+    Needs the service's environment (TONGDA_SECRET_KEY, TONGDA_PUBLIC_URL), or a service of ./scripts/run."""
+    settings, findings = settings_of(os.environ)
+    key = _secret_key(settings) if settings else ""
+    if settings is None or not key:
+        print(findings[0].says if settings is None else f"There is no secret key: {KEY_MISSING}.", file=sys.stderr)
+        raise typer.Exit(FAILED)
+    print(_base(settings) + receipt_path(key, provider=provider, account=account))
+
+
+def _secret_key(settings: Settings) -> str:
+    """That of the environment, else of the service that runs here."""
+    given = settings.secret_key.get_secret_value()
+    if given or running(os.environ) is None:
+        return given
+    try:
+        return (home(os.environ) / "secret-key").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _base(settings: Settings) -> str:
+    if os.environ.get("TONGDA_PUBLIC_URL"):
+        return settings.public_url.rstrip("/")
+    try:
+        return find_address(os.environ)
+    except NoPlace:
+        return settings.public_url.rstrip("/")

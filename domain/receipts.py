@@ -1,0 +1,119 @@
+"""What a receipt changes: evidence about one message, about one step, and what becomes of a step that is open.
+
+A step may have several messages: each attempt that a provider took is one. Receipts come in any order, late, early and
+again; both orders below are maxima, so that none of it matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from domain.results import ResultClass
+from domain.states import Reason, Status, merge, rank
+
+WINDOW = timedelta(days=3)
+"""How long after it was taken a receipt may come, where an adapter says nothing else: carriers report for that long."""
+KEPT_LONGER = timedelta(days=4)
+"""After its window a message is still known for this long: what comes then corrects what has ended."""
+EARLY_FOR = timedelta(days=1)
+"""A receipt that matches nothing is kept this long: our own record is never later than minutes."""
+
+_OF_MESSAGE = (Status.SENT, Status.FAILED, Status.DELIVERED, Status.READ)
+"""Of one message the later of these is true: taken, then known to have failed; and some report a failure first and that it
+arrived after all."""
+_OF_STEP = (Status.FAILED, Status.SENT, Status.DELIVERED, Status.READ)
+"""Of several messages the later of these counts: while one of them is out there, the step has not failed."""
+REPORTED = frozenset(_OF_MESSAGE)
+
+
+def better(known: Status | None, news: Status) -> Status:
+    """What is known of one message after `news`."""
+    return news if known is None or _OF_MESSAGE.index(news) > _OF_MESSAGE.index(known) else known
+
+
+def stands(messages: Iterable[Status | None]) -> Status | None:
+    """What is known of a step by its messages; None: nothing."""
+    return max((one for one in messages if one is not None), key=_OF_STEP.index, default=None)
+
+
+class Move(StrEnum):
+    """What becomes of a step's open row."""
+
+    NOTHING = "nothing"
+    STOP = "stop"
+    """It goes: what was waited for has come, and nothing more is sent."""
+    WAIT = "wait"
+    """It arrived, and now only its being read is waited for."""
+    LOOK = "look"
+    """It failed: another account or the next channel, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedStep:
+    """What the consequence depends on."""
+
+    recorded: Status
+    """The delivery's state."""
+    open: bool = False
+    """A `work` row is there, and nobody has it in his hands."""
+    handed_over: bool = False
+    """A `work` row is there, and an attempt is under way."""
+    awaiting: bool = False
+    """The row, in hand or not, waits for a receipt: nothing is handed over by it."""
+    wants: Status | None = None
+    """DELIVERED or READ: what a chain waits for; None: there is no chain that waits."""
+
+    def met_by(self, status: Status) -> bool:
+        """Nothing need follow any more."""
+        return rank(status) >= rank(self.wants or Status.DELIVERED)
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    status: Status
+    """The delivery's state from now on."""
+    move: Move = Move.NOTHING
+
+
+def consequence(step: ReportedStep, evidence: Status) -> Consequence:
+    """What `evidence`, as `stands` gives it, makes of a step. The same again changes nothing."""
+    match evidence:
+        case Status.DELIVERED | Status.READ:
+            move = Move.STOP if step.met_by(evidence) else Move.WAIT
+            moves = step.open or (step.awaiting and move is Move.WAIT)
+            return Consequence(merge(step.recorded, evidence), move if moves else Move.NOTHING)
+        case Status.SENT:
+            return _taken(step)
+        case _:
+            return _failed(step)
+
+
+def _taken(step: ReportedStep) -> Consequence:
+    """It was taken after all: a resend that has not begun is not sent."""
+    if step.recorded is Status.SENT or rank(step.recorded) > rank(Status.SENT) or step.awaiting:
+        return Consequence(step.recorded)
+    move = Move.STOP if step.wants is None else Move.WAIT
+    return Consequence(Status.SENT, move if step.open else Move.NOTHING)
+
+
+def _failed(step: ReportedStep) -> Consequence:
+    if step.recorded not in {Status.SENT, Status.UNKNOWN, Status.RETRYING}:
+        return Consequence(step.recorded)
+    if not step.open and not step.handed_over:
+        return Consequence(Status.FAILED)
+    return Consequence(Status.RETRYING, Move.LOOK if step.awaiting else Move.NOTHING)
+
+
+def why_failed(result: ResultClass) -> Reason:
+    """The reason of a delivery that its receipt says has failed."""
+    return _REASONS.get(result, Reason.UNDELIVERED)
+
+
+_REASONS = {
+    ResultClass.RECIPIENT: Reason.RECIPIENT_REFUSED,
+    ResultClass.PERMANENT: Reason.CONTENT_REFUSED,
+    ResultClass.CONFIG: Reason.ACCOUNT_MISCONFIGURED,
+}

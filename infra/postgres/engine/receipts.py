@@ -1,0 +1,376 @@
+"""What is known of a step's messages, taken into its delivery and its open row, under the notification's lock.
+
+Our own record and receipts both write `receipt_inbox`, whoever is first (rule 10); what one finds there of the other it
+takes in here. So the result does not depend on the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from domain.attempts import Awaited
+from domain.ids import uuid7
+from domain.receipts import KEPT_LONGER, Consequence, Move, ReportedStep, consequence, stands, why_failed
+from domain.results import ResultClass
+from domain.states import SUCCESS, Reason, Status, Strategy
+from domain.timeline import EventType
+from infra.postgres.engine.claims import awaited_by
+from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.suppressing import suppress
+
+StepKey = tuple[UUID, int]
+
+_LINK = """
+INSERT INTO receipt_inbox AS i (account, provider_id, notification_id, n, attempt, status, delivered_at, until)
+SELECT account, provider_id, id, n, attempt, status, CASE status WHEN 'delivered' THEN now() END, now() + window_
+FROM unnest($1::text[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::text[], $7::interval[])
+     o(account, provider_id, id, n, attempt, status, window_)
+ORDER BY account, provider_id
+ON CONFLICT (account, provider_id) DO UPDATE SET
+    notification_id = EXCLUDED.notification_id, n = EXCLUDED.n, attempt = greatest(i.attempt, EXCLUDED.attempt),
+    status = CASE WHEN i.status IS NULL OR (i.status = 'failed' AND i.told AND i.attempt BETWEEN 1 AND EXCLUDED.attempt - 1)
+                       OR (i.status = 'sent' AND EXCLUDED.status = 'delivered')
+                  THEN coalesce(EXCLUDED.status, i.status) ELSE i.status END,
+    delivered_at = least(i.delivered_at, EXCLUDED.delivered_at), until = greatest(i.until, EXCLUDED.until)
+WHERE i.notification_id IS NULL OR (i.notification_id = EXCLUDED.notification_id AND i.n = EXCLUDED.n)"""
+"""What a later attempt under the same id has brought is not undone by the failure of an earlier one."""
+
+_REPORTED = """
+SELECT DISTINCT i.notification_id, i.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+JOIN LATERAL (SELECT notification_id, n FROM receipt_inbox
+              WHERE notification_id = x.id AND n = x.n AND (NOT told OR status <> 'sent') AND status IS NOT NULL
+              OFFSET 0) i ON true
+ORDER BY 1, 2"""
+"""Also what was told already: a flush that is repeated must not undo it."""
+
+_STEPS = """
+SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
+       d.address, d.status, d.reason, d.sent_at, w.state, w.awaiting, w.chain, w.address AS work_address, now() AS now
+FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY x(id, n, place)
+JOIN LATERAL (SELECT tenant, lane, strategy, options, erased_at FROM notification WHERE id = x.id OFFSET 0) m ON true
+JOIN LATERAL (SELECT channel, address, status, reason, sent_at FROM delivery WHERE notification_id = x.id AND n = x.n
+              OFFSET 0) d ON true
+LEFT JOIN LATERAL (SELECT state, awaiting, chain, address FROM work WHERE notification_id = x.id AND n = x.n
+                   FOR UPDATE) w ON true
+ORDER BY x.place"""
+"""A step without a record is being handed over for the first time: its own outcome comes first."""
+
+_MESSAGES = """
+SELECT i.* FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+JOIN LATERAL (SELECT * FROM receipt_inbox WHERE notification_id = x.id AND n = x.n OFFSET 0) i ON true
+ORDER BY i.account, i.provider_id"""
+
+_RECORD = """
+UPDATE delivery d SET status = c.status, reason = c.reason, class = coalesce(c.class, d.class),
+       code = coalesce(c.code, d.code),
+       sent_at = coalesce(d.sent_at, CASE WHEN c.status IN ('sent', 'delivered', 'read') THEN now() END),
+       delivered_at = least(d.delivered_at, c.delivered_at), read_at = least(d.read_at, c.read_at),
+       receipt_until = CASE c.status WHEN 'sent' THEN d.receipt_until END, updated_at = now()
+FROM unnest($3::uuid[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[],
+            $10::timestamptz[]) c(id, n, status, reason, class, code, delivered_at, read_at)
+WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2"""
+
+_STOP = """
+DELETE FROM work WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n AND state = 0
+                  OFFSET 0) w ON true))"""
+
+_GO_ON = """
+UPDATE work w SET receipt = c.receipt, awaiting = true,
+       due_at = CASE w.state WHEN 0 THEN coalesce(c.due_at, now()) ELSE w.due_at END,
+       cohort = CASE WHEN w.state = 0 AND $5 THEN NULL ELSE w.cohort END
+FROM (SELECT r.tid, x.* FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::timestamptz[]) x(id, n, receipt, due_at)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) c
+WHERE w.ctid = c.tid"""
+"""Whoever has the row in hand, only to look, finds what was said when that is written."""
+
+_REST = """
+DELETE FROM work WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n > 0 AND n <> x.n AND state = 0
+                  OFFSET 0) w ON true))
+RETURNING notification_id, n, tenant, channel, account, address, attempt"""
+
+_REST_RECORD = """
+INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::smallint[])
+ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
+WHERE d.status NOT IN ('sent', 'delivered', 'read', 'unknown')"""
+
+_SATISFIED = """
+SELECT x.id FROM unnest($1::uuid[]) x(id)
+JOIN LATERAL (SELECT options FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true
+JOIN LATERAL (SELECT max(CASE status WHEN 'read' THEN 2 WHEN 'delivered' THEN 1 END) AS came FROM delivery
+              WHERE notification_id = x.id OFFSET 0) d ON true
+WHERE d.came >= CASE WHEN m.options ->> 'fallback_on' = 'not_read' THEN 2 ELSE 1 END"""
+
+_CHAINED = """
+SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+JOIN LATERAL (SELECT FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true"""
+
+_EVENTS = """
+INSERT INTO event (notification_id, id, n, at, type, detail)
+SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
+     e(id, event, n, type, detail)"""
+
+_TOLD = """
+UPDATE receipt_inbox SET told = true WHERE ctid = ANY (ARRAY(
+    SELECT i.tid FROM unnest($1::text[], $2::text[]) x(account, provider_id)
+    JOIN LATERAL (SELECT ctid AS tid FROM receipt_inbox WHERE account = x.account AND provider_id = x.provider_id
+                  OFFSET 0) i ON true))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A message that a provider who reports took, or may have taken."""
+
+    account: str
+    provider_id: str
+    notification_id: UUID
+    n: int
+    attempt: int
+    status: Status | None
+    """SENT, DELIVERED; None: the answer was lost."""
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step with what is known of its messages, its locks held."""
+
+    row: asyncpg.Record
+    messages: Sequence[asyncpg.Record]
+    chain: Awaited | None
+    """What its notification's chain waits for."""
+
+    @property
+    def key(self) -> StepKey:
+        return self.row["notification_id"], self.row["n"]
+
+    @property
+    def evidence(self) -> Status | None:
+        return stands(None if m["status"] is None else Status(m["status"]) for m in self.messages)
+
+    @property
+    def known(self) -> Status:
+        return Status(self.row["status"])
+
+    @property
+    def consequence(self) -> Consequence:
+        evidence = self.evidence
+        if evidence is None or self.row["reason"] == Reason.RECALLED_BY_REQUEST:
+            return Consequence(self.known)
+        return consequence(
+            ReportedStep(
+                self.known,
+                open=self.row["state"] == 0,
+                handed_over=self.row["state"] == 1,
+                awaiting=bool(self.row["awaiting"]),
+                wants=self.chain.status if self.chain and self.row["chain"] else None,
+            ),
+            evidence,
+        )
+
+    @property
+    def failure(self) -> asyncpg.Record | None:
+        """The failure that counts, where the step has failed by its receipts: of the latest attempt."""
+        if self.evidence is not Status.FAILED:
+            return None
+        return max((m for m in self.messages if m["status"] == Status.FAILED), key=lambda m: m["attempt"])
+
+    @property
+    def failed(self) -> ResultClass:
+        return ResultClass(self.failure["class"]) if self.failure is not None else ResultClass.RETRY
+
+    @property
+    def satisfies(self) -> bool:
+        """No other channel need be tried."""
+        chained = self.row["strategy"] != Strategy.ALL
+        wants = self.chain.status if self.chain else None
+        evidence = self.evidence
+        arrived = evidence in {Status.DELIVERED, Status.READ}
+        return chained and evidence is not None and arrived and ReportedStep(self.known, wants=wants).met_by(evidence)
+
+    def told(self, message: asyncpg.Record) -> bool:
+        """Whether the timeline tells of this message's receipt: not what is known anyway."""
+        if message["told"] or message["status"] is None:
+            return False
+        return message["status"] != Status.SENT or self.consequence.status is not self.known
+
+
+async def link(connection: Connection, handed: Sequence[Handed]) -> None:
+    """Our own record of these messages. The caller holds their notifications' locks."""
+    one_each = {(h.account, h.provider_id): h for h in sorted(handed, key=lambda h: (h.attempt, h.status is not None))}
+    rows = [
+        (h.account, h.provider_id, h.notification_id, h.n, h.attempt, h.status, h.window + KEPT_LONGER)
+        for h in one_each.values()
+    ]
+    if rows:
+        await connection.execute(_LINK, *_columns(rows))
+
+
+async def take_in_reported(connection: Connection, steps: Sequence[StepKey]) -> None:
+    """Receipts that came before our own record of these steps. The caller holds the locks, and decides the ends."""
+    if steps:
+        rows = await connection.fetch(_REPORTED, [i for i, _ in steps], [n for _, n in steps])
+        await take_in(connection, [(row["notification_id"], row["n"]) for row in rows], driven=True)
+
+
+async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: bool = False) -> set[int]:
+    """Bring these steps to where their messages' evidence leads; the lanes in which something is due now. The caller holds
+    the notifications' locks, and decides the ends afterwards. Safe to repeat. `driven`: by who drives the rows' cohort,
+    and sees what is due in it."""
+    if not steps:
+        return set()
+    ids, ns = [i for i, _ in steps], [n for _, n in steps]
+    rows = await connection.fetch(_STEPS, ids, ns)
+    messages: dict[StepKey, list[asyncpg.Record]] = {}
+    for message in await connection.fetch(_MESSAGES, ids, ns):
+        messages.setdefault((message["notification_id"], message["n"]), []).append(message)
+    known = [_Step(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
+    await _record(connection, [step for step in known if step.evidence is not None])
+    lanes = await _move(connection, known, releases=not driven)
+    await stop_the_rest(connection, [step.key for step in known if step.satisfies])
+    await _suppress(connection, known)
+    await _tell(connection, known)
+    return lanes
+
+
+async def stop_waiting(connection: Connection, steps: Sequence[StepKey]) -> None:
+    """What these wait for has come: their open rows go, unless they are being handed over."""
+    if steps:
+        await connection.execute(_STOP, [i for i, _ in steps], [n for _, n in steps])
+
+
+async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> None:
+    """It arrived over one channel of a chain: what waits on the others is not sent any more."""
+    if not arrived:
+        return
+    gone = await connection.fetch(_REST, [i for i, _ in arrived], [n for _, n in arrived])
+    if gone:
+        await connection.execute(
+            _REST_RECORD, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
+            [r["channel"] for r in gone], [r["account"] for r in gone], [r["address"] for r in gone],
+            [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
+        )  # fmt: skip
+        details = [
+            msgspec.json.encode({"channel": r["channel"], "reason": Reason.ARRIVED_ELSEWHERE, "stage": "receipt"}).decode()
+            for r in gone
+        ]
+        await connection.execute(
+            _EVENTS, [r["notification_id"] for r in gone], [uuid7() for _ in gone], [r["n"] for r in gone],
+            [EventType.SUPPRESSED] * len(gone), details,
+        )  # fmt: skip
+
+
+async def chained(connection: Connection, steps: Sequence[StepKey]) -> list[StepKey]:
+    """Those of `steps` that are places of a chain."""
+    if not steps:
+        return []
+    rows = await connection.fetch(_CHAINED, [i for i, _ in steps], [n for _, n in steps])
+    return [(row["id"], row["n"]) for row in rows]
+
+
+async def satisfied(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
+    """Those of `ids` whose chain has come to its aim on some channel: nothing may follow any more."""
+    if not ids:
+        return set()
+    return {row["id"] for row in await connection.fetch(_SATISFIED, ids)}
+
+
+async def _record(connection: Connection, steps: Sequence[_Step]) -> None:
+    rows = [_record_row(step) for step in steps]
+    if rows:
+        ids = [row[0] for row in rows]
+        await connection.execute(_RECORD, min(ids), max(ids), *_columns(rows))
+
+
+def _record_row(step: _Step) -> tuple[Any, ...]:
+    known, status, failure = step.known, step.consequence.status, step.failure
+    reason, result, code = step.row["reason"] if status is known else None, None, None
+    if status in {Status.FAILED, Status.RETRYING} and status is not known and failure is not None:
+        reason = why_failed(step.failed) if status is Status.FAILED else None
+        result, code = failure["class"], failure["code"]
+    elif status in SUCCESS and known not in SUCCESS:
+        result, code = ResultClass.OK, ""  # instead of the failure's
+    shown = status in {Status.DELIVERED, Status.READ}
+    read_at = _first([m["read_at"] for m in step.messages])
+    delivered_at = _first([*(m["delivered_at"] for m in step.messages), read_at])
+    return (*step.key, status, reason, result, code, delivered_at if shown else None, read_at if shown else None)
+
+
+async def _move(connection: Connection, steps: Sequence[_Step], *, releases: bool) -> set[int]:
+    moves = [(step, step.consequence.move) for step in steps]
+    await stop_waiting(connection, [step.key for step, move in moves if move is Move.STOP])
+    going_on = [(step, move) for step, move in moves if move in {Move.WAIT, Move.LOOK}]
+    if going_on:
+        rows = [
+            (*step.key, Status.DELIVERED, _read_by(step)) if move is Move.WAIT else (*step.key, step.failed, None)
+            for step, move in going_on
+        ]
+        await connection.execute(_GO_ON, *_columns(rows), releases)
+    return {step.row["lane"] for step, move in going_on if move is Move.LOOK}
+
+
+def _read_by(step: _Step) -> datetime:
+    """Until when the chain waits for its being read: counted from when it was sent."""
+    assert step.chain is not None
+    since: datetime = step.row["sent_at"] or step.row["now"]
+    return since + step.chain.within
+
+
+async def _suppress(connection: Connection, steps: Sequence[_Step]) -> None:
+    await suppress(connection, [
+        (s.row["tenant"], s.row["channel"], address) for s in steps
+        if (address := s.row["work_address"] or s.row["address"]) is not None and not s.row["erased"]
+        and any(not m["told"] and m["status"] == Status.FAILED and m["class"] == ResultClass.RECIPIENT for m in s.messages)
+    ])  # fmt: skip
+
+
+async def _tell(connection: Connection, steps: Sequence[_Step]) -> None:
+    events = [
+        (s.row["notification_id"], uuid7(), s.row["n"], EventType.RECEIPT, msgspec.json.encode(_detail(m)).decode())
+        for s in steps for m in s.messages if s.told(m)
+    ]  # fmt: skip
+    if events:
+        await connection.execute(_EVENTS, *_columns(events))
+    told = [(m["account"], m["provider_id"]) for s in steps for m in s.messages if not m["told"]]
+    if told:
+        await connection.execute(_TOLD, *_columns(told))
+
+
+def _detail(message: asyncpg.Record) -> dict[str, Any]:
+    status = Status(message["status"])
+    at: datetime | None = {
+        Status.DELIVERED: message["delivered_at"], Status.READ: message["read_at"], Status.FAILED: message["failed_at"],
+    }.get(status)  # fmt: skip
+    detail = {"status": status, "account": message["account"], "provider_id": message["provider_id"]}
+    if at is not None:
+        detail["at"] = at.isoformat()
+    if status is Status.FAILED:
+        detail |= {"class": message["class"], "code": message["code"]}
+    return detail
+
+
+def _chain(row: asyncpg.Record) -> Awaited | None:
+    if row["strategy"] == Strategy.ALL or not row["options"]:
+        return None
+    options: Mapping[str, Any] = msgspec.json.decode(row["options"])
+    return awaited_by(options)
+
+
+def _first(times: Sequence[datetime | None]) -> datetime | None:
+    return min((at for at in times if at is not None), default=None)
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

@@ -1,0 +1,212 @@
+"""Receipts in any order, among answers, losses, retries, failover, chains and cancellations: random histories on the real
+statements, and a world that knows what was really reported."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.accounts import Account, Accounts, Slots
+from channels.base import Message
+from channels.receipts import Receipt
+from domain.channels import Channel
+from domain.lanes import Lane
+from domain.results import ResultClass, SendResult
+from domain.states import SUCCESS, Status, rank
+from infra.postgres.engine.cohorts import CohortRow
+from tests.engine.breaking import Swap
+from tests.engine.conftest import EMPTY
+from tests.engine.driving import activities, drive
+from tests.engine.support import TENANT, Engine
+from tests.engine.test_failover import Provider
+
+NOTIFICATIONS = 4
+STEPS = 14
+MOST_TURNS = 60
+OPTIONS = (
+    None, '{"fallback_after": "PT60S"}', '{"fallback_after": "PT60S", "fallback_on": "not_read"}',
+    '{"on_unknown": "resend"}', '{"fallback_after": "PT60S", "on_unknown": "resend"}',
+)  # fmt: skip
+REPORTS = (Status.SENT, Status.DELIVERED, Status.READ, Status.FAILED, Status.FAILED)
+FAILURES = (ResultClass.RETRY, ResultClass.PERMANENT)
+ARRIVED = (Status.DELIVERED, Status.READ)
+Handed = tuple[str, UUID, int]
+
+
+class Hasty(Provider):
+    """One that may report before it answers."""
+
+    meanwhile: Callable[[], Awaitable[None]]
+
+    async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
+        answers = await super().send(batch)
+        await self.meanwhile()
+        return answers
+
+
+@dataclass
+class History:
+    engine: Engine
+    dice: random.Random
+    accounts: Accounts = field(init=False)
+    asked: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    handed: list[Handed] = field(default_factory=list)
+    """(account, notification, n) of each message that a provider was given and may report on."""
+    reported: dict[Handed, list[Status]] = field(default_factory=dict)
+    too_many: list[str] = field(default_factory=list)
+    """Handed over after it was reported to have arrived."""
+    calm: bool = False
+    """The end: providers take everything."""
+
+    def __post_init__(self) -> None:
+        def one(name: str, channel: Channel, **more: Any) -> Account:
+            provider = Hasty(channel=channel, answer=self._answers(name))
+            provider.meanwhile = self._meanwhile
+            return Account(name, provider, Slots(8), **more)
+
+        self.accounts = Accounts(
+            [
+                one("a", Channel.EMAIL, receipt_within=timedelta(seconds=20)), one("b", Channel.EMAIL, order=1),
+                one("hook", Channel.WEBHOOK),
+            ],
+            spread=self.dice.random,
+        )  # fmt: skip
+
+    async def _meanwhile(self) -> None:
+        if self.handed and not self.calm and self.dice.random() < 0.3:
+            await self._report(self.handed[-1])
+
+    def _answers(self, account: str) -> Callable[[Message], SendResult]:
+        def answer(message: Message) -> SendResult:
+            one, n = message.notification_id, message.n
+            if self._done(one, n):
+                self.too_many.append(message.delivery_id)
+            kind = ResultClass.OK if self.calm else self.dice.choice(
+                [ResultClass.OK] * 4 + [ResultClass.RETRY, ResultClass.UNKNOWN, ResultClass.PERMANENT]
+            )  # fmt: skip
+            if kind in {ResultClass.OK, ResultClass.UNKNOWN}:
+                self.handed.append((account, one, n))
+            return SendResult(kind, code="x", provider_id=message.delivery_id if kind is ResultClass.OK else None)
+
+        return answer
+
+    def _done(self, one: UUID, n: int) -> bool:
+        """By what was reported so far nothing of this step may be sent any more."""
+        chain = self.asked[one]["strategy"] != "all"
+        wants = Status.READ if "not_read" in (self.asked[one]["options"] or "") and chain else Status.DELIVERED
+        told = [s for (_, other, m), all_ in self.reported.items() if other == one and (chain or m == n) for s in all_]
+        same = [s for (_, other, m), all_ in self.reported.items() if (other, m) == (one, n) for s in all_]
+        return any(s in ARRIVED for s in same) or any(s in ARRIVED and rank(s) >= rank(wants) for s in told)
+
+    async def accept(self) -> None:
+        asked = {
+            "user": "u-1", "channels": self.dice.sample([Channel.EMAIL, Channel.WEBHOOK], 2),
+            "strategy": self.dice.choice(["all", "fallback"]), "options": self.dice.choice(OPTIONS),
+        }  # fmt: skip
+        [one] = await self.engine.accepted(1, **asked)
+        self.asked[one] = asked
+
+    async def drive(self) -> None:
+        for lane in Lane:
+            while await self.engine.cohorts.group(lane) is not None:
+                pass
+        parts = activities(self.engine, accounts=self.accounts)
+        for row in await self.engine.pool.fetch("SELECT id, lane, tenant, epoch FROM cohort"):
+            cohort = CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+            await ActivityEnvironment().run(parts.deliver, drive(cohort))
+
+    async def report(self) -> None:
+        """On some message that was handed over, maybe again, maybe what contradicts what was said before."""
+        if self.handed:
+            await self._report(self.dice.choice(self.handed))
+
+    async def _report(self, handed: Handed) -> None:
+        account, one, n = handed
+        status, name = self.dice.choice(REPORTS), f"{one}-{n}"
+        result = self.dice.choice(FAILURES) if status is Status.FAILED else None
+        self.reported.setdefault(handed, []).append(status)
+        await self.engine.receipts.take(account, [Receipt(name, status, result=result, delivery_id=name)])
+
+    async def step(self) -> None:
+        what = self.dice.choice(["drive", "due", "due", "report", "report", "report", "cancel", "accept"])
+        if what == "due":
+            await self.engine.make_due()
+        if what in {"drive", "due"}:
+            await self.drive()
+        elif what == "report":
+            await self.report()
+        elif what == "accept" and len(self.asked) < NOTIFICATIONS:
+            await self.accept()
+        elif what == "cancel" and self.dice.random() < 0.2:
+            await self.engine.control.cancel(TENANT, notification_id=self.dice.choice(list(self.asked)))
+
+    async def to_its_end(self) -> None:
+        self.calm = True
+        for _ in range(MOST_TURNS):
+            await self.engine.make_due()
+            await self.drive()
+            if not await self.engine.work():
+                break
+        else:
+            raise AssertionError("it does not come to an end")
+        for _ in range(4):
+            await self.report()
+        await self.engine.end_of_windows()
+
+    async def is_the_truth(self) -> None:
+        assert self.too_many == []
+        for one in self.asked:
+            status, reason, final = await self.engine.end(one)
+            told = [s for (_, other, _), all_ in self.reported.items() if other == one for s in all_]
+            best = max((s for s in told if s in ARRIVED), key=rank, default=None)
+            assert final, "no receipt can come any more"
+            assert (Status(status) if status in ARRIVED else None) == best, (status, told)
+            assert (status in SUCCESS) == (reason is None)
+            for row in await self.engine.pool.fetch(
+                "SELECT n, status, reason FROM delivery WHERE notification_id = $1", one
+            ):
+                assert row["status"] != "retrying"
+                if row["reason"] == "undelivered":
+                    mine = [
+                        s for (_, other, n), all_ in self.reported.items() if (other, n) == (one, row["n"]) for s in all_
+                    ]
+                    assert Status.FAILED in mine
+                    assert not set(mine) & set(ARRIVED)
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+async def test_whatever_is_reported_the_end_is_the_truth(engine: Engine, seed: int) -> None:
+    history = History(engine, random.Random(seed))
+    await history.accept()
+    for _ in range(STEPS):
+        await history.step()
+    await history.to_its_end()
+    await history.is_the_truth()
+
+
+BREAKAGES = {
+    "a wait that is met goes on": Swap("receipts._STOP", "AND state = 0", "AND false"),
+    "what is early is not looked for": Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+async def test_the_histories_find_what_is_broken(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    BREAKAGES[name].apply(monkeypatch)
+
+    async def until_one_shows_it() -> None:
+        for seed in range(60):
+            await engine.pool.execute(EMPTY)
+            await test_whatever_is_reported_the_end_is_the_truth(engine, seed)
+
+    with pytest.raises(AssertionError):
+        await until_one_shows_it()
