@@ -36,6 +36,7 @@ from api.routes import (
     rights,
     suppressions,
     templates,
+    tenant,
     users,
 )
 from api.routes import problems as problem_routes
@@ -58,6 +59,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     suppressions.tenant,
     preferences.router,
     apps.router,
+    tenant.router,
     api_keys.router,
     inbox.users,
     inbox.own,
