@@ -115,14 +115,7 @@ DIGEST: tuple[Together, ...] = (
     ),
 )
 """Of what asks to be collected."""
-WINDOW: tuple[Together, ...] = (
-    Where(
-        "window",
-        {"required": ["priority"], "properties": {"priority": {"const": "low"}}},
-        lambda r: r.priority == "low",
-        FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at."),
-    ),
-)
+_LOW_ONLY = FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at.")
 _PATCH = (
     Something(FieldError("", "required", f"Give at least one of: {', '.join(NotificationPatch.__struct_fields__)}.")),
     NotBoth(("template", "content"), _ONE_SOURCE),
@@ -133,7 +126,7 @@ _PATCH = (
 TOGETHER: Mapping[type[Struct], tuple[Together, ...]] = {
     To: _TO,
     InlineContent: _CONTENT,
-    NotificationRequest: (*_SOURCE, *_END, *_FALLBACK, *DIGEST, *WINDOW),
+    NotificationRequest: (*_SOURCE, *_END, *_FALLBACK, *DIGEST),
     NotificationPatch: _PATCH,
 }
 """What is demanded of the fields of each together, for the published schema (`api.accept.schema`)."""
@@ -160,10 +153,8 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
     _what(request, errors)
     _times(request, errors, now=now)
     _ways(request, errors)
-    if request.window is not UNSET:
-        errors += broken(WINDOW, request)
-        if request.window is not None:
-            _window(request.window, errors)
+    if request.window is not UNSET and request.window is not None:
+        _window(request.window, errors, priority=request.priority)
     if request.metadata is not UNSET:
         _encodable(request.metadata, "/metadata", errors, most_bytes=MOST_METADATA_BYTES)
     if request.data is not UNSET:
@@ -221,7 +212,9 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
         errors.append(FieldError("/expires_at", "range", "expires_at lies after now and after send_at."))
 
 
-def _window(window: SendWindow, errors: list[FieldError]) -> None:
+def _window(window: SendWindow, errors: list[FieldError], *, priority: str) -> None:
+    if priority != "low":
+        errors.append(_LOW_ONLY)
     if window.from_ == window.to:
         errors.append(FieldError("/window/to", "range", "A window closes at another time than it opens."))
     if window.time_zone not in (RECIPIENT, TENANT) and not is_time_zone(window.time_zone):
