@@ -12,10 +12,12 @@ from uuid import UUID
 from activities.accounts import Accounts, Stop
 from domain.attempts import Awaited, Decision, Step, decide, overdue
 from domain.channels import Channel
+from domain.planning import EXPIRED_WAITING
 from domain.receipts import why_failed
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
-from domain.timeline import EventType
+from domain.timeline import EventType, Stage
+from domain.windows import PutOff
 from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.outcomes import Event, StepOutcome
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
@@ -63,6 +65,9 @@ class Decider:
             then = "hold" if decision.due_at is None else "resend"
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
             events.append(Event(EventType.UNKNOWN, detail))
+        if decision.status is Status.EXPIRED:
+            detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.RETRY}
+            events.append(Event(EventType.EXPIRED, detail))
         return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other,
                              awaits=self._aim(claim, step.awaits))  # fmt: skip
 
@@ -76,24 +81,24 @@ class Decider:
     def stopped(self, claim: Claim) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
         only if the person still permits a channel of it; each place is looked at again in its turn."""
-        if claim.verdict is Verdict.QUIET:
-            return self._put_off(claim)
+        if claim.verdict is Verdict.NOT_NOW and claim.put_off is not None:
+            return self._put_off(claim, claim.put_off)
         decision, event = _VERDICTS[claim.verdict]
         if claim.verdict is Verdict.OPTED_OUT:
             decision = replace(decision, falls_back=bool(claim.permitted))
-        detail = {"channel": claim.channel, "reason": decision.reason, "stage": "hand_over"}
+        detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.HAND_OVER}
         return self._outcome(claim, decision, [Event(event, detail)])
 
-    def _put_off(self, claim: Claim) -> StepOutcome:
-        """Quiet hours have begun since the plan, or it is the retry or the next place of a chain that falls into them."""
-        until = claim.quiet_until
-        detail: dict[str, Any] = {"channel": claim.channel, "reason": "quiet_hours"}
-        if until is None or until >= claim.expires_at:
-            expired = Decision(Status.EXPIRED, Reason.EXPIRED_IN_QUIET_HOURS, failures=claim.failures)
-            detail |= {"reason": expired.reason, "stage": "hand_over"}
+    def _put_off(self, claim: Claim, wait: PutOff) -> StepOutcome:
+        """Quiet hours have begun or a window has closed since the plan, or it is the retry or the next place of a chain
+        that falls into them."""
+        detail: dict[str, Any] = {"channel": claim.channel, "reason": wait.because}
+        if wait.until >= claim.expires_at:
+            expired = Decision(Status.EXPIRED, EXPIRED_WAITING[wait.because], failures=claim.failures)
+            detail |= {"reason": expired.reason, "stage": Stage.HAND_OVER}
             return self._outcome(claim, expired, [Event(EventType.EXPIRED, detail)])
-        decision = Decision(Status.SCHEDULED, due_at=until, failures=claim.failures)
-        return self._outcome(claim, decision, [Event(EventType.PUT_OFF, detail | {"until": until.isoformat()})])
+        decision = Decision(Status.SCHEDULED, due_at=wait.until, failures=claim.failures)
+        return self._outcome(claim, decision, [Event(EventType.PUT_OFF, detail | {"until": wait.until.isoformat()})])
 
     def overdue(self, claim: Claim) -> StepOutcome:
         """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
@@ -117,7 +122,7 @@ class Decider:
             return self._outcome(claim, again, [], moves_to=other, why=stopped or "account_gone")
         if stopped is not None:
             return self._waits_for(claim, stopped)
-        detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": "hand_over"}
+        detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": Stage.HAND_OVER}
         return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
 
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:

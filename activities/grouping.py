@@ -19,7 +19,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.cohorts import workflow_id
-from domain.lanes import Lane
+from domain.lanes import Lane, priority_key
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
@@ -64,7 +64,9 @@ class TemporalDriver:
                 task_timeout=TASK_LIMIT,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_search_attributes(cohort),
-                priority=Priority(priority_key=int(cohort.lane) + 1, fairness_key=cohort.tenant),
+                priority=Priority(
+                    priority_key=priority_key(size=cohort.size, epoch=cohort.epoch), fairness_key=cohort.tenant
+                ),
                 rpc_timeout=START_LIMIT,
             )
         except WorkflowAlreadyStartedError:

@@ -241,7 +241,11 @@ class HandOver:
             self._unserved(claim)
             return None
         try:
-            return claim, message(claim, await self._contents.content(claim))
+            rendered = message(claim, await self._contents.content(claim))
+            if claim.database_time(time.monotonic()) < claim.expires_at:
+                return claim, rendered
+            self._in_flight -= 1
+            self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.EXPIRED)))
         except NoLongerWanted:
             self._in_flight -= 1
             self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.CANCELLED)))

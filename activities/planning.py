@@ -121,5 +121,5 @@ def _capped(
     limits = wishes.limits(channels)
     if not channels or not limits:
         return None
-    at = decided.put_off_until or now
+    at = now if decided.put_off is None else decided.put_off.until
     return key, Capped(notification_id, limits, request.category, request.strategy, at)

@@ -38,6 +38,7 @@ from api.routes import (
     rights,
     suppressions,
     templates,
+    tenant,
     users,
 )
 from api.routes import problems as problem_routes
@@ -62,6 +63,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     providers.types,
     providers.router,
     apps.router,
+    tenant.router,
     api_keys.router,
     inbox.users,
     inbox.own,

@@ -219,7 +219,8 @@ _ONE = (
     "Answered after the commit: what got its 202 is sent, or ends in a state that names the reason. "
     "`to` is exactly one of `user`, `email`, or `channel` with `address`; either `template` or `content` says what. "
     "What the schema allows is accepted, but for what JSON Schema cannot say: addresses that are none, moments seen from "
-    "now, spans of nothing or too long, `metadata` over 4 KiB, and what only the database knows. "
+    "now, spans of nothing or too long, windows of nothing or outside of the low lane, time zones, `metadata` over 4 KiB, "
+    "and what only the database knows. "
     "Expiry counts from `send_at` where there is one, else from accept; without any, high expires after 5 minutes, "
     "medium after 24 hours, low after 72 hours."
 )

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [accept|engine|http|latency|memory|all] [--quick]`: start, measure, stop, print, keep as JSON.
+"""`python -m benchmarks [accept|engine|http|latency|memory|priority|all] [--quick]`: start, measure, stop, print, keep.
 
 `engine --temporal cluster [--servers 1|2]` is the same against a real Temporal on PostgreSQL (`scripts/temporal-cluster`).
 """
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import asyncpg
 import uvloop
 
-from benchmarks import accept, engine, http_calls, latency, machine, memory, table
+from benchmarks import accept, engine, http_calls, latency, machine, memory, priority, table
 from benchmarks.instance import Instance, NotStarted, running_service
 from benchmarks.temporal_cluster import running_cluster
 
@@ -36,6 +36,7 @@ SUITES: Mapping[str, Measure] = {
     "engine": engine.measure,
     "latency": latency.measure,
     "memory": memory.measure,
+    "priority": priority.measure,
 }
 HTTP = "http"
 """The suite that needs no service: one process and the sandbox's sink."""

@@ -13,7 +13,7 @@ from benchmarks.machine import QUIET_LOAD
 DOCUMENT = CHECKOUT / "docs" / "performance.md"
 BEGIN = "<!-- figures: written by scripts/bench -->"
 END = "<!-- end of figures -->"
-NAMES = ("accept", "engine", "engine-cluster-1", "engine-cluster-2", "latency", "memory", "http")
+NAMES = ("accept", "engine", "engine-cluster-1", "engine-cluster-2", "latency", "memory", "priority", "http")
 
 Row = tuple[str, str, str]
 """What, figure, the aim of the design."""
@@ -158,6 +158,30 @@ def _memory_rows(figures: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def _priority_rows(figures: Mapping[str, Any]) -> list[Row]:
+    beside, saturated, tenants = figures["beside"], figures["saturated"], figures["tenants"]
+    low, count = beside["low"], f"{beside['low']['notifications']:,}"
+    proof = "each taken once" if low["complete"] else "**not complete**"
+    return [
+        ("high lane, idle: 202 to provider", _ms(figures["idle"]), ""),
+        (f"the same while {count} drain in the low lane", _ms(beside["high"]), "p99 50 ms"),
+        ("its p99 against idle", f"{figures['p99_times_idle']}x", "2x"),
+        (
+            "the low lane meanwhile",
+            f"{low['per_second']:,}/s ({proof}), {figures['drain_share']}x of it alone",
+            "reported",
+        ),
+        (
+            f"the low lane while the high one is offered {saturated['high_offered_per_second']:,}/s",
+            f"{saturated['low_done_per_second']:,}/s (high lane {saturated['high_done_per_second']:,}/s)",
+            "> 0",
+        ),
+        ("four quiet tenants, medium lane: 202 to provider", _ms(tenants["alone"]), ""),
+        (f"the same beside one that floods it with {tenants['noise']:,}", _ms(tenants["beside"]), ""),
+        ("their p95 against that without it", f"{figures['p95_times_alone']}x", "2x"),
+    ]
+
+
 def _ms(figures: Mapping[str, float]) -> str:
     return f"p50 {figures['p50_ms']:.1f} ms, p95 {figures['p95_ms']:.1f} ms, p99 {figures['p99_ms']:.1f} ms"
 
@@ -167,5 +191,6 @@ _ROWS = {
     **dict.fromkeys(("engine", "engine-cluster-1", "engine-cluster-2"), _engine_rows),
     "latency": _latency_rows,
     "memory": _memory_rows,
+    "priority": _priority_rows,
     "http": _http_rows,
 }

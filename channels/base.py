@@ -195,8 +195,11 @@ class SmtpReply:
 
 
 class SmtpPort(Protocol):
-    async def submit(self, *, sender: str, recipient: str, message: bytes, timeout_s: float) -> SmtpReply:
-        """One message to one recipient over a pooled connection. Raises NotSent, AnswerLost or TargetRefused."""
+    async def submit(
+        self, *, sender: str, recipient: str, message: bytes, timeout_s: float, within_s: float | None = None
+    ) -> SmtpReply:
+        """One message to one recipient over a pooled connection. `within_s`: the server is asked to bounce what it has not
+        delivered by then, if it can (RFC 2852). Raises NotSent, AnswerLost or TargetRefused."""
         ...
 
     async def check(self, *, timeout_s: float) -> SmtpReply:

@@ -134,6 +134,7 @@ class Letter:
     sender: str
     recipient: str
     message: bytes
+    within_s: float | None = None
 
 
 class MemorySmtp:
@@ -147,9 +148,11 @@ class MemorySmtp:
     def script(self, *replies: SmtpReply | TransportError) -> None:
         self._script.extend(replies)
 
-    async def submit(self, *, sender: str, recipient: str, message: bytes, timeout_s: float) -> SmtpReply:
+    async def submit(
+        self, *, sender: str, recipient: str, message: bytes, timeout_s: float, within_s: float | None = None
+    ) -> SmtpReply:
         del timeout_s
-        self.letters.append(Letter(sender, recipient, message))
+        self.letters.append(Letter(sender, recipient, message, within_s))
         reply = self._script.popleft() if self._script else SmtpReply(250, "2.0.0")
         if isinstance(reply, TransportError):
             raise reply

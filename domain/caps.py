@@ -70,5 +70,5 @@ class Capped:
 def _without(plan: Plan, full: Sequence[PlannedStep], *, strategy: Strategy) -> Plan:
     drops = [*plan.drops, *(Drop(s.n, s.channel, Status.SUPPRESSED, Reason.FREQUENCY_CAP) for s in full)]
     left = [step for step in (*plan.open, *plan.chain) if step not in full]
-    put_off = plan.put_off_until if left else None
-    return arranged(left, drops, strategy=strategy, locale=plan.locale, put_off_until=put_off)
+    put_off = plan.put_off if left else None
+    return arranged(left, drops, strategy=strategy, locale=plan.locale, put_off=put_off)

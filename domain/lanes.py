@@ -36,6 +36,9 @@ class LanePolicy:
     """The most notifications that one workflow drives."""
     cohorts_open: int
     """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
+    cohorts_of_tenant: int
+    """Those of them that one tenant may have, where it does not share them: the rest of the lane is kept for others,
+    however much it brings."""
     cohorts_starting: int
     """Cohorts on their way through Temporal, whose workflow has not begun to work yet, at a time. What becomes due
     meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
@@ -49,6 +52,20 @@ class LanePolicy:
     """Waits after the first, second, ... counted failure; when they are used up, the step has failed."""
 
 
+AGAIN_KEY, FEW_KEY, MANY_KEY = 1, 2, 3
+"""Temporal's priority within a lane's task queue, 1 before 5. Each lane has a queue: the keys need not tell lanes apart."""
+FEW = 20
+"""A cohort of no more is somebody's own messages and no page of a bulk send, and takes moments."""
+
+
+def priority_key(*, size: int, epoch: int) -> int:
+    """Which cohort of a lane goes first, where workers are the bottleneck: what was lost and has waited already, then few
+    messages, then many. The bounds of cohorts keep the small ones from starving the large."""
+    if epoch > 1:
+        return AGAIN_KEY
+    return FEW_KEY if size <= FEW else MANY_KEY
+
+
 def _seconds(*values: float) -> tuple[timedelta, ...]:
     return tuple(timedelta(seconds=v) for v in values)
 
@@ -58,6 +75,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(minutes=5),
         cohort_size=200,
         cohorts_open=32,
+        cohorts_of_tenant=32,
         cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
         mixes_tenants=True,
@@ -68,6 +86,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(hours=24),
         cohort_size=500,
         cohorts_open=8,
+        cohorts_of_tenant=5,
         cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,
@@ -78,6 +97,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         expires_in=timedelta(hours=72),
         cohort_size=500,
         cohorts_open=4,
+        cohorts_of_tenant=3,
         cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
         mixes_tenants=False,

@@ -10,9 +10,14 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from domain.preferences import NO_PREFERENCES, Preferences, Wishes
 from domain.states import Reason, Status, Strategy
+from domain.windows import Because, Hours, PutOff, Window, Zones
 
 DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.INAPP, Channel.EMAIL)
 """Where neither the notification nor its category names channels."""
+EXPIRED_WAITING: Mapping[Because, Reason] = {
+    Because.QUIET_HOURS: Reason.EXPIRED_IN_QUIET_HOURS,
+    Because.WINDOW: Reason.EXPIRED_OUTSIDE_WINDOW,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Request:
     """(channel, address) where no user is named."""
     category: str = ""
     lane: Lane = Lane.MEDIUM
+    window: Window | None = None
+    """The hours in which it may be sent, in the low lane."""
+    tenant_zone: str = ""
+    """IANA name; read where there is a window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,8 @@ class Plan:
     """Steps that follow, one after another, when the open one fails (strategies fallback and preferred)."""
     drops: tuple[Drop, ...] = ()
     locale: str = ""
-    put_off_until: datetime | None = None
-    """The end of the person's quiet hours, when the open steps are due; None: now."""
+    put_off: PutOff | None = None
+    """When the open steps are due, and why not before; None: now."""
 
 
 def plan(
@@ -100,16 +109,16 @@ def plan(
             drops.append(Drop(n, channel, Status.SUPPRESSED, Reason.NO_ADDRESS))
         else:
             steps.append(PlannedStep(n, channel, address))
-    zone = person.time_zone if person else ""
-    until = wishes.quiet_until(now, zone=zone, lane=request.lane, expires_at=request.expires_at)
-    if until is not None and until >= request.expires_at:
-        drops += [Drop(s.n, s.channel, Status.EXPIRED, Reason.EXPIRED_IN_QUIET_HOURS) for s in steps]
+    zones = Zones(person.time_zone if person else "", request.tenant_zone)
+    put_off = Hours(request.lane, request.expires_at, wishes, zones, request.window).put_off(now)
+    if put_off is not None and put_off.until >= request.expires_at:
+        drops += [Drop(s.n, s.channel, Status.EXPIRED, EXPIRED_WAITING[put_off.because]) for s in steps]
         steps = []
     if request.strategy is Strategy.PREFERRED:
         order = wishes.preferences.ordered(channels)
         steps.sort(key=lambda step: order.index(step.channel))
     locale = person.locale if person else ""
-    return arranged(steps, drops, strategy=request.strategy, locale=locale, put_off_until=until if steps else None)
+    return arranged(steps, drops, strategy=request.strategy, locale=locale, put_off=put_off if steps else None)
 
 
 def wishes_of(request: Request, *, person: Person | None, mandatory: bool) -> Wishes:
@@ -123,12 +132,12 @@ def arranged(
     *,
     strategy: Strategy,
     locale: str,
-    put_off_until: datetime | None,
+    put_off: PutOff | None,
 ) -> Plan:
     """The plan that tries these steps, all at once or one after another; drops in the order of their places."""
     first = len(steps) if strategy is Strategy.ALL else 1
     ordered = tuple(sorted(drops, key=lambda drop: drop.n))
-    return Plan(tuple(steps[:first]), tuple(steps[first:]), ordered, locale, put_off_until)
+    return Plan(tuple(steps[:first]), tuple(steps[first:]), ordered, locale, put_off)
 
 
 def _channels(request: Request) -> Sequence[Channel]:

@@ -74,6 +74,8 @@ class Reason(StrEnum):
     """An attempt failed, and the next would come after the time has run out."""
     EXPIRED_IN_QUIET_HOURS = "expired_in_quiet_hours"
     """The user's quiet hours end after the time has run out."""
+    EXPIRED_OUTSIDE_WINDOW = "expired_outside_window"
+    """The window in which it may be sent opens after the time has run out."""
     CANCELLED_BY_REQUEST = "cancelled_by_request"
     RECALLED_BY_REQUEST = "recalled_by_request"
     """It had been handed over and was taken back unread."""

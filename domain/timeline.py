@@ -5,6 +5,19 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class Stage(StrEnum):
+    """How far a notification or a step of it had come when its time ran out."""
+
+    QUEUED = "queued"
+    """It waited for its turn to be planned."""
+    PLANNED = "planned"
+    """Its plan found that it would have to wait for longer than it lives."""
+    HAND_OVER = "hand_over"
+    """It was about to be handed over."""
+    RETRY = "retry"
+    """An attempt failed, and the next would come too late."""
+
+
 class EventType(StrEnum):
     ACCEPTED = "accepted"
     """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
@@ -14,7 +27,7 @@ class EventType(StrEnum):
     """What it carries is complete. `items`: how many, itself among them."""
     PLANNED = "planned"
     """A workflow took it up and decided its way. `channels`, `chain`, `drops`: [{channel, reason}],
-    `put_off`: {reason, until} where the steps wait for the end of quiet hours."""
+    `put_off`: {reason, until} where the steps wait: quiet_hours, or the opening of a window."""
     ATTEMPT = "attempt"
     """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
     `took_ms`, `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
@@ -23,13 +36,13 @@ class EventType(StrEnum):
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`."""
     PUT_OFF = "put_off"
-    """Not handed over yet, by a rule. `channel`, `reason`: quiet_hours with `until`; or account_paused or account_broken,
-    with the `account` that is waited for."""
+    """Not handed over yet, by a rule. `channel`, `reason`: quiet_hours or window with `until`; or account_paused or
+    account_broken, with the `account` that is waited for."""
     FAILOVER = "failover"
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
     receipt_overdue, receipt_failed, account_gone, account_paused or account_broken."""
     EXPIRED = "expired"
-    """Time ran out. `stage`."""
+    """Time ran out, and nothing was sent after that. `stage` (one of `Stage`), `reason`, `channel` or `channels`."""
     SUPPRESSED = "suppressed"
     """Not tried, by a rule. `channel`, `reason`; of a repeat `of`: the original."""
     QUARANTINED = "quarantined"

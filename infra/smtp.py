@@ -6,6 +6,7 @@ import asyncio
 import re
 import socket
 import ssl
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import cast
@@ -87,9 +88,13 @@ class SmtpPool:
             )
         )
 
-    async def submit(self, *, sender: str, recipient: str, message: bytes, timeout_s: float) -> SmtpReply:
+    async def submit(
+        self, *, sender: str, recipient: str, message: bytes, timeout_s: float, within_s: float | None = None
+    ) -> SmtpReply:
         """See SmtpPort. `timeout_s` bounds everything, the wait for a connection included."""
         letter = envelope(sender=sender, recipient=recipient, message=message)
+        if within_s is not None:
+            letter.by_s = time.monotonic() + within_s
         try:
             async with asyncio.timeout(timeout_s), self._slots:
                 return await self._submit(letter)
@@ -233,10 +238,20 @@ def _take_over(client: SMTP) -> SmtpSession:
         raise NotSent("smtp_disconnected")
     transport = cast(asyncio.Transport, client.transport)
     session = SmtpSession(
-        transport, pipelining=client.supports_extension("pipelining"), size=client.supports_extension("size")
-    )
+        transport, pipelining=client.supports_extension("pipelining"), size=client.supports_extension("size"),
+        deliver_by_s=_deliver_by_s(client.esmtp_extensions.get("deliverby")),
+    )  # fmt: skip
     transport.set_protocol(session)
     return session
+
+
+def _deliver_by_s(said: str | None) -> int | None:
+    """The least time that the server takes in `BY=` (RFC 2852, 3), 1 where it names none; None where it knows no such
+    thing."""
+    if said is None:
+        return None
+    least = said.strip()
+    return max(1, int(least)) if least.isascii() and least.isdigit() and len(least) < 10 else 1
 
 
 def _reply(error: SMTPResponseException, *, stage: str) -> SmtpReply:

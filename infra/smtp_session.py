@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ from channels.base import AnswerLost, NotSent, SmtpReply
 _LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED = re.compile(rb"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s|$)")
 _MAX_REPLY_BYTES = 32 * 1024
+_MOST_BY_S = 999_999_999
+"""Nine digits (RFC 2852, 4)."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,8 @@ class Envelope:
     rcpt: bytes
     body: bytes
     size: int
+    by_s: float | None = None
+    """time.monotonic() at which its time has run out."""
     written: bool = False
     """The body was handed to the transport: from here on silence is not "not sent"."""
 
@@ -68,10 +73,14 @@ class Disconnected(Exception):
 class SmtpSession(asyncio.Protocol):
     """Not for concurrent use. After any exception from `submit` the connection is gone and must not be used again."""
 
-    def __init__(self, transport: asyncio.Transport, *, pipelining: bool, size: bool) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, *, pipelining: bool, size: bool, deliver_by_s: int | None = None
+    ) -> None:
         self._transport = transport
         self._pipelining = pipelining
         self._size = size
+        self._deliver_by_s = deliver_by_s
+        """The least that the server takes; None: it cannot."""
         self._buffer = bytearray()
         self._replies: deque[tuple[int, str]] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -104,8 +113,15 @@ class SmtpSession(asyncio.Protocol):
             self.abort()
         return reply
 
+    def _by(self, message: Envelope) -> bytes:
+        """RFC 2852: return it if it is not delivered in so many seconds."""
+        if self._deliver_by_s is None or message.by_s is None:
+            return b""
+        left_s = int(message.by_s - time.monotonic())
+        return b" BY=%d;R" % left_s if self._deliver_by_s <= left_s <= _MOST_BY_S else b""
+
     async def _transaction(self, message: Envelope) -> SmtpReply:
-        mail = message.mail + (b" SIZE=%d\r\n" % message.size if self._size else b"\r\n")
+        mail = message.mail + (b" SIZE=%d" % message.size if self._size else b"") + self._by(message) + b"\r\n"
         if self._dirty:
             mail = b"RSET\r\n" + mail
         self._write(mail + message.rcpt + b"DATA\r\n" if self._pipelining else mail)

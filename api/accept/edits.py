@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept import decode
-from api.accept.request import NotificationPatch, NotificationRequest
+from api.accept.request import NotificationPatch, NotificationRequest, SendWindow
 from api.accept.rows import Sender
 from api.accept.rules import broken_patch_rules, broken_rules, duration
 from api.accept.service import AcceptService
@@ -81,13 +81,22 @@ class EditService:
             template_version=version,
             content=_json(request.content),
             data=_json(request.data),
-            options=_options(row, patch, leaves=leaves),
+            options=_options(row, patch, leaves=leaves, window=await self._window(row, request)),
             send_at=row["send_at"] if patch.send_at is UNSET else patch.send_at,
             expires_at=lives.expires_at,
             expires_in=lives.expires_in,
             digest=row["digest"],
             leaves=leaves,
         )
+
+    async def _window(self, row: asyncpg.Record, request: NotificationRequest) -> SendWindow | None:
+        """Its own, in the low lane; where an edit brings it there, its category's or its tenant's."""
+        if request.priority != Lane.LOW.label:
+            return None
+        if row["lane"] == Lane.LOW:
+            return msgspec.convert(options_of(row).get("window"), SendWindow | None)
+        await self._accept.follow_route(request, sender=Sender(row["tenant"], row["app"]))
+        return None if request.window is UNSET else request.window
 
 
 def merged(row: asyncpg.Record, patch: NotificationPatch) -> NotificationRequest:
@@ -119,9 +128,11 @@ def _life(row: asyncpg.Record, patch: NotificationPatch, *, lane: Lane, changed:
     return life(times, lane=lane, changed=changed)
 
 
-def _options(row: asyncpg.Record, patch: NotificationPatch, *, leaves: bool) -> str | None:
+def _options(row: asyncpg.Record, patch: NotificationPatch, *, leaves: bool, window: SendWindow | None) -> str | None:
     """As accept stores them: a span is remembered, a moment takes its place."""
-    options = options_of(row)
+    options = {name: value for name, value in options_of(row).items() if name != "window"}
+    if window is not None:
+        options["window"] = window
     if leaves:
         options.pop("digest", None)
     if patch.expires_at is not UNSET:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from domain import windows
 from domain.addresses import MOST_EMAIL, NO_CONTROL
 from domain.channels import Channel
 from domain.digests import LEAST_WINDOW, MOST_WINDOW, First
@@ -43,6 +44,7 @@ Window = (
     ]
 )
 Wait = _Iso | Annotated[int, Meta(ge=LEAST_FALLBACK_AFTER.seconds, le=_MOST_SECONDS, description="Seconds.")]
+Clock = Annotated[str, Meta(min_length=5, max_length=5, pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$", description="HH:MM.")]
 Channels = Annotated[list[Channel], Meta(min_length=1, max_length=16, extra_json_schema={"uniqueItems": True})]
 
 
@@ -94,6 +96,19 @@ class DedupeWish(Struct, forbid_unknown_fields=True):
     key: Key | UnsetType = UNSET
 
 
+class SendWindow(Struct, forbid_unknown_fields=True):
+    """The hours in which it may be sent; past midnight where `to` is the earlier one. `time_zone`: `recipient` (the user's,
+    else the tenant's), `tenant`, or an IANA name."""
+
+    from_: Clock = msgspec.field(name="from")
+    to: Clock
+    time_zone: Annotated[str, Meta(min_length=1, max_length=64)] = windows.RECIPIENT
+
+    @classmethod
+    def of(cls, window: windows.Window) -> SendWindow:
+        return cls(f"{window.start:%H:%M}", f"{window.end:%H:%M}", window.zone)
+
+
 class NotificationRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/notifications`, and one item of a batch. Without `channels` the category's route decides, and
     `strategy` is then the route's too; elsewhere it is `all`."""
@@ -115,6 +130,13 @@ class NotificationRequest(Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] | UnsetType = UNSET
     digest: DigestWish | UnsetType = UNSET
     dedupe: DedupeWish | UnsetType = UNSET
+    window: (
+        Annotated[
+            SendWindow | None,
+            Meta(description="Of the low lane only. Left out: the category's, else the tenant's; null: at any hour."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class NotificationPatch(Struct, forbid_unknown_fields=True):

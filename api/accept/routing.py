@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.categories import CategoryRepository, Route
+from infra.postgres.categories import CategoryRepository, Routes
 
 FRESH_S = 2.0
 """A changed route shows in every process within this time, and at once in the one that changed it (`forget`)."""
 MOST_TENANTS = 4096
-
-Routes = Mapping[str, Route]
 
 
 class CategoryRoutes:
@@ -31,7 +28,7 @@ class CategoryRoutes:
         return entry[1] if entry is not None and entry[0] > self._monotonic_s() else None
 
     async def of(self, tenant: str) -> Routes:
-        """All routes of this tenant by the category's name."""
+        """All routes of this tenant, and the window of its low lane."""
         found = self.cached(tenant)
         if found is not None:
             return found

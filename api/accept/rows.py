@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
-from api.accept.request import NotificationRequest
-from api.accept.routing import Routes
+from api.accept.request import NotificationRequest, SendWindow
 from api.accept.rules import direct_address, duration
 from domain.digests import GIVEN
 from domain.errors import FieldError, Invalid
@@ -18,6 +17,7 @@ from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import Strategy
 from infra.postgres.accepting import Key, Row
+from infra.postgres.categories import Routes
 from infra.rendering.template import PublishedTemplate
 
 _LIVES = tuple(POLICIES[lane].expires_in for lane in Lane)
@@ -44,14 +44,27 @@ def pinned(request: NotificationRequest, template: PublishedTemplate | None) -> 
 
 
 def takes_a_route(request: NotificationRequest) -> bool:
+    """Its category decides over channels, or its category or its tenant over the hours at which it is sent."""
+    return _takes_channels(request) or _takes_a_window(request)
+
+
+def _takes_channels(request: NotificationRequest) -> bool:
     """An address by itself can only be reached on its own channel."""
     return request.channels is UNSET and bool(request.category) and request.to.user is not UNSET
 
 
+def _takes_a_window(request: NotificationRequest) -> bool:
+    return request.window is UNSET and request.priority == "low"
+
+
 def follow(request: NotificationRequest, routes: Routes) -> None:
-    """Pin the route of its category, if there is one."""
-    route = routes.get(request.category)
-    if route is not None and route.channels:
+    """Pin the route of its category, if there is one, and the window of the category or else of the tenant."""
+    route = routes.by_category.get(request.category)
+    if _takes_a_window(request):
+        window = (route and route.window) or routes.window
+        if window is not None:
+            request.window = SendWindow.of(window)
+    if route is not None and route.channels and _takes_channels(request):
         request.channels = list(route.channels)
         if request.strategy is UNSET:
             request.strategy = route.strategy
@@ -103,6 +116,8 @@ def _options(request: NotificationRequest, more: Mapping[str, Any] | None) -> st
         options["fallback_after"] = duration(request.fallback_after)
     if request.fallback_on is not UNSET:
         options["fallback_on"] = request.fallback_on
+    if request.window is not UNSET and request.window is not None:
+        options["window"] = request.window
     if request.digest is not UNSET:
         wish = request.digest
         options["digest"] = {"key": wish.key, "window": duration(wish.window), "first": wish.first}

@@ -16,6 +16,7 @@ from api.accept.request import (
     InlineContent,
     NotificationPatch,
     NotificationRequest,
+    SendWindow,
     Span,
     To,
 )
@@ -25,6 +26,8 @@ from domain.channels import Channel
 from domain.digests import GIVEN
 from domain.errors import FieldError
 from domain.states import Strategy
+from domain.windows import RECIPIENT, TENANT
+from domain.zones import is_time_zone
 
 MOST_AHEAD = timedelta(days=400)
 MOST_METADATA_BYTES = 4096
@@ -113,6 +116,7 @@ DIGEST: tuple[Together, ...] = (
     ),
 )
 """Of what asks to be collected."""
+_LOW_ONLY = FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at.")
 _PATCH = (
     Something(FieldError("", "required", f"Give at least one of: {', '.join(NotificationPatch.__struct_fields__)}.")),
     NotBoth(("template", "content"), _ONE_SOURCE),
@@ -151,6 +155,8 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
     _what(request, errors)
     _times(request, errors, now=now)
     _ways(request, errors)
+    if request.window is not UNSET and request.window is not None:
+        _window(request.window, errors, priority=request.priority)
     if request.metadata is not UNSET:
         _encodable(request.metadata, "/metadata", errors, most_bytes=MOST_METADATA_BYTES)
     if request.data is not UNSET:
@@ -204,6 +210,16 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
         errors.append(FieldError("/expires_in", "range", message))
     if request.expires_at is not UNSET and not begins < request.expires_at <= now + MOST_AHEAD + MOST_LIFE:
         errors.append(FieldError("/expires_at", "range", "expires_at lies after now and after send_at."))
+
+
+def _window(window: SendWindow, errors: list[FieldError], *, priority: str) -> None:
+    if priority != "low":
+        errors.append(_LOW_ONLY)
+    if window.from_ == window.to:
+        errors.append(FieldError("/window/to", "range", "A window closes at another time than it opens."))
+    if window.time_zone not in (RECIPIENT, TENANT) and not is_time_zone(window.time_zone):
+        message = "Give recipient, tenant, or an IANA time zone, as in Asia/Shanghai."
+        errors.append(FieldError("/window/time_zone", "format", message))
 
 
 def _ways(request: NotificationRequest, errors: list[FieldError]) -> None:

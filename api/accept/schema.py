@@ -1,8 +1,9 @@
 """The published JSON Schema of the bodies that msgspec decodes: from the same structs and the same rules that judge them.
 
 What the schema allows is accepted, except for what JSON Schema cannot say, each time with the pointer of the field: how
-an address or a web address is formed, moments seen from now, spans of nothing or too long, the size of `metadata`, language
-tags, leap seconds and the year 0, a whole number written with a decimal point; and what only the database knows.
+an address or a web address is formed, moments seen from now, spans and windows of nothing, spans too long, the size of
+`metadata`, language tags, time zones, leap seconds and the year 0, a whole number written with a decimal point; what only
+the database knows; and that a window is the low lane's: with one more condition tools that make documents give it up.
 `tests/accept/test_schema.py` holds schema and decoder to each other.
 """
 

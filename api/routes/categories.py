@@ -17,6 +17,8 @@ from api.idempotency import Created, Creation, creating
 from api.routes.durations import span_between
 from api.schemas import Body, Flag, ObjectId
 from api.security import Permission, Principal, require
+from api.windows import EXAMPLE as WINDOW_EXAMPLE
+from api.windows import WindowBody, WindowShown
 from domain.channels import Channel
 from domain.errors import Invalid
 from domain.states import Strategy
@@ -30,6 +32,7 @@ Parts = Annotated[Container, Depends(container_of)]
 CategoryName = Annotated[str, Path(min_length=1, max_length=128)]
 _EXAMPLE: dict[str, Any] = {
     "name": "orders", "channels": ["inapp", "email"], "strategy": "fallback", "fallback_after": "PT30S", "mandatory": False,
+    "window": WINDOW_EXAMPLE,
 }  # fmt: skip
 _CHANGE: dict[str, Any] = {"channels": ["email"], "strategy": "all"}
 _TIMES = {"created_at": "2026-12-01T01:00:00Z", "updated_at": "2026-12-01T01:00:00Z"}
@@ -50,6 +53,10 @@ FallbackAfter = Annotated[
 Mandatory = Annotated[
     Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")
 ]
+Window = Annotated[
+    WindowBody | None,
+    Field(description="Of its notifications in the low lane that name none; null: the tenant's."),
+]
 
 
 class NewCategory(Body):
@@ -63,6 +70,7 @@ class NewCategory(Body):
     strategy: Strategy = Strategy.ALL
     fallback_after: FallbackAfter = None
     mandatory: Mandatory = False
+    window: Window = None
 
 
 class CategoryChange(Body):
@@ -74,6 +82,7 @@ class CategoryChange(Body):
     strategy: Strategy = Strategy.ALL
     fallback_after: FallbackAfter = None
     mandatory: Mandatory = False
+    window: Window = None
 
 
 class Category(BaseModel):
@@ -86,6 +95,7 @@ class Category(BaseModel):
     strategy: Strategy
     fallback_after: timedelta | None
     mandatory: bool
+    window: WindowShown | None
     created_at: datetime
     updated_at: datetime
 
@@ -93,8 +103,8 @@ class Category(BaseModel):
     def of(cls, stored: StoredCategory) -> Category:
         return cls(
             name=stored.name, channels=list(stored.route.channels), strategy=stored.route.strategy,
-            fallback_after=stored.route.fallback_after, mandatory=stored.mandatory, created_at=stored.created_at,
-            updated_at=stored.updated_at,
+            fallback_after=stored.route.fallback_after, mandatory=stored.mandatory,
+            window=WindowShown.of(stored.route.window), created_at=stored.created_at, updated_at=stored.updated_at,
         )  # fmt: skip
 
 
@@ -120,7 +130,8 @@ async def create_category(
     tenant = creation.principal.tenant
 
     async def unit(connection: AsyncConnection) -> Created:
-        route = Route(tuple(body.channels), body.strategy, body.fallback_after)
+        window = None if body.window is None else body.window.made()
+        route = Route(tuple(body.channels), body.strategy, body.fallback_after, window)
         return Created(
             Category.of(await categories.create(connection, tenant, body.name, route=route, mandatory=body.mandatory))
         )
@@ -153,9 +164,11 @@ async def change_category(
     name: CategoryName, body: CategoryChange, who: Operator, categories: Categories, parts: Parts
 ) -> Category:
     """For what is accepted from now on; what was accepted keeps the route that it was given."""
-    changes = body.model_dump(exclude_unset=True)
+    changes = body.model_dump(exclude_unset=True, exclude={"window"})
+    if "window" in body.model_fields_set:
+        changes["send_window"] = None if body.window is None else body.window.stored()
     if not changes:
-        raise Invalid.field("", "required", "Give at least one of: channels, strategy, fallback_after, mandatory.")
+        raise Invalid.field("", "required", "Give at least one of: channels, strategy, fallback_after, mandatory, window.")
     stored = await categories.change(who.tenant, name, changes=changes)
     parts.accept.routes.forget(who.tenant)
     return Category.of(stored)

@@ -120,6 +120,10 @@ class Notification(NotificationSummary):
     otp: UUID | None = Field(default=None, description="The one-time code that it carries, by its id.")
     digest: dict[str, Any] | None = Field(default=None, description="As it was posted; `dedupe` too.")
     dedupe: dict[str, Any] | None = None
+    window: dict[str, str] | None = Field(
+        default=None,
+        description="When it may be sent: as posted, or its category's or its tenant's at accept.",
+    )
     duplicate_of: UUID | None = Field(default=None, description="The original, where this one repeats it and was not sent.")
     collected_in: UUID | None = Field(description="The notification whose message carries this one (`digest`).")
     cancelled_at: datetime | None

@@ -33,7 +33,9 @@ class Mail:
     text: str
     html: str | None
     date: str
-    """RFC 5322 form."""
+    """RFC 5322 form; `expires` too."""
+    expires: str
+    """When it says nothing any more (RFC 4021): programs that know the header sort it out or mark it."""
     message_id: str
     delivery_id: str
 
@@ -64,6 +66,7 @@ def _headers(mail: Mail) -> bytes:
         f"To: {mail.recipient}\r\n"
         f"Subject: {encode_header(mail.subject)}\r\n"
         f"Date: {mail.date}\r\n"
+        f"Expires: {mail.expires}\r\n"
         f"Message-ID: <{mail.message_id}>\r\n"
         f"X-Tongda-Delivery: {mail.delivery_id}\r\n"
         "Auto-Submitted: auto-generated\r\n"

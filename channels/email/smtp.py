@@ -109,7 +109,11 @@ class SmtpProvider:
             return SendResult(ResultClass.PERMANENT, code=error.code)
         try:
             reply = await self._port.submit(
-                sender=self._sender.address, recipient=recipient, message=mail, timeout_s=self._timeout_s
+                sender=self._sender.address,
+                recipient=recipient,
+                message=mail,
+                timeout_s=self._timeout_s,
+                within_s=(message.expires_at - self._now()).total_seconds(),
             )
         except TransportError as error:
             return result_of_failure(error, provider_id=message_id)
@@ -124,6 +128,7 @@ class SmtpProvider:
             text=text,
             html=html,
             date=format_datetime(self._now()),
+            expires=format_datetime(message.expires_at.astimezone(UTC)),
             message_id=message_id,
             delivery_id=message.delivery_id,
         )

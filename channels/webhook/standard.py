@@ -10,12 +10,14 @@ Body (JSON, UTF-8, no spaces):
       extra                           object: the own fields of the template's webhook block
       test                            true for what `test-send` made: nobody has ordered, paid or lost anything
       category                        string, "" if none
+      expires_at                      when it says nothing any more, RFC 3339, UTC
       data, metadata                  objects, as the sender of the notification gave them
 
 Headers: webhook-id, webhook-timestamp (seconds, of this attempt), webhook-signature ("v1," and base64 of HMAC-SHA256 over
-`id.timestamp.body`). Receivers verify before they parse, refuse timestamps more than five minutes off, and drop an id they
-have seen; that is why sending again after a lost answer is safe. Where an account has receipts on, webhook-reply-to is the
-address that takes them (`channels/webhook/receipts.py`), and 2xx means that the receiver took it, not yet that it arrived.
+`id.timestamp.body`), TTL (seconds that are left of its life, as in RFC 8030; what passes it on later drops it then).
+Receivers verify before they parse, refuse timestamps more than five minutes off, and drop an id they have seen; that is why
+sending again after a lost answer is safe. Where an account has receipts on, webhook-reply-to is the address that takes them
+(`channels/webhook/receipts.py`), and 2xx means that the receiver took it, not yet that it arrived.
 """
 
 from __future__ import annotations
@@ -128,6 +130,7 @@ class WebhookProvider:
             "webhook-timestamp": str(int(now)),
             "webhook-signature": sign(key, delivery_id=delivery_id, timestamp=int(now), body=body),
             **self._reply_to,
+            "TTL": str(max(0, int(message.expires_at.timestamp() - now))),
         }
         try:
             reply = await self._port.request("POST", message.address, headers=headers, body=body, timeout_s=self._timeout_s)
@@ -151,6 +154,7 @@ def _body(message: Message, *, delivery_id: str) -> bytes:
             "extra": dict(message.content.extra),
             "test": message.test,
             "category": message.category,
+            "expires_at": message.expires_at.astimezone(UTC),
             "data": dict(message.data),
             "metadata": dict(message.metadata),
         },

@@ -14,7 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from domain.channels import Channel
 from domain.errors import Conflict, NotFound
 from domain.states import Strategy
+from domain.windows import Window
+from infra.postgres import windows
 from infra.postgres.tables import category
+from infra.postgres.tables import tenant as tenant_table
 
 MOST_CATEGORIES = 1000
 """In one tenant: the accept path keeps them all in memory."""
@@ -28,6 +31,17 @@ class Route:
     strategy: Strategy
     fallback_after: timedelta | None = None
     """After this long without a receipt the next channel is opened; None: on failure only."""
+    window: Window | None = None
+    """Of what is in the low lane and names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All that accept has to know of a tenant's ways."""
+
+    by_category: Mapping[str, Route]
+    window: Window | None = None
+    """Of the low lane, where no category says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +55,7 @@ class StoredCategory:
 
 _COLUMNS = (
     category.c.name, category.c.channels, category.c.strategy, category.c.fallback_after, category.c.mandatory,
-    category.c.created_at, category.c.updated_at,
+    category.c.created_at, category.c.updated_at, category.c.send_window,
 )  # fmt: skip
 _KNOWN = frozenset(Channel)
 
@@ -64,6 +78,7 @@ class CategoryRepository:
             strategy=route.strategy,
             fallback_after=route.fallback_after,
             mandatory=mandatory,
+            send_window=None if route.window is None else windows.encoded(route.window),
         )
         row = (await connection.execute(new.on_conflict_do_nothing().returning(*_COLUMNS))).first()
         if row is None:
@@ -101,12 +116,15 @@ class CategoryRepository:
         if row is None:
             raise NotFound("There is no category of this name.")
 
-    async def routes(self, tenant: str) -> dict[str, Route]:
-        """All of a tenant's routes by name."""
-        columns = (category.c.name, category.c.channels, category.c.strategy, category.c.fallback_after)
-        query = select(*columns).where(category.c.tenant == tenant)
+    async def routes(self, tenant: str) -> Routes:
+        """All of a tenant's routes, and its own window, which comes with each row and once where there is no category."""
+        columns = (tenant_table.c.send_window.label("everywhere"), *_COLUMNS[:4], category.c.send_window)
+        both = tenant_table.outerjoin(category, category.c.tenant == tenant_table.c.id)
+        query = select(*columns).select_from(both).where(tenant_table.c.id == tenant)
         async with self._engine.connect() as connection:
-            return {row.name: _route(row) for row in await connection.execute(query)}
+            rows = (await connection.execute(query)).all()
+        found = {row.name: _route(row) for row in rows if row.name is not None}
+        return Routes(found, windows.decoded(rows[0].everywhere) if rows else None)
 
 
 def _is(tenant: str, name: str) -> tuple[Any, ...]:
@@ -122,8 +140,9 @@ def _found(row: Any) -> StoredCategory:
 def _route(row: Any) -> Route:
     """Channels that this version does not know (after a roll-back) are passed over."""
     return Route(
-        tuple(Channel(name) for name in row.channels if name in _KNOWN), Strategy(row.strategy), row.fallback_after
-    )
+        tuple(Channel(name) for name in row.channels if name in _KNOWN), Strategy(row.strategy), row.fallback_after,
+        windows.decoded(row.send_window),
+    )  # fmt: skip
 
 
 def _stored(row: Any) -> StoredCategory:

@@ -71,6 +71,10 @@ def moments(*, least: timedelta, most: timedelta) -> st.SearchStrategy[str]:
     return st.builds(lambda at, zone: at.isoformat() + zone, within, offsets)
 
 
+WINDOWS: st.SearchStrategy[dict[str, str]] = st.fixed_dictionaries(
+    {"from": st.sampled_from(["00:00", "19:00"]), "to": st.sampled_from(["08:00", "23:59"])},
+    optional={"time_zone": st.sampled_from(["recipient", "tenant", "Asia/Shanghai", "UTC"])},
+)
 EMAILS = st.sampled_from(["a@example.com", "o'hara+x@例子.中国", "x@localhost", f"{'a' * 64}@b.c"])
 URLS = st.sampled_from(["https://example.com/hook?x=1", "http://例子.中国/"])
 GOOD: dict[str, st.SearchStrategy[Any]] = {
@@ -111,6 +115,10 @@ def right(draw: st.DrawFn, kind: str) -> dict[str, Any]:
     if "digest" in made:
         made |= {"to": {"user": "u-1"}, "priority": "low"}
         made["data"] = {name: value for name, value in made.get("data", {}).items() if name not in GIVEN}
+    if "window" in made:
+        made["priority"] = "low"
+    if made.get("window"):
+        made["window"] = draw(WINDOWS)
     if made.get("locale"):
         made["locale"] = "zh-CN"
     return made
@@ -133,7 +141,10 @@ def test_what_the_schema_forbids_is_refused_by_its_name(kind: str, data: st.Data
     body = data.draw(right(kind))
     for keyword, pointer, broken in [*DOCUMENTS.breaks(SCHEMAS[kind], body), *together(kind, body)]:
         assert not VALID[kind].is_valid(broken), (keyword, pointer, broken)
-        assert pointer in {error.pointer for error in errors_of(kind, broken)}, (keyword, pointer, broken)
+        said = {error.pointer for error in errors_of(kind, broken)}
+        if keyword == "anyOf":  # an object, where one of the choices is: what is missing in it is named
+            said |= {inner.rpartition("/")[0] for inner in said}
+        assert pointer in said, (keyword, pointer, broken)
 
 
 SAMPLES: dict[str, Any] = {
@@ -251,6 +262,19 @@ EXCEPTIONS: list[tuple[str, dict[str, Any], str, str]] = [
         "/expires_at",
         "range",
     ),
+    (
+        "a window without length",
+        {"priority": "low", "window": {"from": "19:00", "to": "19:00"}},
+        "/window/to",
+        "range",
+    ),
+    (
+        "a place that is none",
+        {"priority": "low", "window": {"from": "19:00", "to": "08:00", "time_zone": "Asia/Atlantis"}},
+        "/window/time_zone",
+        "format",
+    ),
+    ("a window in another lane", {"window": {"from": "19:00", "to": "08:00"}}, "/window", "low_only"),
     ("a decimal point", {"expires_in": 60.0}, "/expires_in", "type"),
     ("a leap second", {"send_at": "2026-12-31T23:59:60Z"}, "/send_at", "format"),
     ("the year 0", {"expires_at": "0000-01-01T00:00:00Z"}, "/expires_at", "format"),

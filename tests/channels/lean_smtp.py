@@ -34,6 +34,8 @@ class Lean:
 
     port: int = 0
     pipelining: bool = False
+    deliver_by: str | None = None
+    """What DELIVERBY says; None: not offered."""
     script: dict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
     taken: list[bytes] = field(default_factory=list)
     """Bodies that the server has read to the final dot, whatever it answered."""
@@ -80,7 +82,9 @@ class Conversation(asyncio.Protocol):
         else:
             text, _, then = answer.partition("!")
             if stage == "ehlo":
-                text += "\r\n250-SIZE 1000000\r\n" + ("250-PIPELINING\r\n" if self.lean.pipelining else "") + "250 HELP"
+                text += "\r\n250-SIZE 1000000\r\n" + ("250-PIPELINING\r\n" if self.lean.pipelining else "")
+                text += "" if self.lean.deliver_by is None else f"250-DELIVERBY{self.lean.deliver_by}\r\n"
+                text += "250 HELP"
             self.out += text.encode() + b"\r\n"
             self.in_body = stage == "data" and text.startswith("354")
             if then:

@@ -34,6 +34,7 @@ def mail(*, subject: str = "s", text: str = "t", html: str | None = None) -> byt
             text=text,
             html=html,
             date="Sun, 01 Mar 2026 08:30:00 +0000",
+            expires="Sun, 01 Mar 2026 09:30:00 +0000",
             message_id="a-1@tongda.example",
             delivery_id="a-1",
         )
@@ -160,6 +161,8 @@ async def test_headers_of_a_message() -> None:
     assert got["X-Tongda-Delivery"] == first.delivery_id
     assert got["Auto-Submitted"] == "auto-generated"
     assert got["Date"].datetime == at
+    assert datetime.strptime(got["Expires"], "%a, %d %b %Y %H:%M:%S %z") == first.expires_at
+    assert port.letters[0].within_s == 3600, "what is left, for a server that can keep to it"
     assert port.letters[0].sender == "notify@tongda.example"
 
 

@@ -56,6 +56,34 @@ async def test_messages_share_a_connection_and_arrive_as_they_are(lean: Lean, po
 
 
 @pytest.mark.parametrize(
+    ("offered", "within_s", "expected"),
+    [
+        (None, 300.9, None),
+        ("", 300.9, range(299, 301)),
+        (" 240", 300.9, range(299, 301)),
+        (" 600", 300.9, None),  # less than the server takes: it would refuse the mail
+        ("", 0.5, None),
+        ("", None, None),
+        ("", 1e12, None),
+        (" soon", 300.9, range(299, 301)),
+    ],
+)
+async def test_the_time_that_is_left_goes_to_a_server_that_can_keep_to_it(
+    lean: Lean, pool: SmtpPool, offered: str | None, within_s: float | None, expected: range | None
+) -> None:
+    """RFC 2852: it returns what it has not delivered by then."""
+    lean.deliver_by = offered
+    await pool.submit(sender="a@b.example", recipient="c@d.example", message=TEXT, timeout_s=5, within_s=within_s)
+    mail = lean.commands[1].removeprefix(f"MAIL FROM:<a@b.example> SIZE={len(TEXT)}")
+    if expected is None:
+        assert mail == ""
+    else:
+        assert mail.startswith(" BY=")
+        assert mail.endswith(";R")
+        assert int(mail[4:-2]) in expected
+
+
+@pytest.mark.parametrize(
     ("stage", "answer", "expected"),
     [
         ("greeting", "554 5.7.1 go away", SmtpReply(554, "5.7.1", "connect")),

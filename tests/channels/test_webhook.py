@@ -51,6 +51,7 @@ async def test_what_the_receiver_gets_verifies_with_the_specifications_library()
             "extra": {},
             "test": False,
             "category": "security",
+            "expires_at": "2026-03-01T09:30:00Z",
             "data": {"code": "123456"},
             "metadata": {"order": "A-1"},
         },
@@ -71,6 +72,8 @@ async def test_the_id_is_the_same_in_every_attempt_and_the_signature_is_fresh() 
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert first.headers["webhook-signature"] != second.headers["webhook-signature"]
     assert first.body == second.body
+    left_s = int(message().expires_at.timestamp() - NOW)
+    assert (first.headers["TTL"], second.headers["TTL"]) == (str(left_s), str(left_s - 60))
 
 
 @given(st.binary(min_size=16, max_size=64), st.from_regex(r"[a-z0-9-]{1,60}", fullmatch=True), unicode_text)

@@ -13,9 +13,11 @@ from domain.channels import Channel
 from domain.planning import Plan, PlannedStep
 from domain.preferences import Cap, Limits
 from domain.states import Reason, Strategy
+from domain.windows import Because, PutOff
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+LATER = PutOff(NOW, Because.QUIET_HOURS)
 ALL = (Channel.INAPP, Channel.EMAIL, Channel.WEBHOOK)
 
 
@@ -55,12 +57,12 @@ def test_a_category_counts_notifications_and_a_channel_counts_what_is_sent_on_it
 def test_what_there_is_no_room_for_is_dropped_with_the_reason_and_a_chain_closes_up() -> None:
     limits = Limits(channels={Channel.INAPP: Cap(0, DAY)})
     first, *rest = steps(*ALL)
-    fitted = one(1, limits, strategy=Strategy.FALLBACK).room(Plan((first,), tuple(rest), (), "en", NOW), uses=[])
+    fitted = one(1, limits, strategy=Strategy.FALLBACK).room(Plan((first,), tuple(rest), (), "en", LATER), uses=[])
     assert ([s.n for s in fitted.open], [s.n for s in fitted.chain]) == ([2], [3])
     assert [(d.n, d.reason) for d in fitted.drops] == [(1, Reason.FREQUENCY_CAP)]
-    assert (fitted.locale, fitted.put_off_until) == ("en", NOW)
-    nothing = one(1, Limits(Cap(0, DAY))).room(Plan(steps(*ALL), (), (), "en", NOW), uses=[])
-    assert (nothing.open, nothing.put_off_until, len(nothing.drops)) == ((), None, 3)
+    assert (fitted.locale, fitted.put_off) == ("en", LATER)
+    nothing = one(1, Limits(Cap(0, DAY))).room(Plan(steps(*ALL), (), (), "en", LATER), uses=[])
+    assert (nothing.open, nothing.put_off, len(nothing.drops)) == ((), None, 3)
 
 
 def test_other_categories_earlier_windows_and_its_own_earlier_plan_do_not_count() -> None:

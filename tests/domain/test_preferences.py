@@ -13,6 +13,7 @@ from domain.planning import Person, Plan, Request, plan
 from domain.preferences import NO_PREFERENCES, UNREADABLE, Cap, CategoryChoice, Preferences, Wishes
 from domain.quiet_hours import QuietHours
 from domain.states import Reason, Status, Strategy
+from domain.windows import Because, PutOff
 
 NOW = datetime(2026, 3, 1, 23, tzinfo=UTC)
 NIGHT = QuietHours(time(22), time(8))
@@ -68,7 +69,7 @@ def test_what_is_mandatory_ends_by_no_preference(wishes: Preferences, channels: 
         found = planned(wishes, *channels, mandatory=True, life=life)
         assert [s.channel for s in found.open] == channels
         assert found.drops == ()
-        assert found.put_off_until is None or found.put_off_until < NOW + life
+        assert found.put_off is None or found.put_off.until < NOW + life
     assert not Wishes(Preferences(category_caps={"orders": Cap(0, timedelta(days=1))}), "orders", mandatory=True).limits(
         Channel
     )
@@ -103,18 +104,18 @@ def test_the_medium_and_low_lanes_wait_for_the_end_of_quiet_hours() -> None:
     for lane, until in ((Lane.HIGH, None), (Lane.MEDIUM, MORNING), (Lane.LOW, MORNING)):
         found = planned(wishes, Channel.EMAIL, lane=lane)
         assert [s.channel for s in found.open] == [Channel.EMAIL]
-        assert found.put_off_until == until
+        assert found.put_off == (PutOff(until, Because.QUIET_HOURS) if until else None)
 
 
 def test_what_would_expire_in_quiet_hours_ends_at_once_with_that_reason() -> None:
     """At their very end too: it could not be handed over in time."""
     for life in (timedelta(hours=1), MORNING - NOW):
         found = planned(Preferences(quiet_hours=NIGHT), Channel.EMAIL, Channel.INAPP, life=life)
-        assert (found.open, found.chain, found.put_off_until) == ((), (), None)
+        assert (found.open, found.chain, found.put_off) == ((), (), None)
         assert [(d.status, d.reason) for d in found.drops] == [(Status.EXPIRED, Reason.EXPIRED_IN_QUIET_HOURS)] * 2
 
 
 def test_nobody_who_has_opted_out_is_put_off() -> None:
     """There is nothing to wait for."""
     found = planned(Preferences({"email": False}, quiet_hours=NIGHT), Channel.EMAIL)
-    assert (found.put_off_until, [d.reason for d in found.drops]) == (None, [Reason.OPTED_OUT])
+    assert (found.put_off, [d.reason for d in found.drops]) == (None, [Reason.OPTED_OUT])

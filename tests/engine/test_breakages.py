@@ -31,6 +31,7 @@ from tests.engine import (
     test_preferences,
     test_receipt_ways,
     test_receipts,
+    test_windows,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
 from tests.engine.conftest import EMPTY, open_pool
@@ -112,6 +113,10 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     "claim: quiet hours as they were planned": (
         (Value("domain.preferences.Wishes.quiet_until", lambda *_, **__: None),),
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
+    ),
+    "claim: windows as they were planned": (
+        (Value(f"{ENGINE}.claims.window_of", lambda _: None),),
+        test_windows.test_a_retry_after_its_end_waits_for_the_next_opening,
     ),
     "claim: what is put off is recorded as untried": (
         (Value(f"{ENGINE}.outcomes.StepOutcome.puts_off", property(lambda _: False)),),
@@ -250,6 +255,10 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     "group: first come first served": (
         (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
         test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,
+    ),
+    "group: a tenant may have every place": (
+        (Swap("cohorts._GROUP_ONE", "WHERE o.open < $8", "WHERE o.open < $8 + 9"),),
+        test_grouping.test_a_tenant_leaves_room_for_those_who_come_later,
     ),
     "park: any epoch": (
         (Swap("claims._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),

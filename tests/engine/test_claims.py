@@ -89,7 +89,7 @@ async def test_a_claim_is_no_larger_than_asked_for(engine: Engine) -> None:
             Verdict.SUPPRESSED,
         ),
         (OPT_OUT, Verdict.OPTED_OUT),
-        (QUIET_NOW, Verdict.QUIET),
+        (QUIET_NOW, Verdict.NOT_NOW),
         ("UPDATE notification SET version = version + 1", Verdict.STALE),
         ("UPDATE notification SET cancelled_at = now()", Verdict.CANCELLED),
         ("SELECT 1", Verdict.SEND),

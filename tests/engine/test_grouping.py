@@ -175,3 +175,20 @@ async def test_a_cohort_is_written_before_its_workflow_starts(engine: Engine) ->
     )
     assert row is not None
     assert tuple(row) == (1, 2, False, True)
+
+
+async def test_a_tenant_leaves_room_for_those_who_come_later(engine: Engine) -> None:
+    """Catches: turns alone. Who floods an empty lane has every place before a second tenant comes, who then waits until a
+    whole cohort has been delivered."""
+    policy = replace(small(LOW, size=1, most_open=3), cohorts_of_tenant=2)
+    await engine.accepted(9, lane=LOW, tenant="loud")
+    made = [await engine.cohorts.group(LOW, policy=policy) for _ in range(3)]
+    assert [c.tenant if c else None for c in made] == ["loud", "loud", None]
+    await engine.accepted(1, lane=LOW, tenant="quiet")
+    found = await engine.cohorts.group(LOW, policy=policy)
+    assert found is not None
+    assert found.tenant == "quiet"
+    assert made[0] is not None
+    await engine.pool.execute("DELETE FROM cohort WHERE id = $1", made[0].id)
+    assert await engine.cohorts.group(LOW, policy=policy) is not None, "one of its own has ended"
+    assert all(0 < p.cohorts_of_tenant < p.cohorts_open for p in POLICIES.values() if not p.mixes_tenants)

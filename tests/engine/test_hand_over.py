@@ -11,10 +11,11 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from channels.base import Message
+from channels.base import Content, Message
 from domain.channels import Channel
 from domain.errors import Broken, Failed, Invalid
 from domain.lanes import MOST_INTERNAL_FAILURES
+from infra.postgres.engine.claims import Claim
 from tests.engine.driving import (
     BrokenContents,
     HeldProvider,
@@ -24,7 +25,7 @@ from tests.engine.driving import (
     hand_over,
     handed_over,
 )
-from tests.engine.support import OK, RETRY, Engine, soon
+from tests.engine.support import OK, RETRY, Engine, PlainContents, soon
 
 EMAIL = Channel.EMAIL
 
@@ -239,3 +240,18 @@ async def test_steps_whose_account_was_taken_away_end_with_a_reason(engine: Engi
     assert not await engine.work()
     for notification_id in ids:
         assert await engine.deliveries(notification_id) == {"email": ("failed", "no_account")}
+
+
+async def test_what_expires_while_it_is_rendered_is_not_sent(engine: Engine) -> None:
+    """Catches: a look at the clock at the claim alone. The first byte may be written seconds later."""
+    cohort, [one] = await engine.planned(1, expires_in=timedelta(seconds=2))
+
+    class Slow(PlainContents):
+        async def content(self, claim: Claim) -> Content:
+            await asyncio.sleep(2)
+            return await super().content(claim)
+
+    await handed_over(engine, cohort, engine.accounts, contents=Slow())
+    assert engine.providers[EMAIL].sent == []
+    assert await engine.end(one) == ("expired", "expired_before_hand_over", True)
+    assert (await engine.detail(one, "expired"))["stage"] == "hand_over"

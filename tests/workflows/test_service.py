@@ -9,10 +9,11 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
+from activities.grouping import TemporalDriver
 from domain.channels import Channel
 from domain.cohorts import workflow_id
 from domain.ids import uuid7
-from domain.lanes import Lane
+from domain.lanes import FEW, Lane
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.driving import HeldProvider, accounts_of, activities
 from tests.engine.support import EVERYWHERE, RETRY, Engine
@@ -190,3 +191,25 @@ async def test_a_worker_that_shuts_down_brings_home_what_is_in_flight(client: Cl
         await ended(client, cohort)
         others = [m.notification_id for m in service.engine.providers[Channel.EMAIL].sent]
     assert sorted([*others, *(m.notification_id for m in provider.sent)]) == sorted(ids)
+
+
+async def test_workflows_carry_the_keys_of_priority_and_fairness_within_their_lane(
+    client: Client, pool: asyncpg.Pool
+) -> None:
+    """As the server has them: what was lost goes first, then few messages, then many; each tenant is a key of its own."""
+    async with serving(client, pool, roles=(Role.MEDIUM,)) as service:
+        engine = service.engine
+        await engine.accepted(FEW + 1, lane=Lane.MEDIUM, tenant="many")
+        await engine.accepted(1, lane=Lane.MEDIUM, tenant="few")
+        started = await service.start_all()
+        lost = CohortRow(uuid7(), Lane.MEDIUM, 2, "lost")
+        await TemporalDriver(client).start(lost)
+        keys: dict[str, tuple[int, str]] = {}
+        for cohort in (*started, lost):
+            await ended(client, cohort)
+            handle = client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
+            first = await anext(aiter(handle.fetch_history_events()))
+            begun = first.workflow_execution_started_event_attributes
+            assert begun.task_queue.name == "medium"
+            keys[cohort.tenant or ""] = (begun.priority.priority_key, begun.priority.fairness_key)
+    assert keys == {"many": (3, "many"), "few": (2, "few"), "lost": (1, "lost")}

@@ -27,10 +27,12 @@ from domain.preferences import NO_PREFERENCES, Wishes
 from domain.states import Status
 from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
+from domain.windows import Hours, PutOff, Zones
 from infra.postgres.choices import decoded
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
+from infra.postgres.windows import decoded as window_of
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
@@ -39,7 +41,8 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
-       x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory
+       x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
+       t.time_zone AS tenant_zone
 FROM u
 JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
@@ -55,7 +58,9 @@ LEFT JOIN LATERAL (SELECT jsonb_build_object('channels', coalesce(choices->'chan
                               'quiet_hours', choices->'quiet_hours') AS choices
                    FROM preference WHERE tenant = u.tenant AND person_id = n.user_id OFFSET 0) f ON true
 LEFT JOIN LATERAL (SELECT mandatory FROM category
-                   WHERE f.choices IS NOT NULL AND tenant = u.tenant AND name = n.category OFFSET 0) g ON true"""
+                   WHERE f.choices IS NOT NULL AND tenant = u.tenant AND name = n.category OFFSET 0) g ON true
+LEFT JOIN LATERAL (SELECT time_zone FROM tenant
+                   WHERE n.options->'window' IS NOT NULL AND id = u.tenant OFFSET 0) t ON true"""
 """Of a person's choices only what concerns this notification: they may be many. Users without any cost one look into an
 index."""
 
@@ -147,8 +152,8 @@ class Verdict(StrEnum):
     GONE = "gone"
     SUPPRESSED = "suppressed"
     OPTED_OUT = "opted_out"
-    QUIET = "quiet"
-    """The person's quiet hours hold."""
+    NOT_NOW = "not_now"
+    """The person's quiet hours hold, or the window in which it may be sent is closed."""
     STALE = "stale"
 
 
@@ -198,8 +203,8 @@ class Claim:
     """A test-send made it: its title says so."""
     permitted: frozenset[Channel]
     """Channels of the chain that the person's preferences permit at this moment."""
-    quiet_until: datetime | None
-    """The end of the person's quiet hours; None where they do not hold or do not matter."""
+    put_off: PutOff | None
+    """Until when it has to wait at this moment, and why; None: it may go."""
     digest: bool
     """It asked for a digest: its template gets the items."""
     claimed_s: float
@@ -298,7 +303,7 @@ class ClaimRepository:
             await retried(self._pool, unit)
 
 
-def _verdict(row: asyncpg.Record, *, permitted: bool, quiet: bool) -> Verdict:
+def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:
     if row["cancelled"]:
         return Verdict.CANCELLED
     if row["stale"]:
@@ -311,7 +316,7 @@ def _verdict(row: asyncpg.Record, *, permitted: bool, quiet: bool) -> Verdict:
         return Verdict.SUPPRESSED
     if not permitted:
         return Verdict.OPTED_OUT
-    return Verdict.QUIET if quiet else Verdict.SEND
+    return Verdict.NOT_NOW if waits else Verdict.SEND
 
 
 def _wishes(row: asyncpg.Record) -> Wishes:
@@ -340,9 +345,8 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
     wishes, chain = _wishes(row), chain_steps(row["chain"])
     channel = Channel(row["channel"])
-    quiet_until = wishes.quiet_until(
-        row["claimed_at"], zone=row["time_zone"] or "", lane=lane, expires_at=row["expires_at"]
-    )
+    zones = Zones(row["time_zone"] or "", row["tenant_zone"] or "")
+    put_off = Hours(lane, row["expires_at"], wishes, zones, window_of(options.get("window"))).put_off(row["claimed_at"])
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],
@@ -372,13 +376,13 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         data=row["data"],
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
-        verdict=_verdict(row, permitted=wishes.permit(channel), quiet=quiet_until is not None),
+        verdict=_verdict(row, permitted=wishes.permit(channel), waits=put_off is not None),
         test=options.get(TEST) is True,
         digest="digest" in options,
         due_since=row["due_since"],
         claimed_at=row["claimed_at"],
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),
-        quiet_until=quiet_until,
+        put_off=put_off,
         claimed_s=now_s,
         otp_id=UUID(otp_id) if otp_id else None,
     )

@@ -62,8 +62,9 @@ _GROUP_ONE = (
     _TENANTS_DUE
     + """,
 turn AS MATERIALIZED (
-    SELECT d.tenant FROM due d
-    ORDER BY (SELECT count(*) FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant AND NOT c.holding), d.first_due
+    SELECT d.tenant FROM due d CROSS JOIN LATERAL (
+        SELECT count(*) AS open FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant AND NOT c.holding) o
+    WHERE o.open < $8 ORDER BY o.open, d.first_due
     LIMIT 1
 ),
 taken AS MATERIALIZED ("""
@@ -71,7 +72,8 @@ taken AS MATERIALIZED ("""
     + ")"
     + _GROUP_TAIL.format(tenant="(SELECT tenant FROM turn)")
 )
-"""One cohort of one tenant: the one with the fewest cohorts under way, then the one that has waited longest."""
+"""One cohort of one tenant: the one with the fewest cohorts under way, then the one that has waited longest; none that has
+its share of the lane already."""
 
 _RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
 
@@ -146,12 +148,12 @@ class CohortRepository:
     async def group(self, lane: Lane, *, policy: LanePolicy | None = None) -> CohortRow | None:
         """Make one cohort of what is due in `lane`; None when nothing is due or the lane has enough cohorts open."""
         policy = policy or POLICIES[lane]
-        statement = _GROUP_MIXED if policy.mixes_tenants else _GROUP_ONE
         cohort = uuid7()
-        row = await self._pool.fetchrow(
-            statement, int(lane), cohort, LEASE, policy.cohort_size, policy.cohorts_open, policy.cohorts_starting,
-            STARTING_FOR,
-        )  # fmt: skip
+        bounds = (policy.cohort_size, policy.cohorts_open, policy.cohorts_starting, STARTING_FOR)
+        if policy.mixes_tenants:
+            row = await self._pool.fetchrow(_GROUP_MIXED, int(lane), cohort, LEASE, *bounds)
+        else:
+            row = await self._pool.fetchrow(_GROUP_ONE, int(lane), cohort, LEASE, *bounds, policy.cohorts_of_tenant)
         return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
 
     async def due_lanes(self) -> list[Lane]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,23 +17,26 @@ from domain.ids import uuid7
 from domain.lanes import LEASE, Lane
 from domain.planning import Person, Plan, PlannedStep, Request
 from domain.preferences import NO_PREFERENCES
-from domain.states import Strategy
-from domain.timeline import EventType
+from domain.states import Reason, Status, Strategy
+from domain.timeline import EventType, Stage
 from infra.postgres.choices import decoded
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.windows import decoded as window_of
 
 _ENTER = """
 WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING 1)
 SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
-           n.strategy, n.category, n.digest IS NOT NULL AS carries
+           n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, t.time_zone AS tenant_zone
     FROM (SELECT notification_id, tenant, lane, expires_at FROM work
           WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4) w
-    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest
-                  FROM notification WHERE id = w.notification_id OFFSET 0) n ON true) p ON true"""
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest, options->'window' AS hours
+                  FROM notification WHERE id = w.notification_id OFFSET 0) n ON true
+    LEFT JOIN LATERAL (SELECT time_zone FROM tenant WHERE n.hours IS NOT NULL AND id = w.tenant OFFSET 0) t ON true
+    ) p ON true"""
 
 _PERSONS = """
 SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices
@@ -65,7 +68,7 @@ steps AS (
     SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain,
            greatest(now(), s.due_at), l.expires_at, $1, l.attempt, l.version
     FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[],
-                $19::timestamptz[]) s(id, n, channel, account, address, locale, chain, due_at)
+                $20::timestamptz[]) s(id, n, channel, account, address, locale, chain, due_at)
     JOIN live l ON l.notification_id = s.id
 ),
 drops AS (
@@ -77,8 +80,8 @@ drops AS (
 ),
 events AS (
     INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
-    SELECT l.notification_id, e.event, 0, now(), $16, $1, $2, e.detail
-    FROM unnest($3::uuid[], $17::uuid[], $18::json[]) e(id, event, detail)
+    SELECT l.notification_id, e.event, 0, now(), e.type, $1, $2, e.detail
+    FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::json[]) e(id, event, type, detail)
     JOIN live l ON l.notification_id = e.id
 )
 SELECT notification_id FROM live"""
@@ -182,7 +185,7 @@ class PlanRepository:
                 fitted, taken = await within_caps(connection, cohort, plans=before, capped=capped)
                 plans = [replace(p, plan=fitted.get(p.notification_id, p.plan)) for p in wanted]
             rows = await connection.fetch(_WRITE, cohort, epoch, ids, *_step_columns(plans), *_drop_columns(plans),
-                                          EventType.PLANNED, *_event_columns(plans), _due_column(plans))  # fmt: skip
+                                          *_event_columns(plans), _due_column(plans))  # fmt: skip
             written = {row["notification_id"] for row in rows}
             await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
@@ -221,6 +224,8 @@ def _request(row: asyncpg.Record) -> Request:
         direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
         category=row["category"],
         lane=Lane(row["lane"]),
+        window=window_of(row["hours"]),
+        tenant_zone=row["tenant_zone"] or "",
     )
 
 
@@ -249,7 +254,7 @@ def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
 
 def _due_column(plans: Sequence[Planned]) -> list[datetime | None]:
     """In the order of the steps; None is now."""
-    return [p.plan.put_off_until for p in plans for _ in p.plan.open]
+    return [p.plan.put_off.until if p.plan.put_off else None for p in plans for _ in p.plan.open]
 
 
 def _drop_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
@@ -264,7 +269,23 @@ def _drop_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
 
 
 def _event_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
-    return [uuid7() for _ in plans], [msgspec.json.encode(_planned_detail(p.plan)).decode() for p in plans]
+    events = [(p.notification_id, kind, detail) for p in plans for kind, detail in _events(p.plan)]
+    return (
+        [i for i, _, _ in events],
+        [uuid7() for _ in events],
+        [kind for _, kind, _ in events],
+        [msgspec.json.encode(detail).decode() for _, _, detail in events],
+    )
+
+
+def _events(plan: Plan) -> Iterator[tuple[EventType, dict[str, Any]]]:
+    """That it was planned, and that its time has run out, where it has."""
+    yield EventType.PLANNED, _planned_detail(plan)
+    expired = [drop for drop in plan.drops if drop.status is Status.EXPIRED]
+    if expired:
+        reason = expired[0].reason
+        stage = Stage.QUEUED if reason is Reason.EXPIRED_BEFORE_PLAN else Stage.PLANNED
+        yield EventType.EXPIRED, {"stage": stage, "reason": reason, "channels": [drop.channel for drop in expired]}
 
 
 def _planned_detail(plan: Plan) -> dict[str, Any]:
@@ -273,6 +294,6 @@ def _planned_detail(plan: Plan) -> dict[str, Any]:
         detail["chain"] = [s.channel for s in plan.chain]
     if plan.drops:
         detail["drops"] = [{"channel": d.channel, "status": d.status, "reason": d.reason} for d in plan.drops]
-    if plan.put_off_until is not None:
-        detail["put_off"] = {"reason": "quiet_hours", "until": plan.put_off_until.isoformat()}
+    if plan.put_off is not None:
+        detail["put_off"] = {"reason": plan.put_off.because, "until": plan.put_off.until.isoformat()}
     return detail

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from sqlalchemy import ARRAY, Column, ForeignKeyConstraint, Index, LargeBinary, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSONB
 
 from infra.postgres.tables.parts import metadata, now_column, text_column, time_column
 
-tenant = Table("tenant", metadata, text_column("id", primary_key=True), text_column("name"), now_column())
+tenant = Table(
+    "tenant",
+    metadata,
+    text_column("id", primary_key=True),
+    text_column("name"),
+    now_column(),
+    text_column("time_zone", default=""),
+    Column("send_window", JSONB(none_as_null=True)),
+)
 
 app = Table(
     "app",

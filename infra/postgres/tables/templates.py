@@ -59,6 +59,8 @@ category = Table(
     Column("mandatory", Boolean, nullable=False, server_default=text("false")),
     now_column(),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Column("send_window", JSONB(none_as_null=True)),
     ForeignKeyConstraint(["tenant"], ["tenant.id"]),
 )
-"""The route of notifications that name this category and no channels; accept writes it into the notification."""
+"""The route of notifications that name this category and no channels, and the hours of those in the low lane that name
+none; accept writes both into the notification."""
