@@ -99,6 +99,7 @@ async def open_container(
         catalog = TemplateCatalog(database, clock=clock)
         stopping = stopping or asyncio.Event()
         accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog, clock=clock))
+        providers = await stack.enter_async_context(open_providers(settings, database=database))
         yield Container(
             settings=settings,
             database=database,
@@ -112,9 +113,13 @@ async def open_container(
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
             erasing=await stack.enter_async_context(_erasing(database)),
-            providers=await stack.enter_async_context(open_providers(settings, database=database)),
+            providers=providers,
             receipts=receipt_service(
-                settings, ReceiptRepository(database.pool), now=lambda: clock.now().timestamp(), due=accept.due
+                settings,
+                ReceiptRepository(database.pool),
+                providers=providers,
+                now=lambda: clock.now().timestamp(),
+                due=accept.due,
             ),
             otp=otp_service(settings, database.pool, accept=accept),
             stopping=stopping,

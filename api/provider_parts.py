@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from api.provider_trials import Trials
 from channels.account_settings import AccountSettings, decoded, divided, secret_names, settings_schema
 from channels.provider_types import ProviderType, Wiring
 from channels.registry import provider_types
-from domain.errors import FieldError, Invalid
+from domain.errors import FieldError, Invalid, Unavailable
 from domain.trials import Turns
 from infra.credentials import CredentialBox
 from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT
@@ -23,7 +24,7 @@ from infra.http import HttpClient
 from infra.postgres.account_health import AccountHealthRepository
 from infra.postgres.database import Database
 from infra.postgres.provider_accounts import Placing, ProviderAccountRepository, StoredAccount
-from infra.secrets import webhook_secret
+from infra.secrets import receipt_url, webhook_secret
 from infra.settings import Settings
 from infra.ssrf import SsrfGuard
 
@@ -57,11 +58,20 @@ class Judged:
         return {"settings": dict(self.shown), "sealed": self.sealed, "key_id": self.key_id}
 
 
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where an account's provider posts its receipts, and how long they may come."""
+
+    url: str
+    window: timedelta
+
+
 class ProviderParts:
     """One a process."""
 
     def __init__(self, settings: Settings, *, database: Database, http: HttpClient) -> None:
-        secret_key = settings.secret_key.get_secret_value()
+        self._secret_key = secret_key = settings.secret_key.get_secret_value()
+        self._public_url = settings.public_url
         self._guard = SsrfGuard(allow_networks=settings.webhook_allow_networks)
         self._box = CredentialBox(secret_key)
         wiring = Wiring(
@@ -101,6 +111,19 @@ class ProviderParts:
         settings = self._decoded(kind, merged)
         self._refuse_moved_secrets(kind, kept=kept, before=before, settings=settings)
         return self.judged(kind, merged, tenant=stored.tenant, account=stored.id)
+
+    def reports(self, stored: StoredAccount) -> Reports | None:
+        """None: its provider does not report, or it cannot be used. Raises Unavailable without a secret key."""
+        try:
+            window = self.maker.settings(stored).receipt_window()
+        except Unusable:
+            return None
+        if window is None:
+            return None
+        if not self._secret_key:
+            raise Unavailable("Addresses for receipts need TONGDA_SECRET_KEY.")
+        url = receipt_url(self._secret_key, public_url=self._public_url, provider=stored.provider, account=stored.id)
+        return Reports(url, window)
 
     def problem(self, stored: StoredAccount) -> str | None:
         """Why it cannot be used, as a code; None when it can."""

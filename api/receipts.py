@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from activities.account_making import Unusable
+from api.provider_parts import ProviderParts
 from channels.receipts import MOST_ID, MOST_RECEIPTS, Receipt, ReceiptAnswer, ReceiptReader, ReceiptRequest, ReceiptWiring
 from channels.registry import ReaderFactory, readers
-from domain.errors import FieldError, Invalid, NotFound, Rejected
+from domain.errors import FieldError, Invalid, NotFound, Rejected, Unavailable
 from domain.lanes import Lane
 from infra.email_accounts import WEBHOOK_DEFAULT
 from infra.postgres.engine.receiving import Effect, ReceiptRepository
@@ -38,17 +40,35 @@ class ReceiptAccounts(Protocol):
         ...
 
 
-class SettingsReceiptAccounts(ReceiptAccounts):
-    """Those that the settings describe."""
+class KnownReceiptAccounts(ReceiptAccounts):
+    """The installation's, which the settings describe, and those of tenants, as they are at the moment."""
 
-    def __init__(self, settings: Settings, wiring: ReceiptWiring, *, among: Mapping[str, ReaderFactory]) -> None:
-        self._accounts: dict[tuple[str, str], ReceiptAccount] = {}
+    def __init__(
+        self, settings: Settings, wiring: ReceiptWiring, *, among: Mapping[str, ReaderFactory], providers: ProviderParts
+    ) -> None:
+        self._wiring = wiring
+        self._among = among
+        self._providers = providers
+        self._installation: dict[tuple[str, str], ReceiptAccount] = {}
         if settings.webhook_receipts:
             reader = among["webhook"](wiring)
-            self._accounts["webhook", WEBHOOK_DEFAULT] = ReceiptAccount(WEBHOOK_DEFAULT, "webhook", None, reader)
+            self._installation["webhook", WEBHOOK_DEFAULT] = ReceiptAccount(WEBHOOK_DEFAULT, "webhook", None, reader)
 
     async def find(self, provider: str, account: str) -> ReceiptAccount | None:
-        return self._accounts.get((provider, account))
+        own = self._installation.get((provider, account))
+        if own is not None or provider not in self._among:
+            return own
+        stored = await self._providers.accounts.whosesoever(account)
+        if stored is None or stored.provider != provider:
+            return None
+        try:
+            settings = self._providers.maker.settings(stored)
+        except Unusable:
+            raise Unavailable(f"The account {account} cannot be used: GET /v1/providers/{account} says why.") from None
+        if settings.receipt_window() is None:
+            return None
+        reader = self._among[provider](replace(self._wiring, settings=settings))
+        return ReceiptAccount(account, provider, stored.tenant, reader)
 
 
 class ReceiptService:
@@ -114,12 +134,16 @@ def _check(receipts: Sequence[Receipt]) -> None:
 
 
 def receipt_service(
-    settings: Settings, repository: ReceiptRepository, *, now: Callable[[], float], due: Callable[[Lane], None]
+    settings: Settings,
+    repository: ReceiptRepository,
+    *,
+    providers: ProviderParts,
+    now: Callable[[], float],
+    due: Callable[[Lane], None],
 ) -> ReceiptService:
-    """Wired from the settings."""
     secret_key = settings.secret_key.get_secret_value()
     wiring = ReceiptWiring(
         secret_for=lambda tenant: webhook_secret(secret_key, tenant), tenant_of=repository.tenant_of, now=now
     )
-    accounts = SettingsReceiptAccounts(settings, wiring, among=readers())
+    accounts = KnownReceiptAccounts(settings, wiring, among=readers(), providers=providers)
     return ReceiptService(repository, accounts, secret_key=secret_key, due=due)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
@@ -37,7 +38,7 @@ class Target:
 
 
 class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What every account has. `problems` and `targets` are what a schema cannot say."""
+    """What every account has. The methods are what a schema cannot say."""
 
     connections: Annotated[int, Meta(ge=1, le=MOST_CONNECTIONS, description="Calls at once, from each worker process.")] = (
         16
@@ -53,6 +54,10 @@ class AccountSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     def targets(self) -> Sequence[Target]:
         """Hosts that these settings name."""
         return ()
+
+    def receipt_window(self) -> timedelta | None:
+        """How long the provider may report on what went over the account; None: it does not."""
+        return None
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -29,6 +29,15 @@ class Wiring:
     """Where this account's provider posts its receipts; "": it is not asked for any."""
     receipt_window: timedelta = WINDOW
     """How long they may come."""
+    receipt_url: Callable[[str, str], str] | None = None
+    """(provider, account) -> where that account's receipts go; None: accounts of this process ask for none."""
+
+    def reporting(self, settings: AccountSettings, *, provider: str, account: str) -> Wiring:
+        """For this account, which may ask for receipts."""
+        window = settings.receipt_window()
+        if window is None or self.receipt_url is None:
+            return self
+        return replace(self, reply_to=self.receipt_url(provider, account), receipt_window=window)
 
 
 @dataclass(frozen=True, slots=True)

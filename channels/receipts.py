@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from channels.account_settings import AccountSettings
 from domain.errors import Unauthenticated
 from domain.results import ResultClass
 from domain.states import Status
@@ -74,6 +75,8 @@ class ReceiptWiring:
     """Whose a notification is."""
     now: Callable[[], float]
     """Unix time in seconds."""
+    settings: AccountSettings | None = None
+    """The account's own; None: it is one of the installation's."""
 
 
 class ReceiptReader(Protocol):

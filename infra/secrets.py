@@ -29,3 +29,8 @@ def receipt_path(secret_key: str, *, provider: str, account: str) -> str:
     """Where this account's provider posts its receipts, below TONGDA_PUBLIC_URL."""
     secret = receipt_secret(secret_key, provider=provider, account=account)
     return f"/v1/receipts/{quote(provider, safe='')}/{quote(account, safe='')}/{secret}"
+
+
+def receipt_url(secret_key: str, *, public_url: str, provider: str, account: str) -> str:
+    """The whole address."""
+    return public_url.rstrip("/") + receipt_path(secret_key, provider=provider, account=account)

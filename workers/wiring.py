@@ -45,7 +45,7 @@ from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.postgres.provider_accounts import ProviderAccountRepository
 from infra.rendering.catalog import TemplateCatalog
-from infra.secrets import receipt_path, webhook_secret
+from infra.secrets import receipt_url, webhook_secret
 from infra.settings import Settings
 from infra.smtp import SmtpPool
 from infra.ssrf import SsrfGuard
@@ -120,7 +120,14 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
     http = HttpClient.from_settings(settings)
     stack.push_async_callback(http.close)
     secret_key = settings.secret_key.get_secret_value()
-    wiring = Wiring(http=http, inbox=Inbox(database), secret_for=lambda tenant: webhook_secret(secret_key, tenant))
+    wiring = Wiring(
+        http=http,
+        inbox=Inbox(database),
+        secret_for=lambda tenant: webhook_secret(secret_key, tenant),
+        receipt_url=lambda provider, account: receipt_url(
+            secret_key, public_url=settings.public_url, provider=provider, account=account
+        ),
+    )
     leases = PermitRepository(database.pool)
     fixed = _installation(settings, wiring, leases=leases)
     accounts = Accounts(fixed)
@@ -148,23 +155,17 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
 
 
 def _installation(settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> list[Account]:
-    webhook = build("webhook", _reporting(settings, wiring, account=WEBHOOK_DEFAULT), WebhookSettings(), among=BUILT_IN)
+    own = WebhookSettings(
+        receipts=settings.webhook_receipts, receipt_window_seconds=settings.webhook_receipt_window_seconds
+    )
+    within = timedelta(seconds=settings.webhook_receipt_within_seconds) if own.receipts else None
+    webhook = build("webhook", wiring.reporting(own, provider="webhook", account=WEBHOOK_DEFAULT), own, among=BUILT_IN)
     inapp = build("inapp", wiring, AccountSettings(), among=BUILT_IN)
-    within = timedelta(seconds=settings.webhook_receipt_within_seconds) if settings.webhook_receipts else None
     return [
         *[_mail_account(one, settings, wiring, leases=leases) for one in settings.mail_servers],
         Account(WEBHOOK_DEFAULT, webhook, Slots(settings.webhook_concurrency), receipt_within=within or None),
         Account(INAPP_DEFAULT, inapp, Slots(INAPP_CALLS)),
     ]
-
-
-def _reporting(settings: Settings, wiring: Wiring, *, account: str) -> Wiring:
-    """The same, and where receivers report to."""
-    if not settings.webhook_receipts:
-        return wiring
-    path = receipt_path(settings.secret_key.get_secret_value(), provider="webhook", account=account)
-    window = timedelta(seconds=settings.webhook_receipt_window_seconds)
-    return replace(wiring, reply_to=settings.public_url.rstrip("/") + path, receipt_window=window)
 
 
 def _mail_account(one: EmailAccount, settings: Settings, wiring: Wiring, *, leases: PermitRepository) -> Account:

@@ -236,6 +236,19 @@ class ProviderHealth(BaseModel):
     workers: list[WorkerHealth]
 
 
+class ProviderReceipts(BaseModel):
+    """Where the provider posts what became of messages."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"url": "https://n.example.com/v1/receipts/webhook/crm-k3v9x2ap/Hn2...", "window": "P1D"}]
+        }
+    )
+
+    url: str | None = Field(description="It holds a secret: whoever has it may post there. null: there are no receipts.")
+    window: timedelta | None = Field(description="How long they may come.")
+
+
 class ProviderTypeShown(BaseModel):
     """A provider that accounts can be of."""
 

@@ -20,6 +20,7 @@ from api.routes.provider_shapes import (
     ProviderChange,
     ProviderHealth,
     ProviderPage,
+    ProviderReceipts,
     ProviderTest,
     ProviderTested,
     ProviderTypes,
@@ -186,6 +187,13 @@ async def read_health(provider_id: ProviderId, who: Reader, providers: Providers
         failure=failed.failure if failed else None,
         workers=[WorkerHealth.of(one, version=version) for one in seen],
     )
+
+
+@router.get("/{provider_id}/receipts", summary="Where a provider account's receipts go")
+async def read_receipts(provider_id: ProviderId, who: Operator, providers: Providers) -> ProviderReceipts:
+    """The address to give to the provider, or to the receivers of webhooks, who get it with each call as well."""
+    reports = providers.reports(await _own(providers, who, provider_id))
+    return ProviderReceipts(url=reports.url, window=reports.window) if reports else ProviderReceipts(url=None, window=None)
 
 
 async def _own(providers: ProviderParts, who: Principal, provider_id: str) -> StoredAccount:

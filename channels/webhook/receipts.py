@@ -10,8 +10,8 @@ Where an account has receipts on, each call carries the header webhook-reply-to,
 
 or an array of these, all of one tenant. Headers: webhook-id (any name of this call), webhook-timestamp (seconds, within
 five minutes of now), webhook-signature ("v1," and base64 of HMAC-SHA256 over `id.timestamp.body`, several with spaces
-between), with the tenant's own signing secret, the same that signs what the receiver gets. Whoever posts the same again
-changes nothing, so that a replay within the five minutes is as harmless.
+between), with the signing secret of the account or else of the tenant, the one that signs what the receiver gets. Whoever
+posts the same again changes nothing, so that a replay within the five minutes is as harmless.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import msgspec
 
 from channels.receipts import MOST_RECEIPTS, Receipt, ReceiptAnswer, ReceiptReader, ReceiptRequest, ReceiptWiring
 from channels.receipts import refused_signature as refused
-from channels.webhook.standard import signing_key
+from channels.webhook.standard import WebhookSettings, signing_key
 from domain.errors import FieldError, Invalid, Malformed
 from domain.ids import delivery_of
 from domain.receipts import REPORTED
@@ -49,6 +49,8 @@ class WebhookReceipts(ReceiptReader):
 
     def __init__(self, wiring: ReceiptWiring) -> None:
         self._wiring = wiring
+        settings = wiring.settings
+        self._own_secret = settings.signing_secret if isinstance(settings, WebhookSettings) else ""
 
     async def read(self, request: ReceiptRequest) -> Sequence[Receipt]:
         items, single = _items(request.body)
@@ -72,7 +74,7 @@ class WebhookReceipts(ReceiptReader):
             raise refused("webhook-timestamp is the time in whole seconds since 1970.")
         if abs(self._wiring.now() - int(stamp)) > TOLERANCE_S:
             raise refused("webhook-timestamp is more than five minutes away from now: sign each attempt anew.")
-        key = _NOBODY if tenant is None else signing_key(self._wiring.secret_for(tenant))
+        key = _NOBODY if tenant is None else signing_key(self._own_secret or self._wiring.secret_for(tenant))
         signed = b".".join((name.encode("latin-1", "replace"), stamp.encode(), request.body))
         expected = hmac.digest(key, signed, "sha256")
         if not any(_fits(one, expected) for one in signatures.split(" ")) or tenant is None:

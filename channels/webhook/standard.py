@@ -71,6 +71,10 @@ class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, 
     signing_secret: Annotated[
         Secret, Meta(description='"whsec_" and base64 of 16 bytes or more; empty: the one that the installation gives you.')
     ] = ""
+    receipts: Annotated[
+        bool, Meta(description="Receivers report later what became of a message: a 2xx is then `sent` alone.")
+    ] = False
+    receipt_window_seconds: Annotated[int, Meta(ge=60, le=604_800, description="With `receipts`: how long.")] = 86_400
 
     def problems(self) -> Sequence[FieldError]:
         try:
@@ -79,6 +83,9 @@ class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, 
         except ValueError:
             return [FieldError("/signing_secret", "format", 'It is "whsec_" and base64 of at least 16 bytes.')]
         return ()
+
+    def receipt_window(self) -> timedelta | None:
+        return timedelta(seconds=self.receipt_window_seconds) if self.receipts else None
 
 
 class WebhookProvider:

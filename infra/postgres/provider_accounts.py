@@ -94,6 +94,12 @@ class ProviderAccountRepository:
             row = (await connection.execute(select(*_COLUMNS).where(*_is(tenant, account_id)))).first()
         return _found(row)
 
+    async def whosesoever(self, account_id: str) -> StoredAccount | None:
+        """For what no tenant asks for: its receipts."""
+        async with self._engine.connect() as connection:
+            row = (await connection.execute(select(*_COLUMNS).where(account.c.id == account_id))).first()
+        return None if row is None else _stored(row)
+
     async def listed(self, tenant: str) -> list[StoredAccount]:
         """All of a tenant's, by id."""
         query = select(*_COLUMNS).where(account.c.tenant == tenant).order_by(account.c.id)

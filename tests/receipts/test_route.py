@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import time
+from base64 import b64encode
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 
+from activities.account_making import AccountMaker
+from channels.base import HttpReply
+from channels.registry import Wiring, provider_types
+from infra.credentials import CredentialBox
 from infra.secrets import receipt_path
-from tests.receipts.conftest import KEY, OTHERS_SECRET, Site
+from tests.receipts.conftest import KEY, OTHERS_SECRET, SECRET, Site
+
+
+class AlwaysWell:
+    """An HTTP port."""
+
+    async def request(self, *_: Any, **__: Any) -> HttpReply:
+        return HttpReply(200, {}, b"")
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 async def kept(site: Site) -> int:
@@ -53,6 +69,41 @@ async def test_only_who_knows_the_address_is_heard(site: Site) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
     assert (await site.http.get(right)).status_code == 405
     assert (await site.seen(one))["status"] == "sent"
+
+
+async def test_an_account_of_a_tenant_has_an_address_and_a_secret_of_its_own(site: Site) -> None:
+    """Its messages are reported on under its own address alone; off again, that address is not there any more."""
+    own = "whsec_" + b64encode(b"an account's own secret, 32 long").decode()
+    body = {"name": "crm", "provider": "webhook", "settings": {"receipts": True, "signing_secret": own}}
+    made = await site.http.post("/v1/providers", json=body, headers=site.auth())
+    account = made.json()["id"]
+    where = f"/v1/providers/{account}"
+    told = (await site.http.get(f"{where}/receipts", headers=site.auth())).json()
+    path = urlsplit(told["url"]).path
+    assert (told["window"], path) == ("P1D", receipt_path(KEY, provider="webhook", account=account))
+    assert (await site.http.get(f"{where}/receipts", headers=site.auth("viewer"))).status_code == 403
+    await use(site, account, reply_to=told["url"])
+    one = await site.send("orders")
+    assert (await site.seen(one))["deliveries"][0]["account"] == account
+    receipt = {"id": f"{one}-1", "status": "delivered"}
+    assert (await site.post(receipt, path=path)).status_code == 401
+    assert (await site.post(receipt, secret=own)).status_code == 401
+    assert (await site.post(receipt, path=path, secret=own)).json() == {"taken": 1}
+    assert (await site.seen(one))["status"] == "delivered"
+    off = await site.http.patch(where, json={"settings": {"receipts": False}}, headers=site.auth())
+    assert off.status_code == 200, off.text
+    assert (await site.post(receipt, path=path, secret=own)).status_code == 404
+    assert (await site.http.get(f"{where}/receipts", headers=site.auth())).json() == {"url": None, "window": None}
+
+
+async def use(site: Site, account: str, *, reply_to: str) -> None:
+    """Its messages go over it from now on, as a worker would take it over; what is called answers 200 to everything."""
+    stored = await site.api.container.providers.accounts.get("acme", account)
+    wiring = Wiring(http=AlwaysWell(), secret_for=lambda _: SECRET, receipt_url=lambda *_: reply_to)
+    made = AccountMaker(provider_types(), wiring, box=CredentialBox(KEY), leases=None).account(stored)
+    assert made is not None
+    assert made.provider.capabilities.receipts
+    site.accounts.replace([made])
 
 
 async def test_only_the_tenants_own_signature_counts(site: Site) -> None:
