@@ -28,6 +28,8 @@ CATEGORY = "otp"
 """Of codes that name none and whose template has none: a tenant may give it a route."""
 DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.EMAIL,)
 """Where neither the request nor the category's route names channels. Whoever asks for a code has no inbox open."""
+NEXT_CHANNEL_AFTER = timedelta(seconds=30)
+"""Without a receipt of a channel that reports, unless the request or the category's route says otherwise."""
 STORED_CHANNELS = frozenset({Channel.INAPP})
 """Channels that keep the message as it reads in our own database, where no code may stand."""
 KEPT_FOR = timedelta(days=7)

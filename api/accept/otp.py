@@ -29,6 +29,7 @@ from domain.otp import (
     CATEGORY,
     DEFAULT_CHANNELS,
     DEFAULT_LIFE,
+    NEXT_CHANNEL_AFTER,
     STORED_CHANNELS,
     Policy,
     ResendVerdict,
@@ -200,6 +201,8 @@ class OtpService:
             notification.channels = [channel for channel in routed if channel not in STORED_CHANNELS]
         if notification.strategy in (UNSET, Strategy.PREFERRED):  # a route's; which channel is first is counted
             notification.strategy = Strategy.FALLBACK
+        if notification.strategy is Strategy.FALLBACK and notification.fallback_after is UNSET:
+            notification.fallback_after = NEXT_CHANNEL_AFTER
         own = await self._repository.addresses(sender.tenant, user, channels=notification.channels)
         notification.channels = [channel for channel in notification.channels if channel in own]
         if not notification.channels:

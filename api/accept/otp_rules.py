@@ -26,13 +26,17 @@ def notification_of(request: OtpRequest) -> NotificationRequest:
         priority="high",
         category=request.category,
         expires_in=DEFAULT_LIFE if request.expires_in is UNSET else request.expires_in,
+        fallback_after=request.fallback_after,
         metadata=request.metadata,
     )
 
 
 def broken_otp_rules(request: OtpRequest, *, now: datetime) -> list[FieldError]:
     """All rules that it breaks, as far as can be told without a database."""
-    errors = broken_rules(notification_of(request), now=now)
+    notification = notification_of(request)
+    if notification.strategy is UNSET:
+        notification.strategy = Strategy.FALLBACK  # what follows from it is asked for by leaving it out
+    errors = broken_rules(notification, now=now)
     if request.expires_in is not UNSET and not SHORTEST_LIFE <= duration(request.expires_in) <= LONGEST_LIFE:
         errors = [error for error in errors if error.pointer != "/expires_in"]
         errors.append(FieldError("/expires_in", "range", "A code lives at least a minute and at most an hour."))

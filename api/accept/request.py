@@ -165,8 +165,9 @@ class TestSendRequest(Struct, forbid_unknown_fields=True):
 
 class OtpRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/otp`. Without `channels` the category's route decides, else e-mail; `strategy` is `fallback` unless
-    given or routed. `template` is one of yours that shows the variable `code`; `data` fills its others. `client_ip` is the
-    address of the client that asked you: it is counted by its network and not kept."""
+    given or routed, and then the next channel follows `fallback_after` (30 seconds) without a receipt, unless the code was
+    verified. `template` is one of yours that shows the variable `code`; `data` fills its others. `client_ip` is the address
+    of the client that asked you: it is counted by its network and not kept."""
 
     to: To
     channels: Channels | UnsetType = UNSET
@@ -174,6 +175,7 @@ class OtpRequest(Struct, forbid_unknown_fields=True):
     purpose: Annotated[str, Meta(max_length=64, pattern="^[A-Za-z0-9_.-]*$")] = ""
     length: Annotated[int, Meta(ge=SHORTEST, le=LONGEST)] = DEFAULT_LENGTH
     expires_in: Span | UnsetType = UNSET
+    fallback_after: Wait | UnsetType = UNSET
     template: Line | UnsetType = UNSET
     data: dict[str, Any] | UnsetType = UNSET
     category: Annotated[str, Meta(max_length=128, extra_json_schema=_ONE_LINE)] = ""

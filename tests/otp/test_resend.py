@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from activities.accounts import Account, Slots
+from channels.base import Capabilities
+from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.otp import MOST_ATTEMPTS, MOST_SENDS, Limit
 from domain.results import ResultClass, SendResult
@@ -82,6 +86,36 @@ async def test_a_verified_code_stops_the_failover(otp: Otp) -> None:
     assert otp.engine.providers[Channel.WEBHOOK].sent == []
     state = (await otp.api.get(f"/v1/notifications/{made['notification_id']}")).json()
     assert (state["status"], state["final"]) == ("cancelled", True)
+
+
+class Reporting(MemoryProvider):
+    """One that reports delivery later."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, receipts=True)
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_the_next_channel_follows_a_missing_receipt_unless_it_was_verified(otp: Otp, *, verified: bool) -> None:
+    """Success-aware: what comes back as a code has arrived, whether anybody reports it or not."""
+    await user(otp)
+    mail = otp.engine.providers[Channel.EMAIL] = Reporting(channel=Channel.EMAIL)
+    hook = otp.engine.providers[Channel.WEBHOOK]
+    otp.engine.accounts.replace([Account("mail", mail, Slots(1)), Account("hook", hook, Slots(1))])
+    made = await otp.made(USER, channels=["email", "webhook"])
+    code = code_in(await otp.delivered(made["notification_id"]))
+    [waits] = await otp.engine.pool.fetch("SELECT due_at - now() AS left FROM work")
+    assert timedelta(seconds=5) < waits["left"] <= timedelta(seconds=30)
+    assert hook.sent == []
+    if verified:
+        assert await otp.verdict(made["id"], code) == "verified"
+        assert await otp.engine.work() == []
+        return
+    await otp.engine.make_due()
+    await otp.drive(made["notification_id"])
+    assert [code_in(message) for message in hook.sent] == [code]
+    assert await otp.verdict(made["id"], code) == "verified"
 
 
 async def test_what_is_left_of_the_old_message_is_stopped(otp: Otp) -> None:
