@@ -86,8 +86,8 @@ class AccountMaker:
     def provider(self, stored: StoredAccount) -> tuple[Provider, AccountSettings]:
         """Nothing is connected to yet; the caller closes it. Raises Unusable."""
         kind, settings = self._type(stored), self.settings(stored)
-        wiring = self._wiring.reporting(settings, provider=stored.provider, account=stored.id)
         try:
+            wiring = self._wiring.reporting(settings, provider=stored.provider, account=stored.id)
             return kind.build(wiring, settings), settings
         except Exception as error:  # an adapter's own doing, and not only of ours: it must not take others along
             log.error("account.not_buildable", account=stored.id, provider=stored.provider, code=type(error).__name__)

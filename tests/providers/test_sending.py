@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 import sandbox
+from channels.base import SmtpPort
+from channels.registry import Wiring
 from domain.channels import Channel
 from domain.health import Circuit
 from domain.lanes import Lane
@@ -253,10 +255,10 @@ async def test_what_an_adapter_breaks_at_building_breaks_nobody_else(
     class Odd(Exception):
         pass
 
-    def defect(_: object) -> object:
+    def defect(_: object) -> SmtpPort:
         raise Odd
 
-    monkeypatch.setattr(worker.loader._maker, "_wiring", type("W", (), {"smtp_for": staticmethod(defect)})())
+    monkeypatch.setattr(worker.loader._maker, "_wiring", Wiring(smtp_for=defect))
     await worker.loader.load()
     [one] = await worker.sent(tenant=OTHER)
     assert await worker.engine.end(one) == ("sent", None, True)
