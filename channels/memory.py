@@ -40,6 +40,7 @@ class MemoryProvider:
         max_batch: int = 1,
         idempotent: bool = False,
         recall: bool = False,
+        receipts: bool = False,
         answer: Callable[[Message], SendResult] | None = None,
     ) -> None:
         self.sent: list[Message] = []
@@ -59,6 +60,7 @@ class MemoryProvider:
             max_batch=max_batch,
             idempotent=idempotent,
             recall=recall,
+            receipts=receipts,
             call_timeout_s=1.0,
         )
 

@@ -11,7 +11,7 @@ import typer
 from cli.tongda.checks_here import KEY_MISSING, settings_of
 from cli.tongda.client import FAILED
 from cli.tongda.place import NoPlace, find_address, home, running
-from infra.secrets import receipt_path
+from infra import secrets
 from infra.settings import Settings
 
 
@@ -27,7 +27,7 @@ def receipt_url(
     if settings is None or not key:
         print(findings[0].says if settings is None else f"There is no secret key: {KEY_MISSING}.", file=sys.stderr)
         raise typer.Exit(FAILED)
-    print(_base(settings) + receipt_path(key, provider=provider, account=account))
+    print(secrets.receipt_url(key, public_url=_base(settings), provider=provider, account=account))
 
 
 def _secret_key(settings: Settings) -> str:

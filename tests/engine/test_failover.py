@@ -36,9 +36,8 @@ AFTER = '{"fallback_after": "PT60S"}'
 class Provider(MemoryProvider):
     """One that reports delivery later."""
 
-    @property
-    def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, receipts=True)
+    def __init__(self, **rest: Any) -> None:
+        super().__init__(receipts=True, **rest)
 
 
 @dataclass

@@ -38,16 +38,21 @@ def flush(flushes: GroupedFlushes, *outcomes: StepOutcome) -> asyncio.Task[None]
     return asyncio.create_task(flushes.flush(outcomes, now_s=0.0))
 
 
+async def held(repository: HeldOutcomes, first: StepOutcome, *rest: StepOutcome) -> list[asyncio.Task[None]]:
+    """The first is being written, the rest have come meanwhile, each from a caller of its own; now all go on."""
+    flushes = GroupedFlushes(repository)
+    tasks = [flush(flushes, first)]
+    await repository.begun.wait()
+    tasks += [flush(flushes, outcome) for outcome in rest]
+    await asyncio.sleep(0)
+    repository.go_on.set()
+    return tasks
+
+
 async def test_what_comes_meanwhile_is_one_transaction(engine: Engine) -> None:
     """Catches: a transaction for each cohort: nine round trips and a wait for the disk each."""
     outcomes, repository = await answered(engine, 6), HeldOutcomes(engine)
-    flushes = GroupedFlushes(repository)
-    first = flush(flushes, outcomes[0])
-    await repository.begun.wait()
-    others = [flush(flushes, outcome) for outcome in outcomes[1:]]
-    await asyncio.sleep(0)
-    repository.go_on.set()
-    await asyncio.gather(first, *others)
+    await asyncio.gather(*await held(repository, *outcomes))
     assert repository.sizes == [1, 5]
     assert await engine.work() == []
 
@@ -80,16 +85,11 @@ async def test_a_row_that_poisons_the_statement_fails_its_own_caller_alone(engin
     bad = outcomes[1].claim.notification_id
     await engine.pool.execute(f"ALTER TABLE delivery ADD CONSTRAINT bad CHECK (notification_id <> '{bad}')")
     try:
-        flushes = GroupedFlushes(repository)
-        first = flush(flushes, outcomes[0])
-        await repository.begun.wait()
-        others = [flush(flushes, outcome) for outcome in outcomes[1:]]
-        await asyncio.sleep(0)
-        repository.go_on.set()
+        first, poisoned, other = await held(repository, *outcomes)
         await first
         with pytest.raises(POISON):
-            await others[0]
-        await others[1]
+            await poisoned
+        await other
     finally:
         await engine.pool.execute("ALTER TABLE delivery DROP CONSTRAINT bad")
     assert [row["notification_id"] for row in await engine.work()] == [bad]
@@ -102,13 +102,7 @@ async def test_two_outcomes_of_one_step_are_not_in_one_transaction(engine: Engin
     await engine.lose(one)
     lost = engine.decider().lost((await engine.claims.lost(cohort.id, limit=1))[0])
     blocker, repository = await answered(engine, 1), HeldOutcomes(engine)
-    flushes = GroupedFlushes(repository)
-    first = flush(flushes, *blocker)
-    await repository.begun.wait()
-    others = [flush(flushes, engine.answered(claim, OK)), flush(flushes, lost)]
-    await asyncio.sleep(0)
-    repository.go_on.set()
-    await asyncio.gather(first, *others)
+    await asyncio.gather(*await held(repository, *blocker, engine.answered(claim, OK), lost))
     assert repository.sizes == [1, 1, 1]
     assert await engine.end(one) == ("sent", None, True)
 
@@ -123,13 +117,7 @@ async def test_a_failure_is_told_to_everybody_whose_rows_it_undid(engine: Engine
             await super().flush(outcomes, now_s=now_s)
 
     outcomes, repository = await answered(engine, 3), Away(engine)
-    flushes = GroupedFlushes(repository)
-    first = flush(flushes, outcomes[0])
-    await repository.begun.wait()
-    others = [flush(flushes, outcome) for outcome in outcomes[1:]]
-    await asyncio.sleep(0)
-    repository.go_on.set()
-    told = await asyncio.gather(first, *others, return_exceptions=True)
+    told = await asyncio.gather(*await held(repository, *outcomes), return_exceptions=True)
     assert [type(error) for error in told] == [type(None), OSError, OSError]
-    await flush(flushes, outcomes[1])
+    await GroupedFlushes(repository).flush([outcomes[1]], now_s=0.0)
     assert len(await engine.work()) == 1

@@ -11,21 +11,11 @@ from uuid import uuid4
 import pytest
 
 from activities.account_making import AccountMaker
-from channels.base import HttpReply
+from channels.memory import MemoryHttp
 from channels.registry import Wiring, provider_types
 from infra.credentials import CredentialBox
 from infra.secrets import receipt_path
 from tests.receipts.conftest import KEY, OTHERS_SECRET, SECRET, Site
-
-
-class AlwaysWell:
-    """An HTTP port."""
-
-    async def request(self, *_: Any, **__: Any) -> HttpReply:
-        return HttpReply(200, {}, b"")
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 async def kept(site: Site) -> int:
@@ -99,7 +89,7 @@ async def test_an_account_of_a_tenant_has_an_address_and_a_secret_of_its_own(sit
 async def use(site: Site, account: str, *, reply_to: str) -> None:
     """Its messages go over it from now on, as a worker would take it over; what is called answers 200 to everything."""
     stored = await site.api.container.providers.accounts.get("acme", account)
-    wiring = Wiring(http=AlwaysWell(), secret_for=lambda _: SECRET, receipt_url=lambda *_: reply_to)
+    wiring = Wiring(http=MemoryHttp(), secret_for=lambda _: SECRET, receipt_url=lambda *_: reply_to)
     made = AccountMaker(provider_types(), wiring, box=CredentialBox(KEY), leases=None).account(stored)
     assert made is not None
     assert made.provider.capabilities.receipts
