@@ -113,9 +113,7 @@ def _of(account: ReceiptAccount, receipt: Receipt) -> Receipt:
     """A tenant's own account speaks for that tenant."""
     if account.tenant is None or receipt.tenant == account.tenant:
         return receipt
-    return Receipt(
-        receipt.provider_id, receipt.status, receipt.at, receipt.result, receipt.code, receipt.delivery_id, account.tenant
-    )  # fmt: skip
+    return replace(receipt, tenant=account.tenant)
 
 
 def _check(receipts: Sequence[Receipt]) -> None:
@@ -123,9 +121,7 @@ def _check(receipts: Sequence[Receipt]) -> None:
     wrong = [
         FieldError(f"/{place}", "format", f"A message's id has 1 to {MOST_ID} characters, none of them NUL.")
         for place, one in enumerate(receipts)
-        if not 0 < len(one.provider_id) <= MOST_ID
-        or "\x00" in one.provider_id + one.code
-        or not one.provider_id.isprintable()
+        if not 0 < len(one.name) <= MOST_ID or "\x00" in one.name + one.code or not one.name.isprintable()
     ]
     if len(receipts) > MOST_RECEIPTS:
         wrong = [FieldError("", "range", f"At most {MOST_RECEIPTS} receipts in one request.")]

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from domain.channels import Channel
+from domain.ids import reference
 from domain.receipts import WINDOW
 from domain.results import SendResult
 
@@ -65,8 +66,14 @@ class Message:
 
     @property
     def delivery_id(self) -> str:
-        """Stable over attempts: the idempotency key and reference towards the provider."""
+        """Stable over attempts: the idempotency key towards the provider."""
         return f"{self.notification_id}-{self.n}"
+
+    @property
+    def reference(self) -> str:
+        """Of this attempt alone: for the field that a provider gives back in its receipts (out id, session context, custom
+        arguments). At most 48 characters of 0-9 a-f and hyphen."""
+        return reference(self.notification_id, self.n, attempt=self.attempt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 An adapter gets the raw request, because signatures are over raw bytes, and gives the receipts in it. It says what it
 knows and no more: which of them are new, late or early is found out behind it.
 
-- `provider_id` is the id under which the provider took the message (`SendResult.provider_id`). `delivery_id` is ours, where
-  the vendor has a field for it and gives it back: with it a message is known whose id never reached us.
+- `provider_id` is the id under which the provider took the message (`SendResult.provider_id`). `reference` is ours
+  (`Message.reference`), where the vendor has a field for it and gives it back: with it a message is known whose id never
+  reached us, because the answer was lost or the vendor gives none. A receipt has one of them, or both.
 - What the adapter cannot read it refuses with `domain.errors.Invalid` (naming the field), what is not signed as it must be
   with `refused_signature()`; a request of several receipts is taken whole or not at all.
 - Where a vendor does not sign, the secret in the path is what keeps others out.
@@ -42,7 +43,8 @@ class ReceiptRequest:
 class Receipt:
     """What became of one message."""
 
-    provider_id: str
+    provider_id: str | None
+    """None: the receipt names our reference alone."""
     status: Status
     """SENT, DELIVERED, READ or FAILED."""
     at: datetime | None = None
@@ -51,9 +53,16 @@ class Receipt:
     """With FAILED: what it means for the next step, as of an answer (RECIPIENT: dead or opted out)."""
     code: str = ""
     """The provider's own code, short and stable, never text that may hold an address."""
-    delivery_id: str | None = None
+    reference: str | None = None
+    """`Message.reference`, or `Message.delivery_id` from a provider that knows the message by it; what else stands in the
+    vendor's field is nobody's."""
     tenant: str | None = None
     """Whom the signature speaks for; None: the account as a whole."""
+
+    @property
+    def name(self) -> str:
+        """What the message is known by: the provider's id, or else our reference. "": neither was given."""
+        return self.provider_id or self.reference or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ _EPOCH, _MILLISECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=
 _TAILS = struct.Struct(">512Q")
 """Random numbers fetched at a time: a system call for each id would be a third of what it costs."""
 _VARIANT, _RANDOM = 0b10 << 62, (1 << 62) - 1
-_DELIVERY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]{0,3})", re.ASCII)
+_DELIVERY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,4}))?", re.ASCII)
 _RANDOM_BYTES = 4096
 """Fetched at a time: a system call for each id would be a third of what it costs."""
 _lock = threading.Lock()
@@ -57,8 +57,22 @@ def _fetch() -> None:
 
 def delivery_of(text: str) -> tuple[UUID, int] | None:
     """The notification and step behind a delivery id, `<notification id>-<n>` as messages carry it; None: it is none."""
+    named = referred(text)
+    return named[:2] if named is not None and named[2] == 0 else None
+
+
+def reference(notification_id: UUID, n: int, *, attempt: int) -> str:
+    """Our own name of one hand-over: the delivery id and the attempt."""
+    return f"{notification_id}-{n}-{attempt}"
+
+
+def referred(text: str) -> tuple[UUID, int, int] | None:
+    """Notification, step and attempt behind a reference, or behind a delivery id, where the attempt is 0. None: it is
+    neither."""
     match = _DELIVERY.fullmatch(text)
-    return (UUID(match[1]), int(match[2])) if match else None
+    if match is None or int(match[3] or 0) >= 1 << 15:
+        return None
+    return UUID(match[1]), int(match[2]), int(match[3] or 0)
 
 
 def uuid7_floor(at: datetime) -> UUID:

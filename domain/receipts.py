@@ -1,12 +1,13 @@
 """What a receipt changes: evidence about one message, about one step, and what becomes of a step that is open.
 
-A step may have several messages: each attempt that a provider took is one. Receipts come in any order, late, early and
+A step may have several messages: each attempt that a provider took is one. A message may be known by two names, the
+provider's id of it and our own reference, and be reported on under both. Receipts come in any order, late, early and
 again; both orders below are maxima, so that none of it matters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -39,6 +40,41 @@ def stands(messages: Iterable[Status | None]) -> Status | None:
     return max((one for one in messages if one is not None), key=_OF_STEP.index, default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of a message under one of its names."""
+
+    account: str
+    attempt: int
+    """0: the name tells no attempt, and no record of ours has said which."""
+    ours: bool
+    """The name is our own reference."""
+    status: Status | None
+
+
+def messages_of(reports: Sequence[Report]) -> list[int]:
+    """Which message of a step each of these is about, as equal numbers.
+
+    An account's attempt is one message, whatever it is called. Our reference without an attempt is about the account's
+    latest. An id of the provider's whose attempt is not known is about the latest too, where that is known by our
+    reference alone; beside another id of the provider's it is another message.
+    """
+    names: dict[tuple[str, int], list[Report]] = {}
+    for report in reports:
+        names.setdefault((report.account, report.attempt), []).append(report)
+    latest: dict[str, int] = {}
+    for account, attempt in names:
+        latest[account] = max(attempt, latest.get(account, 0))
+    numbers: dict[tuple[str, int, int], int] = {}
+    found = []
+    for place, report in enumerate(reports):
+        attempt = report.attempt or latest[report.account]
+        alone = report.attempt == 0 and not report.ours and not all(r.ours for r in names[report.account, attempt])
+        key = (report.account, attempt, place if alone else -1)
+        found.append(numbers.setdefault(key, len(numbers)))
+    return found
+
+
 class Move(StrEnum):
     """What becomes of a step's open row."""
 
@@ -49,6 +85,8 @@ class Move(StrEnum):
     """It arrived, and now only its being read is waited for."""
     LOOK = "look"
     """It failed: another account or the next channel, at once."""
+    RESUME = "resume"
+    """It failed after it had ended: it is open again, and goes on as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +103,8 @@ class ReportedStep:
     """The row, in hand or not, waits for a receipt: nothing is handed over by it."""
     wants: Status | None = None
     """DELIVERED or READ: what a chain waits for; None: there is no chain that waits."""
+    resumable: bool = False
+    """It has ended with places of its chain left, and nothing stands against going on."""
 
     def met_by(self, status: Status) -> bool:
         """Nothing need follow any more."""
@@ -103,7 +143,7 @@ def _failed(step: ReportedStep) -> Consequence:
     if step.recorded not in {Status.SENT, Status.UNKNOWN, Status.RETRYING}:
         return Consequence(step.recorded)
     if not step.open and not step.handed_over:
-        return Consequence(Status.FAILED)
+        return Consequence(Status.RETRYING, Move.RESUME) if step.resumable else Consequence(Status.FAILED)
     return Consequence(Status.RETRYING, Move.LOOK if step.awaiting else Move.NOTHING)
 
 

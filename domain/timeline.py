@@ -69,5 +69,7 @@ class EventType(StrEnum):
     RECEIPT = "receipt"
     """The provider reported what became of it. `status` (sent, delivered, read, failed), `account`, `provider_id`, `at`:
     when, by the provider's clock; of a failure `class` and `code`."""
+    RESUMED = "resumed"
+    """It had ended, and a receipt says that it failed: its chain goes on. `channel`, `chain`."""
     READ = "read"
     """The recipient read it."""

@@ -137,7 +137,7 @@ def _receipt(item: Mapping[str, Any], name: str, *, tenant: str | None, pointer:
     if errors:
         raise Invalid(sorted(errors, key=lambda e: e.pointer)[:MOST_ERRORS])
     result = ResultClass(str(kind)) if failed else None
-    return Receipt(name, Status(status), at=at, result=result, code=code, delivery_id=name, tenant=tenant)
+    return Receipt(name, Status(status), at=at, result=result, code=code, reference=name, tenant=tenant)
 
 
 def _time(value: Any) -> datetime | None:

@@ -57,7 +57,7 @@ FROM notification WHERE tenant = $1 AND user_id = $2 AND id > $3 ORDER BY id LIM
 _DELIVERIES = """
 SELECT d.* FROM unnest($1::uuid[]) x(id)
 JOIN LATERAL (SELECT notification_id, n, channel, provider, account, address, status, reason, class, code, attempts,
-                     provider_id, sent_at, delivered_at, read_at
+                     provider_id, sent_at, delivered_at, read_at, rest
               FROM delivery WHERE notification_id = x.id ORDER BY n OFFSET 0) d ON true"""
 
 _STEPS = """
@@ -69,7 +69,7 @@ _INBOX = """
 SELECT id, notification_id, title, text, url, category, data, created_at, expires_at, read_at, archived_at FROM inbox_item
 WHERE tenant = $1 AND user_id = $2 AND id > $3 ORDER BY id LIMIT $4"""
 
-_JSON = frozenset({"attributes", "keys", "content", "data", "metadata", "options", "chain", "choices"})
+_JSON = frozenset({"attributes", "keys", "content", "data", "metadata", "options", "chain", "choices", "rest"})
 """Columns that hold JSON as text already."""
 
 Row = dict[str, Any]

@@ -19,9 +19,10 @@ from channels.base import InboxItem, NotSent, Recall
 from domain.errors import NotFound
 from domain.ids import uuid7
 from infra.postgres.database import Database
+from infra.postgres.engine.chains import chained, stop_the_rest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
-from infra.postgres.engine.receipts import chained, stop_the_rest, stop_waiting
+from infra.postgres.engine.receipts import stop_waiting
 from infra.postgres.errors import AWAY
 
 CHANNEL = "tongda_inbox"

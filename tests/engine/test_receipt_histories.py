@@ -60,8 +60,9 @@ class History:
     handed: list[Handed] = field(default_factory=list)
     """(account, notification, n) of each message that a provider was given and may report on."""
     reported: dict[Handed, list[Status]] = field(default_factory=dict)
+    cancelled: set[UUID] = field(default_factory=set)
     too_many: list[str] = field(default_factory=list)
-    """Handed over after it was reported to have arrived."""
+    """Handed over after it was reported to have arrived, or after it was cancelled."""
     calm: bool = False
     """The end: providers take everything."""
 
@@ -86,7 +87,7 @@ class History:
     def _answers(self, account: str) -> Callable[[Message], SendResult]:
         def answer(message: Message) -> SendResult:
             one, n = message.notification_id, message.n
-            if self._done(one, n):
+            if self._done(one, n) or one in self.cancelled:
                 self.too_many.append(message.delivery_id)
             kind = ResultClass.OK if self.calm else self.dice.choice(
                 [ResultClass.OK] * 4 + [ResultClass.RETRY, ResultClass.UNKNOWN, ResultClass.PERMANENT]
@@ -132,7 +133,7 @@ class History:
         status, name = self.dice.choice(REPORTS), f"{one}-{n}"
         result = self.dice.choice(FAILURES) if status is Status.FAILED else None
         self.reported.setdefault(handed, []).append(status)
-        await self.engine.receipts.take(account, [Receipt(name, status, result=result, delivery_id=name)])
+        await self.engine.receipts.take(account, [Receipt(name, status, result=result, reference=name)])
 
     async def step(self) -> None:
         what = self.dice.choice(["drive", "due", "due", "report", "report", "report", "cancel", "accept"])
@@ -145,20 +146,25 @@ class History:
         elif what == "accept" and len(self.asked) < NOTIFICATIONS:
             await self.accept()
         elif what == "cancel" and self.dice.random() < 0.2:
-            await self.engine.control.cancel(TENANT, notification_id=self.dice.choice(list(self.asked)))
+            one = self.dice.choice(list(self.asked))
+            self.cancelled.add(one)
+            await self.engine.control.cancel(TENANT, notification_id=one)
 
     async def to_its_end(self) -> None:
         self.calm = True
+        await self._until_nothing_is_open()
+        for _ in range(4):
+            await self.report()
+            await self._until_nothing_is_open()
+        await self.engine.end_of_windows()
+
+    async def _until_nothing_is_open(self) -> None:
         for _ in range(MOST_TURNS):
             await self.engine.make_due()
             await self.drive()
             if not await self.engine.work():
-                break
-        else:
-            raise AssertionError("it does not come to an end")
-        for _ in range(4):
-            await self.report()
-        await self.engine.end_of_windows()
+                return
+        raise AssertionError("it does not come to an end")
 
     async def is_the_truth(self) -> None:
         assert self.too_many == []
@@ -169,6 +175,8 @@ class History:
             assert final, "no receipt can come any more"
             assert (Status(status) if status in ARRIVED else None) == best, (status, told)
             assert (status in SUCCESS) == (reason is None)
+            if status == "failed" and self.asked[one]["strategy"] == "fallback" and one not in self.cancelled:
+                assert len(await self.engine.deliveries(one)) == 2, "it has failed, and a channel was not tried"
             for row in await self.engine.pool.fetch(
                 "SELECT n, status, reason FROM delivery WHERE notification_id = $1", one
             ):

@@ -210,7 +210,7 @@ async def test_a_report_corrects_an_unknown(engine: Engine) -> None:
         await engine.answer([claim], LOST)
         assert await engine.end(one) == ("unknown", "answer_lost", True)
         name = f"{one}-1"
-        assert await take(engine, receipt(status, provider_id=name, delivery_id=name)) == [Effect.CHANGED]
+        assert await take(engine, receipt(status, provider_id=name, reference=name)) == [Effect.CHANGED]
         assert await engine.end(one) == end
 
 
@@ -218,7 +218,7 @@ async def test_what_was_taken_by_a_worker_that_died_is_known_by_its_receipt(engi
     """It is early, our own record never comes, and that nobody knows is said when it has been reported."""
     one, _ = await claimed(engine)
     name = f"{one}-1"
-    assert await take(engine, receipt(Status.DELIVERED, provider_id=name, delivery_id=name)) == [Effect.CHANGED]
+    assert await take(engine, receipt(Status.DELIVERED, provider_id=name, reference=name)) == [Effect.CHANGED]
     await engine.lose(one)
     await engine.flush(*[engine.decider().lost(claim) for claim in await engine.claims.lost(None, limit=9)])
     assert await engine.end(one) == ("delivered", None, True)
@@ -230,7 +230,7 @@ async def test_a_report_takes_back_the_resend_that_waits(engine: Engine, status:
     await engine.answer([claim], LOST)
     assert len(await engine.work(one)) == 1
     name = f"{one}-1"
-    await take(engine, receipt(status, provider_id=name, delivery_id=name))
+    await take(engine, receipt(status, provider_id=name, reference=name))
     assert await engine.work(one) == []
     assert (await engine.end(one))[0] == status
 
@@ -254,7 +254,7 @@ async def test_a_late_refusal_takes_back_the_resend_that_waits(engine: Engine, a
 async def test_nobody_reports_on_another_accounts_messages(engine: Engine) -> None:
     one = await sent(engine)
     name = f"{one}-1"
-    for report in (receipt(Status.FAILED), receipt(Status.FAILED, provider_id=name, delivery_id=name)):
+    for report in (receipt(Status.FAILED), receipt(Status.FAILED, provider_id=name, reference=name)):
         assert await take(engine, report, account="memory-webhook") == [Effect.EARLY]
     assert await engine.end(one) == ("sent", None, False)
 
@@ -268,7 +268,7 @@ async def test_nobody_reports_on_another_tenants_messages(engine: Engine) -> Non
 
 async def test_an_id_that_nobody_has(engine: Engine) -> None:
     name = f"{uuid7()}-1"
-    assert await take(engine, receipt(Status.DELIVERED, provider_id=name, delivery_id=name)) == [Effect.EARLY]
+    assert await take(engine, receipt(Status.DELIVERED, provider_id=name, reference=name)) == [Effect.EARLY]
 
 
 async def test_a_providers_clock_that_is_ahead_is_not_believed(engine: Engine) -> None:

@@ -212,6 +212,10 @@ class Claim:
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
 
+    @property
+    def step(self) -> tuple[UUID, int]:
+        return self.notification_id, self.n
+
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
         return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)

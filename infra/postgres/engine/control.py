@@ -18,6 +18,7 @@ from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
+from infra.postgres.engine.chains import forget_rest
 from infra.postgres.engine.digests import leave_digest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
@@ -106,6 +107,7 @@ async def cancel_locked(connection: Connection, tenant: str, *, notification_id:
 async def _cancel(
     connection: Connection, notification_id: UUID, row: asyncpg.Record, *, because: str | None = None
 ) -> CancelAnswer:
+    await forget_rest(connection, [notification_id])
     stopped = not row["final"] and await stop(connection, notification_id)
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None

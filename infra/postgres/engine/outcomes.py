@@ -18,16 +18,17 @@ import asyncpg
 import msgspec
 
 from domain.attempts import Awaited, Decision
-from domain.ids import uuid7
+from domain.ids import reference, uuid7
 from domain.planning import PlannedStep
 from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
+from infra.postgres.engine.chains import Rest, leave_rest, satisfied
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
-from infra.postgres.engine.receipts import Handed, link, satisfied, take_in_reported
+from infra.postgres.engine.receipts import Handed, link, take_in_reported
 from infra.postgres.engine.stopping import stopped
 from infra.postgres.engine.suppressing import suppress
 
@@ -99,6 +100,7 @@ ON CONFLICT DO NOTHING"""
 _FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED})
 _TAKEN = frozenset({ResultClass.OK, ResultClass.UNKNOWN})
 """What a receipt may come for."""
+_MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})  # ends that a receipt may correct to a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,14 @@ class _Match:
         return self.outcome.decision.reason or (Reason.ANSWER_LOST if self.status is Status.FAILED else None)
 
     @property
+    def rest(self) -> Rest | None:
+        """What is left of its chain where it ends here, and may turn out to have failed."""
+        claim, over = self.outcome.claim, self.ends and not self.follows and self.status in _MAY_FAIL
+        chain = chain_json(claim.chain) if over and self.outcome.window is not None else None
+        failures = self.outcome.decision.failures
+        return Rest(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
+
+    @property
     def events(self) -> Sequence[Event]:
         """What the timeline says: that it goes on, over another channel or account, only where it does."""
         untrue = {EventType.FALLBACK: not self.follows, EventType.FAILOVER: not self.stays}
@@ -289,6 +299,7 @@ class OutcomeRepository:
             matches = await _unless_satisfied(connection, [m for m in matches if m.stands])
             await _change_work(connection, matches)
             await _record(connection, [m for m in matches if m.status is not None], now_s=now_s)
+            await leave_rest(connection, {m.outcome.claim.step: m.rest for m in matches})
             await _write_events(connection, matches, now_s=now_s)
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
             await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
@@ -315,16 +326,17 @@ async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutco
     reported = [o for o in outcomes if o.window is not None]
     if reported:
         await link(connection, [handed for o in reported if (handed := _handed(o)) is not None])
-        await take_in_reported(connection, sorted({(o.claim.notification_id, o.claim.n) for o in reported}))
+        await take_in_reported(connection, sorted({o.claim.step for o in reported}))
 
 
 def _handed(outcome: StepOutcome) -> Handed | None:
     claim, result, window = outcome.claim, outcome.result, outcome.window
-    if result is None or window is None or result.provider_id is None or result.result not in _TAKEN:
+    if result is None or window is None or result.result not in _TAKEN:
         return None
     taken = Status.DELIVERED if result.delivered else Status.SENT
     status = taken if result.result is ResultClass.OK else None
-    return Handed(claim.account, result.provider_id, claim.notification_id, claim.n, claim.attempt, status, window)
+    name = result.provider_id or reference(*claim.step, attempt=claim.attempt)
+    return Handed(claim.account, name, claim.notification_id, claim.n, claim.attempt, status, window)
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
@@ -356,7 +368,7 @@ def _next_row(match: _Match) -> tuple[Any, ...]:
 
 async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
     """One row a delivery: where two attempts of one delivery end in one flush, the later match stands."""
-    rows = {(m.outcome.claim.notification_id, m.outcome.claim.n): _record_row(m, now_s=now_s) for m in matches}
+    rows = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches}
     if rows:
         await connection.execute(_RECORD, *_columns(list(rows.values())))
 

@@ -7,7 +7,7 @@ takes in here. So the result does not depend on the order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,16 +16,26 @@ import asyncpg
 import msgspec
 
 from domain.attempts import Awaited
-from domain.ids import uuid7
-from domain.receipts import KEPT_LONGER, Consequence, Move, ReportedStep, consequence, stands, why_failed
+from domain.ids import referred, uuid7
+from domain.receipts import (
+    KEPT_LONGER,
+    Consequence,
+    Move,
+    Report,
+    ReportedStep,
+    better,
+    consequence,
+    messages_of,
+    stands,
+    why_failed,
+)
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
+from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, resume, stop_the_rest
 from infra.postgres.engine.claims import awaited_by
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.suppressing import suppress
-
-StepKey = tuple[UUID, int]
 
 _LINK = """
 INSERT INTO receipt_inbox AS i (account, provider_id, notification_id, n, attempt, status, delivered_at, until)
@@ -52,13 +62,14 @@ ORDER BY 1, 2"""
 
 _STEPS = """
 SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
-       d.address, d.status, d.reason, d.sent_at, w.state, w.awaiting, w.chain, w.address AS work_address, now() AS now
+       d.address, d.status, d.reason, d.sent_at, d.account, d.rest IS NOT NULL AS rest, w.state, w.awaiting, w.chain,
+       w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY x(id, n, place)
 JOIN LATERAL (SELECT tenant, lane, strategy, options, erased_at FROM notification WHERE id = x.id OFFSET 0) m ON true
-JOIN LATERAL (SELECT channel, address, status, reason, sent_at FROM delivery WHERE notification_id = x.id AND n = x.n
-              OFFSET 0) d ON true
-LEFT JOIN LATERAL (SELECT state, awaiting, chain, address FROM work WHERE notification_id = x.id AND n = x.n
-                   FOR UPDATE) w ON true
+JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, rest FROM delivery
+              WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true
+LEFT JOIN LATERAL (SELECT state, awaiting, chain, address, attempt, locale, failures, tried FROM work
+                   WHERE notification_id = x.id AND n = x.n FOR UPDATE) w ON true
 ORDER BY x.place"""
 """A step without a record is being handed over for the first time: its own outcome comes first."""
 
@@ -92,31 +103,6 @@ FROM (SELECT r.tid, x.* FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::
 WHERE w.ctid = c.tid"""
 """Whoever has the row in hand, only to look, finds what was said when that is written."""
 
-_REST = """
-DELETE FROM work WHERE ctid = ANY (ARRAY(
-    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
-    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n > 0 AND n <> x.n AND state = 0
-                  OFFSET 0) w ON true))
-RETURNING notification_id, n, tenant, channel, account, address, attempt"""
-
-_REST_RECORD = """
-INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
-SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::smallint[])
-ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
-WHERE d.status NOT IN ('sent', 'delivered', 'read', 'unknown')"""
-
-_SATISFIED = """
-SELECT x.id FROM unnest($1::uuid[]) x(id)
-JOIN LATERAL (SELECT options FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true
-JOIN LATERAL (SELECT max(CASE status WHEN 'read' THEN 2 WHEN 'delivered' THEN 1 END) AS came FROM delivery
-              WHERE notification_id = x.id OFFSET 0) d ON true
-WHERE d.came >= CASE WHEN m.options ->> 'fallback_on' = 'not_read' THEN 2 ELSE 1 END"""
-
-_CHAINED = """
-SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
-JOIN LATERAL (SELECT FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true"""
-
 _EVENTS = """
 INSERT INTO event (notification_id, id, n, at, type, detail)
 SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
@@ -135,6 +121,7 @@ class Handed:
 
     account: str
     provider_id: str
+    """The provider's id of it; where it gave none, our own reference."""
     notification_id: UUID
     n: int
     attempt: int
@@ -151,6 +138,8 @@ class _Step:
     messages: Sequence[asyncpg.Record]
     chain: Awaited | None
     """What its notification's chain waits for."""
+    resumable: bool = False
+    """It has ended, and its chain may go on."""
 
     @property
     def key(self) -> StepKey:
@@ -158,7 +147,26 @@ class _Step:
 
     @property
     def evidence(self) -> Status | None:
-        return stands(None if m["status"] is None else Status(m["status"]) for m in self.messages)
+        known: list[Status | None] = [None] * len(self.messages)
+        for message, number in zip(self.messages, self._numbers, strict=True):
+            if message["status"] is not None:
+                known[number] = better(known[number], Status(message["status"]))
+        return stands([*known, self._silent])
+
+    @property
+    def _numbers(self) -> list[int]:
+        return messages_of([
+            Report(m["account"], m["attempt"], referred(m["provider_id"]) is not None,
+                   None if m["status"] is None else Status(m["status"]))
+            for m in self.messages
+        ])  # fmt: skip
+
+    @property
+    def _silent(self) -> Status | None:
+        """The last message was taken by an account that reports nothing: what was said of an earlier one is not the end
+        of the step."""
+        reported = any(m["account"] == self.row["account"] for m in self.messages)
+        return None if reported or self.row["status"] != Status.SENT else Status.SENT
 
     @property
     def known(self) -> Status:
@@ -176,6 +184,7 @@ class _Step:
                 handed_over=self.row["state"] == 1,
                 awaiting=bool(self.row["awaiting"]),
                 wants=self.chain.status if self.chain and self.row["chain"] else None,
+                resumable=self.resumable,
             ),
             evidence,
         )
@@ -202,9 +211,28 @@ class _Step:
 
     def told(self, message: asyncpg.Record) -> bool:
         """Whether the timeline tells of this message's receipt: not what is known anyway."""
-        if message["told"] or message["status"] is None:
+        if message["told"] or message["status"] is None or self._told_by_another_name(message):
             return False
         return message["status"] != Status.SENT or self.consequence.status is not self.known
+
+    def _told_by_another_name(self, message: asyncpg.Record) -> bool:
+        place, numbers = self.messages.index(message), self._numbers
+        status = Status(message["status"])
+        for other, m in enumerate(self.messages):
+            if other != place and numbers[other] == numbers[place] and m["status"] is not None:
+                known = Status(m["status"])
+                as_much = better(known, status) is known
+                if as_much and (m["told"] or known is not status or other < place):
+                    return True
+        return False
+
+    @property
+    def rest(self) -> Rest | None:
+        """What its open row knows of the chain."""
+        row = self.row
+        if row["chain"] is None:
+            return None
+        return Rest(row["chain"], row["attempt"], row["locale"], row["failures"], row["tried"] or ())
 
 
 async def link(connection: Connection, handed: Sequence[Handed]) -> None:
@@ -237,6 +265,7 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     for message in await connection.fetch(_MESSAGES, ids, ns):
         messages.setdefault((message["notification_id"], message["n"]), []).append(message)
     known = [_Step(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
+    known = await _with_resumable(connection, known)
     await _record(connection, [step for step in known if step.evidence is not None])
     lanes = await _move(connection, known, releases=not driven)
     await stop_the_rest(connection, [step.key for step in known if step.satisfies])
@@ -251,40 +280,11 @@ async def stop_waiting(connection: Connection, steps: Sequence[StepKey]) -> None
         await connection.execute(_STOP, [i for i, _ in steps], [n for _, n in steps])
 
 
-async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> None:
-    """It arrived over one channel of a chain: what waits on the others is not sent any more."""
-    if not arrived:
-        return
-    gone = await connection.fetch(_REST, [i for i, _ in arrived], [n for _, n in arrived])
-    if gone:
-        await connection.execute(
-            _REST_RECORD, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
-            [r["channel"] for r in gone], [r["account"] for r in gone], [r["address"] for r in gone],
-            [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
-        )  # fmt: skip
-        details = [
-            msgspec.json.encode({"channel": r["channel"], "reason": Reason.ARRIVED_ELSEWHERE, "stage": "receipt"}).decode()
-            for r in gone
-        ]
-        await connection.execute(
-            _EVENTS, [r["notification_id"] for r in gone], [uuid7() for _ in gone], [r["n"] for r in gone],
-            [EventType.SUPPRESSED] * len(gone), details,
-        )  # fmt: skip
-
-
-async def chained(connection: Connection, steps: Sequence[StepKey]) -> list[StepKey]:
-    """Those of `steps` that are places of a chain."""
-    if not steps:
-        return []
-    rows = await connection.fetch(_CHAINED, [i for i, _ in steps], [n for _, n in steps])
-    return [(row["id"], row["n"]) for row in rows]
-
-
-async def satisfied(connection: Connection, ids: Sequence[UUID]) -> set[UUID]:
-    """Those of `ids` whose chain has come to its aim on some channel: nothing may follow any more."""
-    if not ids:
-        return set()
-    return {row["id"] for row in await connection.fetch(_SATISFIED, ids)}
+async def _with_resumable(connection: Connection, steps: Sequence[_Step]) -> list[_Step]:
+    failed = [s.key for s in steps if s.row["rest"] and s.row["state"] is None and s.evidence is Status.FAILED]
+    arriving = {s.key[0] for s in steps if s.satisfies}
+    may = await resumable(connection, [key for key in failed if key[0] not in arriving])
+    return [replace(step, resumable=step.key in may) for step in steps] if may else list(steps)
 
 
 async def _record(connection: Connection, steps: Sequence[_Step]) -> None:
@@ -310,7 +310,11 @@ def _record_row(step: _Step) -> tuple[Any, ...]:
 
 async def _move(connection: Connection, steps: Sequence[_Step], *, releases: bool) -> set[int]:
     moves = [(step, step.consequence.move) for step in steps]
-    await stop_waiting(connection, [step.key for step, move in moves if move is Move.STOP])
+    stopping = [step for step, move in moves if move is Move.STOP]
+    await stop_waiting(connection, [step.key for step in stopping])
+    await leave_rest(connection, {s.key: s.rest for s in stopping if s.evidence is Status.SENT})
+    resuming = [step for step, move in moves if move is Move.RESUME]
+    await resume(connection, [(step.key, step.failed) for step in resuming])
     going_on = [(step, move) for step, move in moves if move in {Move.WAIT, Move.LOOK}]
     if going_on:
         rows = [
@@ -318,7 +322,7 @@ async def _move(connection: Connection, steps: Sequence[_Step], *, releases: boo
             for step, move in going_on
         ]
         await connection.execute(_GO_ON, *_columns(rows), releases)
-    return {step.row["lane"] for step, move in going_on if move is Move.LOOK}
+    return {step.row["lane"] for step, move in moves if move in {Move.LOOK, Move.RESUME}}
 
 
 def _read_by(step: _Step) -> datetime:

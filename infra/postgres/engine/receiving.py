@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from channels.receipts import Receipt
-from domain.ids import delivery_of
+from domain.ids import referred
 from domain.lanes import Lane
 from domain.receipts import EARLY_FOR, KEPT_LONGER, WINDOW, better
 from domain.results import ResultClass
@@ -22,25 +22,30 @@ from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.receipts import take_in
 
 _FIND = """
-SELECT coalesce(i.notification_id, h.id) AS notification_id, coalesce(i.n, h.n) AS n, m.tenant
-FROM unnest($2::text[], $3::uuid[], $4::smallint[]) WITH ORDINALITY x(provider_id, hint, hint_n, place)
+SELECT coalesce(i.notification_id, h.id) AS notification_id, coalesce(i.n, h.n) AS n,
+       CASE WHEN h.id IS NULL THEN 0 ELSE x.attempt END AS attempt, m.tenant
+FROM unnest($2::text[], $3::uuid[], $4::smallint[], $5::smallint[]) WITH ORDINALITY
+     x(provider_id, hint, hint_n, attempt, place)
 LEFT JOIN LATERAL (SELECT notification_id, n FROM receipt_inbox WHERE account = $1 AND provider_id = x.provider_id
                    OFFSET 0) i ON true
 LEFT JOIN LATERAL (
     SELECT x.hint AS id, x.hint_n AS n
-    WHERE EXISTS (SELECT FROM (SELECT state, account FROM work WHERE notification_id = x.hint AND n = x.hint_n OFFSET 0) w
-                  WHERE w.state = 1 AND w.account = $1)
+    WHERE EXISTS (SELECT FROM (SELECT state, account, attempt FROM work WHERE notification_id = x.hint AND n = x.hint_n
+                               OFFSET 0) w
+                  WHERE w.state = 1 AND w.account = $1 AND x.attempt IN (0, w.attempt))
        OR EXISTS (SELECT FROM event WHERE notification_id = x.hint AND n = x.hint_n AND type = 'attempt'
-                  AND detail ->> 'account' = $1 OFFSET 0)) h ON i.notification_id IS NULL
+                  AND detail ->> 'account' = $1 AND x.attempt IN (0, (detail ->> 'attempt')::smallint) OFFSET 0)) h
+     ON i.notification_id IS NULL
 LEFT JOIN LATERAL (SELECT tenant, version FROM notification WHERE id = coalesce(i.notification_id, h.id)
                    OFFSET 0) m ON true
 ORDER BY x.place"""
-"""A delivery id of ours counts where this account was given that step: nobody reports on another account's. `version` keeps
-the planner from an index by tenant."""
+"""A reference of ours counts where this account was given that step, in that attempt if it names one: nobody reports on
+another account's. `version` keeps the planner from an index by tenant."""
 
 _KEEP = """
-INSERT INTO receipt_inbox (account, provider_id, notification_id, n, until)
-SELECT $1, provider_id, id, n, now() + $5 FROM unnest($2::text[], $3::uuid[], $4::smallint[]) x(provider_id, id, n)
+INSERT INTO receipt_inbox (account, provider_id, notification_id, n, attempt, until)
+SELECT $1, provider_id, id, n, attempt, now() + $6
+FROM unnest($2::text[], $3::uuid[], $4::smallint[], $5::smallint[]) x(provider_id, id, n, attempt)
 ORDER BY provider_id ON CONFLICT DO NOTHING"""
 
 _LOCK = """
@@ -48,12 +53,13 @@ SELECT * FROM receipt_inbox WHERE account = $1 AND provider_id = ANY ($2) ORDER 
 
 _WRITE = """
 UPDATE receipt_inbox i SET notification_id = coalesce(i.notification_id, c.id), n = coalesce(i.n, c.n), status = c.status,
+       attempt = CASE WHEN i.notification_id IS NULL THEN greatest(i.attempt, c.attempt) ELSE i.attempt END,
        class = coalesce(c.class, i.class), code = coalesce(c.code, i.code),
        delivered_at = least(i.delivered_at, c.delivered_at), read_at = least(i.read_at, c.read_at),
        failed_at = least(i.failed_at, c.failed_at), told = i.told AND c.told, until = greatest(i.until, now() + c.keep)
 FROM unnest($2::text[], $3::uuid[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::timestamptz[],
-            $9::timestamptz[], $10::timestamptz[], $11::bool[], $12::interval[])
-     c(provider_id, id, n, status, class, code, delivered_at, read_at, failed_at, told, keep)
+            $9::timestamptz[], $10::timestamptz[], $11::bool[], $12::interval[], $13::smallint[])
+     c(provider_id, id, n, status, class, code, delivered_at, read_at, failed_at, told, keep, attempt)
 WHERE i.account = $1 AND i.provider_id = c.provider_id AND i.provider_id = ANY ($2)"""
 
 _TENANT = "SELECT tenant FROM notification WHERE id = $1"
@@ -97,10 +103,12 @@ class _News:
 
     receipts: Sequence[Receipt]
     step: tuple[UUID, int] | None
+    attempt: int
+    """By our reference; 0: it is not known from here."""
 
     @property
-    def provider_id(self) -> str:
-        return self.receipts[0].provider_id
+    def name(self) -> str:
+        return self.receipts[0].name
 
 
 class ReceiptRepository:
@@ -140,11 +148,10 @@ class ReceiptRepository:
 async def _take(connection: Connection, account: str, receipts: Sequence[Receipt]) -> Taken:
     """The notification's lock is taken before the message's row, as our own record does it. Whose message is not known yet
     needs no such lock; one that became known in between is begun anew."""
-    hints = [delivery_of(r.delivery_id or "") for r in receipts]
+    hints = [referred(r.reference or "") or (None, None, None) for r in receipts]
     found = await connection.fetch(
-        _FIND, account, [r.provider_id for r in receipts], [h[0] if h else None for h in hints],
-        [h[1] if h else None for h in hints],
-    )  # fmt: skip
+        _FIND, account, [r.name for r in receipts], [h[0] for h in hints], [h[1] for h in hints], [h[2] for h in hints]
+    )
     foreign = [r.tenant is not None and f["tenant"] not in (None, r.tenant) for r, f in zip(receipts, found, strict=True)]
     news = _by_message([(r, f) for r, f, other in zip(receipts, found, foreign, strict=True) if not other])
     locked = sorted({one.step[0] for one in news if one.step is not None})
@@ -152,33 +159,33 @@ async def _take(connection: Connection, account: str, receipts: Sequence[Receipt
     rows = await _locked(connection, account, news)
     if any(row["notification_id"] is not None and row["notification_id"] not in locked for row in rows.values()):
         raise asyncpg.SerializationError("our own record came in between")
-    effects = {one.provider_id: _effect(one, rows[one.provider_id]) for one in news}
-    changing = [one for one in news if _changes(one, rows[one.provider_id])]
+    effects = {one.name: _effect(one, rows[one.name]) for one in news}
+    changing = [one for one in news if _changes(one, rows[one.name])]
     if changing:
-        await connection.execute(_WRITE, account, *_columns([_row(one, rows[one.provider_id]) for one in changing]))
-    steps = sorted({step for one in changing if (step := _step(one, rows[one.provider_id])) is not None})
+        await connection.execute(_WRITE, account, *_columns([_row(one, rows[one.name]) for one in changing]))
+    steps = sorted({step for one in changing if (step := _step(one, rows[one.name])) is not None})
     lanes = await take_in(connection, steps)
     await decide_ends(connection, sorted({i for i, _ in steps}))
-    told = [Effect.FOREIGN if other else effects[r.provider_id] for r, other in zip(receipts, foreign, strict=True)]
+    told = [Effect.FOREIGN if other else effects[r.name] for r, other in zip(receipts, foreign, strict=True)]
     return Taken(told, frozenset(Lane(lane) for lane in lanes))
 
 
 def _by_message(pairs: Sequence[tuple[Receipt, asyncpg.Record]]) -> list[_News]:
     """In the order of their ids, which is the order of locks."""
     grouped: dict[str, list[Receipt]] = {}
-    steps: dict[str, tuple[UUID, int]] = {}
+    steps: dict[str, tuple[tuple[UUID, int], int]] = {}
     for receipt, found in pairs:
-        grouped.setdefault(receipt.provider_id, []).append(receipt)
+        grouped.setdefault(receipt.name, []).append(receipt)
         if found["tenant"] is not None:
-            steps[receipt.provider_id] = (found["notification_id"], found["n"])
-    return [_News(grouped[one], steps.get(one)) for one in sorted(grouped)]
+            steps[receipt.name] = (found["notification_id"], found["n"]), found["attempt"]
+    return [_News(grouped[one], *steps.get(one, (None, 0))) for one in sorted(grouped)]
 
 
 async def _locked(connection: Connection, account: str, news: Sequence[_News]) -> dict[str, asyncpg.Record]:
-    ids = [one.provider_id for one in news]
+    ids = [one.name for one in news]
     await connection.execute(
         _KEEP, account, ids, [n.step[0] if n.step else None for n in news], [n.step[1] if n.step else None for n in news],
-        EARLY_FOR,
+        [n.attempt for n in news], EARLY_FOR,
     )  # fmt: skip
     return {row["provider_id"]: row for row in await connection.fetch(_LOCK, account, ids)}
 
@@ -214,9 +221,9 @@ def _row(news: _News, row: asyncpg.Record) -> tuple[Any, ...]:
     advanced = best != row["status"]
     step = _step(news, row)
     return (
-        news.provider_id, *(step or (None, None)), best, (failed.result or ResultClass.RETRY) if failed else None,
+        news.name, *(step or (None, None)), best, (failed.result or ResultClass.RETRY) if failed else None,
         failed.code if failed else None, _at(news, Status.DELIVERED), _at(news, Status.READ), _at(news, Status.FAILED),
-        not advanced, EARLY_FOR if step is None else WINDOW + KEPT_LONGER,
+        not advanced, EARLY_FOR if step is None else WINDOW + KEPT_LONGER, news.attempt,
     )  # fmt: skip
 
 

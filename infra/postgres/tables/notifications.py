@@ -133,9 +133,11 @@ delivery = Table(
     time_column("read_at"),
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     time_column("receipt_until"),
+    Column("rest", JSON),
     postgresql_partition_by="RANGE (notification_id)",
 )
-"""`receipt_until`: a receipt may still come for what was sent; NULL where none is expected (any more)."""
+"""`receipt_until`: a receipt may still come for what was sent; NULL where none is expected (any more). `rest`: what is left
+of its chain, should a receipt say that it failed (`infra.postgres.engine.chains`)."""
 Index("delivery_receipt", delivery.c.receipt_until, postgresql_where=delivery.c.receipt_until.isnot(None))
 Index("delivery_awaited", delivery.c.notification_id, postgresql_where=delivery.c.receipt_until.isnot(None))
 

@@ -10,7 +10,7 @@ PERSONAL: dict[str, tuple[str, ...]] = {
     "preference": ("choices",),
     "notification": ("to_address", "content", "data", "metadata"),
     "work": ("address", "chain"),
-    "delivery": ("address",),
+    "delivery": ("address", "rest"),
     "inbox_item": ("title", "text", "url", "data"),
     "idempotency": ("answer",),
 }
