@@ -59,6 +59,9 @@ class Hook:
         order, reply_to = ordered(name), request.headers.get("webhook-reply-to")
         if order is not None and reply_to is not None:
             await self.reporter.ask(order, delivery=seen.delivery or "", url=reply_to)
+            if order.plan.cut:
+                self._record.add(replace(seen, answer=None))
+                return _close_silently(request)
         if behaviour is None or not self._memory.applies(behaviour, message_id=seen.delivery or "", recipient=name):
             item = self._record.add(replace(seen, answer="HTTP 200 OK"))
             return web.json_response({"ok": True, "id": item.id})

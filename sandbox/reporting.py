@@ -35,19 +35,24 @@ class Plan:
     """Before the call itself is answered."""
     forged: bool = False
     """Signed with another secret."""
+    cut: bool = False
+    """The call itself is never answered: it is read, and the connection is closed."""
 
 
 _SENT, _DELIVERED, _READ = ({"status": status} for status in ("sent", "delivered", "read"))
+_FAILED = {"status": "failed", "class": "RETRY", "code": "out-of-reach"}
 PLANS: Mapping[str, Plan] = {
     "delivered": Plan((_DELIVERED,)),
     "read": Plan((_DELIVERED, _READ)),
-    "failed": Plan(({"status": "failed", "class": "RETRY", "code": "out-of-reach"},)),
+    "failed": Plan((_FAILED,)),
     "dead": Plan(({"status": "failed", "class": "RECIPIENT", "code": "gone"},)),
     "refused": Plan(({"status": "failed", "class": "PERMANENT", "code": "content"},)),
     "early": Plan((_DELIVERED,), early=True),
     "twice": Plan((_DELIVERED, _DELIVERED)),
     "disorder": Plan((_READ, _DELIVERED, _SENT)),
     "forged": Plan((_DELIVERED,), forged=True),
+    "cut": Plan((_DELIVERED,), cut=True),
+    "cutfailed": Plan((_FAILED,), cut=True),
 }
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -18,10 +19,11 @@ from channels.base import Message
 from channels.receipts import Receipt
 from domain.channels import Channel
 from domain.lanes import Lane
+from domain.receipts import better
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, Status, rank
 from infra.postgres.engine.cohorts import CohortRow
-from tests.engine.breaking import Swap
+from tests.engine.breaking import Swap, Value
 from tests.engine.conftest import EMPTY
 from tests.engine.driving import activities, drive
 from tests.engine.support import TENANT, Engine
@@ -37,7 +39,7 @@ OPTIONS = (
 REPORTS = (Status.SENT, Status.DELIVERED, Status.READ, Status.FAILED, Status.FAILED)
 FAILURES = (ResultClass.RETRY, ResultClass.PERMANENT)
 ARRIVED = (Status.DELIVERED, Status.READ)
-Handed = tuple[str, UUID, int]
+Handed = tuple[str, Message]
 
 
 class Hasty(Provider):
@@ -58,8 +60,11 @@ class History:
     accounts: Accounts = field(init=False)
     asked: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     handed: list[Handed] = field(default_factory=list)
-    """(account, notification, n) of each message that a provider was given and may report on."""
-    reported: dict[Handed, list[Status]] = field(default_factory=dict)
+    """(account, message) of each that a provider was given and may report on."""
+    answered: set[str] = field(default_factory=set)
+    """References of what was taken, as we know from the answer."""
+    reported: dict[tuple[str, UUID, int, int], list[Status]] = field(default_factory=dict)
+    """By account, notification, step and attempt."""
     cancelled: set[UUID] = field(default_factory=set)
     too_many: list[str] = field(default_factory=list)
     """Handed over after it was reported to have arrived, or after it was cancelled."""
@@ -93,8 +98,11 @@ class History:
                 [ResultClass.OK] * 4 + [ResultClass.RETRY, ResultClass.UNKNOWN, ResultClass.PERMANENT]
             )  # fmt: skip
             if kind in {ResultClass.OK, ResultClass.UNKNOWN}:
-                self.handed.append((account, one, n))
-            return SendResult(kind, code="x", provider_id=message.delivery_id if kind is ResultClass.OK else None)
+                self.handed.append((account, message))
+            if kind is not ResultClass.OK:
+                return SendResult(kind, code="x")
+            self.answered.add(message.reference)
+            return SendResult(kind, code="x", provider_id=_id_of(account, message))
 
         return answer
 
@@ -102,8 +110,8 @@ class History:
         """By what was reported so far nothing of this step may be sent any more."""
         chain = self.asked[one]["strategy"] != "all"
         wants = Status.READ if "not_read" in (self.asked[one]["options"] or "") and chain else Status.DELIVERED
-        told = [s for (_, other, m), all_ in self.reported.items() if other == one and (chain or m == n) for s in all_]
-        same = [s for (_, other, m), all_ in self.reported.items() if (other, m) == (one, n) for s in all_]
+        told = [s for (_, other, m, _), all_ in self.reported.items() if other == one and (chain or m == n) for s in all_]
+        same = [s for (_, other, m, _), all_ in self.reported.items() if (other, m) == (one, n) for s in all_]
         return any(s in ARRIVED for s in same) or any(s in ARRIVED and rank(s) >= rank(wants) for s in told)
 
     async def accept(self) -> None:
@@ -129,11 +137,21 @@ class History:
             await self._report(self.dice.choice(self.handed))
 
     async def _report(self, handed: Handed) -> None:
-        account, one, n = handed
-        status, name = self.dice.choice(REPORTS), f"{one}-{n}"
+        account, message = handed
+        status = self.dice.choice(REPORTS)
         result = self.dice.choice(FAILURES) if status is Status.FAILED else None
-        self.reported.setdefault(handed, []).append(status)
-        await self.engine.receipts.take(account, [Receipt(name, status, result=result, reference=name)])
+        key = (account, message.notification_id, message.n, message.attempt)
+        self.reported.setdefault(key, []).append(status)
+        name, reference = self._named(account, message)
+        await self.engine.receipts.take(account, [Receipt(name, status, result=result, reference=reference)])
+
+    def _named(self, account: str, message: Message) -> tuple[str | None, str | None]:
+        """As each kind of provider names it: by an id that is ours, by its own, by our reference, or by both."""
+        name = _id_of(account, message)
+        if name is None or account == "a":
+            return name, message.reference if name is None else message.delivery_id
+        ways: list[tuple[str | None, str | None]] = [(name, message.reference), (None, message.reference)]
+        return self.dice.choice(ways + [(name, None)] * (message.reference in self.answered))
 
     async def step(self) -> None:
         what = self.dice.choice(["drive", "due", "due", "report", "report", "report", "cancel", "accept"])
@@ -166,11 +184,18 @@ class History:
                 return
         raise AssertionError("it does not come to an end")
 
+    def _all_failed(self, one: UUID, n: int) -> bool:
+        """Of those of which anything is known."""
+        messages = [(a, m) for a, m in self.handed if (m.notification_id, m.n) == (one, n)]
+        told = [(m.reference in self.answered, self.reported.get((a, one, n, m.attempt), [])) for a, m in messages]
+        known = [reduce(better, statuses, None) for taken, statuses in told if taken or statuses]
+        return bool(known) and all(status is Status.FAILED for status in known)
+
     async def is_the_truth(self) -> None:
         assert self.too_many == []
         for one in self.asked:
             status, reason, final = await self.engine.end(one)
-            told = [s for (_, other, _), all_ in self.reported.items() if other == one for s in all_]
+            told = [s for (_, other, _, _), all_ in self.reported.items() if other == one for s in all_]
             best = max((s for s in told if s in ARRIVED), key=rank, default=None)
             assert final, "no receipt can come any more"
             assert (Status(status) if status in ARRIVED else None) == best, (status, told)
@@ -181,12 +206,18 @@ class History:
                 "SELECT n, status, reason FROM delivery WHERE notification_id = $1", one
             ):
                 assert row["status"] != "retrying"
+                assert row["status"] != "sent" or not self._all_failed(one, row["n"]), "all of its messages have failed"
                 if row["reason"] == "undelivered":
                     mine = [
-                        s for (_, other, n), all_ in self.reported.items() if (other, n) == (one, row["n"]) for s in all_
+                        s for (_, other, n, _), all_ in self.reported.items() if (other, n) == (one, row["n"]) for s in all_
                     ]
                     assert Status.FAILED in mine
                     assert not set(mine) & set(ARRIVED)
+
+
+def _id_of(account: str, message: Message) -> str | None:
+    """What the provider calls it: by our delivery id, by an id of its own, or by none."""
+    return {"a": message.delivery_id, "b": f"b:{message.reference}", "hook": None}[account]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -200,7 +231,12 @@ async def test_whatever_is_reported_the_end_is_the_truth(engine: Engine, seed: i
     await history.is_the_truth()
 
 
-BREAKAGES = {
+BREAKAGES: dict[str, Swap | Value] = {
+    "each name is a message": Value(
+        "infra.postgres.engine.receipts.messages_of", lambda reports: list(range(len(reports)))
+    ),
+    "what has ended is over": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
+    "a cancellation does not matter": Swap("chains._RESUMABLE", "m.cancelled_at IS NULL AND"),
     "a wait that is met goes on": Swap("receipts._STOP", "AND state = 0", "AND false"),
     "what is early is not looked for": Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),
 }

@@ -11,12 +11,14 @@ from uuid import UUID
 
 from api.recalls import RecallService
 from channels.memory import MemoryProvider
+from channels.receipts import Receipt
 from domain.channels import Channel
 from domain.errors import HandedOff
-from domain.ids import uuid7
+from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
+from domain.receipts import better, stands
 from domain.results import ResultClass, SendResult
-from domain.states import UNDELIVERED, Reason, Status, rank
+from domain.states import SUCCESS, UNDELIVERED, Reason, Status, rank
 from infra.postgres.engine.claims import Claim, Returned, Verdict
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
@@ -33,9 +35,16 @@ _JUMP = (
     "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
     "accepted_at = accepted_at - $1::interval",
     "UPDATE cohort SET lease = lease - $1::interval",
+    "UPDATE delivery SET receipt_until = receipt_until - $1::interval WHERE receipt_until IS NOT NULL",
 )
 """The database's clock cannot be set, so all that it is compared with moves the other way."""
 _ENDS = "SELECT id, status, reason, final FROM notification"
+_REPORTABLE = "SELECT DISTINCT notification_id FROM delivery WHERE receipt_until IS NOT NULL"
+_RESTS = """
+SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND rest IS NOT NULL) AND expires_at > now()
+   AND NOT EXISTS (SELECT FROM work WHERE notification_id = $1)
+FROM notification WHERE id = $1"""
+_RESUMED = "SELECT count(*) FROM event WHERE notification_id = $1 AND type = 'resumed'"
 _OPEN = "SELECT notification_id, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven FROM work w"
 _ATTEMPTS = """
 SELECT detail->>'class' AS class, (detail->>'attempt')::int AS attempt FROM event
@@ -60,6 +69,14 @@ class World:
     """How often a provider was given this step."""
     arrived: dict[Step, int] = field(default_factory=dict)
     """How often a provider took it, and we know."""
+    known: dict[Step, dict[int, Status]] = field(default_factory=dict)
+    """By attempt, what its answer and its receipts say."""
+    given: list[Claim] = field(default_factory=list)
+    """What a provider who reports has been given, and may have taken."""
+    reported: set[tuple[UUID, int, int]] = field(default_factory=set)
+    """Attempts that a receipt has come for: they were taken, whatever we hear."""
+    accused: set[UUID] = field(default_factory=set)
+    """A receipt has said of them that something failed."""
     stopped: set[UUID] = field(default_factory=set)
     ended: dict[UUID, tuple[Status, str | None]] = field(default_factory=dict)
     suppressed: set[Channel] = field(default_factory=set)
@@ -93,6 +110,7 @@ class World:
                 await self._may_be_sent(claim)
                 self.handed[claim.notification_id, claim.n] = self.handed.get((claim.notification_id, claim.n), 0) + 1
                 self.in_hand.append(claim)
+                self.given += [claim] * (claim.channel is Channel.WEBHOOK)
             elif claim.verdict is Verdict.STALE:
                 await self._back(claim)
             else:
@@ -101,7 +119,7 @@ class World:
     async def _may_be_sent(self, claim: Claim) -> None:
         """What nobody may live to see."""
         step = (claim.notification_id, claim.n)
-        assert step not in self.arrived, "handed over again although it was known to have arrived"
+        assert self.standing(step) not in SUCCESS, "handed over again although it was known to have arrived"
         assert claim.notification_id not in self.stopped, "handed over after it was stopped"
         assert claim.notification_id not in self.ended, "handed over after it had ended"
         assert claim.channel not in self.suppressed, "handed over to a suppressed address"
@@ -113,21 +131,69 @@ class World:
             said = [e["class"] for e in events if e["attempt"] == last]
             assert {ResultClass(name) for name in said} & _REPEATABLE, "handed over again for no reason"
 
+    def standing(self, step: Step) -> Status | None:
+        """What is known of it, by all that was ever said."""
+        return stands(self.known.get(step, {}).values())
+
+    def _was_not_taken(self, claim: Claim) -> None:
+        self.given = [c for c in self.given if _attempt(c) != _attempt(claim)]
+
+    def _learn(self, claim: Claim, status: Status) -> None:
+        messages = self.known.setdefault((claim.notification_id, claim.n), {})
+        messages[claim.attempt] = better(messages.get(claim.attempt), status)
+
+    async def report(self, claim: Claim, status: Status) -> None:
+        """By our reference, early or late, also of what we believe lost; nobody reports on what was not handed over."""
+        one, resumed = claim.notification_id, await self._resumed(claim)
+        rests = await self.engine.pool.fetchval(_RESTS, one, claim.n)
+        self._learn(claim, status)
+        self.reported.add(_attempt(claim))
+        name = reference(one, claim.n, attempt=claim.attempt)
+        result = ResultClass.PERMANENT if status is Status.FAILED else None
+        await self.engine.receipts.take(claim.account, [Receipt(None, status, result=result, reference=name)])
+        if status is Status.FAILED:
+            self.accused.add(one)
+        if await self._resumed(claim) > resumed:
+            assert one not in self.stopped, "it goes on after it was stopped"
+            assert self.standing((one, claim.n)) is Status.FAILED, "it goes on, and what was sent may have arrived"
+            self.ended.pop(one, None)
+        elif rests and one not in self.stopped and self.standing((one, claim.n)) is Status.FAILED:
+            raise AssertionError("it failed, places of its chain are left, and it does not go on")
+
+    async def _resumed(self, claim: Claim) -> int:
+        count: int = await self.engine.pool.fetchval(_RESUMED, claim.notification_id)
+        return count
+
     async def _back(self, claim: Claim) -> None:
         await self.engine.claims.give_back([Returned(claim.notification_id, claim.n, claim.attempt)])
 
     async def give_back(self, claim: Claim) -> None:
         """Not a byte of it left."""
+        if _attempt(claim) in self.reported:
+            return
         self.in_hand.remove(claim)
         self.handed[claim.notification_id, claim.n] -= 1
+        self._was_not_taken(claim)
         await self._back(claim)
 
     async def answer(self, claim: Claim, result: SendResult) -> None:
         """In time, or long after it was called lost."""
         self.in_hand.remove(claim)
+        resumed = await self._resumed(claim)
+        if claim.channel is Channel.WEBHOOK:
+            result = replace(result, provider_id=None)
+        if result.result not in {ResultClass.OK, ResultClass.UNKNOWN}:
+            if _attempt(claim) in self.reported:
+                result = SendResult(ResultClass.UNKNOWN, code="answer_lost")
+            else:
+                self._was_not_taken(claim)
+        if result.result is ResultClass.OK:
+            self._learn(claim, Status.SENT)
         outcome = self.engine.answered(claim, result)
         self.told.append(outcome)
         await self.engine.flush(outcome)
+        if await self._resumed(claim) > resumed:  # its failure was reported before its answer came
+            self.ended.pop(claim.notification_id, None)
         if result.result is ResultClass.OK:
             step = (claim.notification_id, claim.n)
             self.arrived[step] = self.arrived.get(step, 0) + 1
@@ -150,7 +216,9 @@ class World:
         await self.engine.flush(*[self.engine.decider().lost(claim) for claim in telling])
 
     async def redrive(self) -> None:
-        """The sweep: lapsed cohorts go on in their next epoch, whatever the workers of the old one still do."""
+        """The sweep: lapsed cohorts go on in their next epoch, whatever the workers of the old one still do; windows of
+        receipts close."""
+        await self.engine.receipts.close(limit=10)
         for cohort in await self.engine.cohorts.lapsed(limit=10):
             epoch = await self.engine.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
             if epoch is not None:
@@ -229,25 +297,39 @@ class World:
         """What must be true at every moment."""
         open_steps = await self.engine.pool.fetch(_OPEN)
         opened = {row["notification_id"] for row in open_steps}
+        reportable = {row["notification_id"] for row in await self.engine.pool.fetch(_REPORTABLE)}
         assert all(row["cohort"] is None or row["driven"] for row in open_steps), (
             "a step without a cohort that it belongs to"
         )
         for row in await self.engine.pool.fetch(_ENDS):
             one, status, reason = row["id"], Status(row["status"]), row["reason"]
             if one in self.ended:
-                assert row["final"], "it had ended and goes on"
-                _better(self.ended[one], (status, reason))
+                taken = status is Status.SENT and one in reportable  # after all, and a receipt may come
+                assert row["final"] or taken, "it had ended and goes on"
+                if one not in self.accused:
+                    _better(self.ended[one], (status, reason))
             if row["final"]:
                 assert one not in opened, "it has ended and a step is open"
                 assert (status in UNDELIVERED) == (reason is not None)
                 self.ended[one] = (status, reason)
             else:
-                assert one in opened, "it has not ended and nobody will look at it again"
+                assert one in opened | reportable, "it has not ended and nobody will look at it again"
 
     async def to_its_end(self, last: SendResult) -> None:
         """A last worker does the rest; what others still have in their hands is lost, and told when all is over."""
         late = list(self.in_hand)
         self.in_hand.clear()
+        await self._until_nothing_is_open(last)
+        self.in_hand = late
+        while self.in_hand:
+            await self.answer(self.in_hand[0], last)
+            await self.holds()
+        await self._until_nothing_is_open(last)
+        await self.engine.end_of_windows()
+        await self.holds()
+        assert set(self.ended) == set(self.ids), "accepted, and never ended"
+
+    async def _until_nothing_is_open(self, last: SendResult) -> None:
         await self.jump(LEASE)
         for turn in range(MOST_TURNS):
             await self.call_lost(await self.engine.claims.lost(None, limit=100))
@@ -267,11 +349,6 @@ class World:
             await self.jump(await self._moment("min" if turn < MOST_TURNS // 2 else "max"))
         else:
             raise AssertionError("it does not come to an end")
-        self.in_hand = late
-        while self.in_hand:
-            await self.answer(self.in_hand[0], last)
-            await self.holds()
-        assert set(self.ended) == set(self.ids), "accepted, and never ended"
 
     async def _driven(self) -> list[CohortRow]:
         rows = await self.engine.pool.fetch("SELECT id, lane, tenant, epoch FROM cohort")
@@ -289,14 +366,19 @@ class World:
         for one in self.ids:
             status, reason = self.ended[one]
             records = await self.engine.pool.fetch("SELECT n, status, reason FROM delivery WHERE notification_id = $1", one)
-            came = {n for (other, n) in self.arrived if other == one}
+            came = {n for (other, n) in self.known if other == one and self.standing((other, n)) in SUCCESS}
             back = {row["n"] for row in records if row["reason"] == Reason.RECALLED_BY_REQUEST}
-            assert {row["n"] for row in records if row["status"] == Status.SENT} == came - back
-            assert (status is Status.SENT) is bool(came - back), (status, reason, came, back)
+            assert {row["n"] for row in records if row["status"] in SUCCESS} == came - back
+            assert (status in SUCCESS) is bool(came - back), (status, reason, came, back)
             assert not any(row["status"] == Status.RETRYING for row in records)
             events = await self.engine.pool.fetch("SELECT n, type FROM event WHERE notification_id = $1", one)
             unknown = {row["n"] for row in events if row["type"] == "unknown"}
-            assert all(self.arrived[one, n] == 1 or n in unknown for n in came), "it came twice and nobody says so"
+            twice = {n for n in came if self.arrived.get((one, n), 0) > 1}
+            assert twice <= unknown, "it came twice and nobody says so"
+
+
+def _attempt(claim: Claim) -> tuple[UUID, int, int]:
+    return claim.notification_id, claim.n, claim.attempt
 
 
 def _better(known: tuple[Status, str | None], news: tuple[Status, str | None]) -> None:

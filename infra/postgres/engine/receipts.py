@@ -62,11 +62,11 @@ ORDER BY 1, 2"""
 
 _STEPS = """
 SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
-       d.address, d.status, d.reason, d.sent_at, d.account, d.rest IS NOT NULL AS rest, w.state, w.awaiting, w.chain,
-       w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
+       d.address, d.status, d.reason, d.sent_at, d.account, d.class, d.rest IS NOT NULL AS rest, w.state, w.awaiting,
+       w.chain, w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY x(id, n, place)
 JOIN LATERAL (SELECT tenant, lane, strategy, options, erased_at FROM notification WHERE id = x.id OFFSET 0) m ON true
-JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, rest FROM delivery
+JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, class, rest FROM delivery
               WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true
 LEFT JOIN LATERAL (SELECT state, awaiting, chain, address, attempt, locale, failures, tried FROM work
                    WHERE notification_id = x.id AND n = x.n FOR UPDATE) w ON true
@@ -165,8 +165,9 @@ class _Step:
     def _silent(self) -> Status | None:
         """The last message was taken by an account that reports nothing: what was said of an earlier one is not the end
         of the step."""
-        reported = any(m["account"] == self.row["account"] for m in self.messages)
-        return None if reported or self.row["status"] != Status.SENT else Status.SENT
+        row = self.row
+        taken = row["status"] == Status.SENT and row["class"] == ResultClass.OK
+        return Status.SENT if taken and all(m["account"] != row["account"] for m in self.messages) else None
 
     @property
     def known(self) -> Status:
