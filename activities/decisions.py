@@ -19,6 +19,7 @@ from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.windows import PutOff
 from infra.postgres.engine.claims import Claim, Verdict
+from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import Event, StepOutcome
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
 
@@ -176,6 +177,13 @@ class Decider:
         if within is None or (chain is not None and chain.within <= within):
             return chain
         return Awaited(Status.DELIVERED, within)
+
+    def returned(self, claim: Claim, *, faults: int = 0, wait: timedelta = timedelta(0)) -> Returned:
+        """It goes back unsent."""
+        awaits = self._awaits(claim, elsewhere=self._elsewhere(claim) is not None)
+        reading = claim.awaits if claim.chain and claim.awaits and claim.awaits.status is Status.READ else None
+        within = (awaits.within if awaits else None, reading.within if reading else None)
+        return Returned(*claim.step, claim.attempt, faults, wait, *within)
 
     def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
         """What must have come for nothing to follow: a chain that waits for reading goes on after that which an account is

@@ -24,7 +24,8 @@ from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
-from infra.postgres.engine.claims import Claim, ClaimRepository, Returned, Verdict
+from infra.postgres.engine.claims import Claim, ClaimRepository, Verdict
+from infra.postgres.engine.giving_back import Returned
 from infra.postgres.errors import is_away
 from infra.telemetry.engine_metrics import PARKED
 
@@ -203,7 +204,7 @@ class HandOver:
         try:
             ready = [pair for claim in batch if (pair := await self._ready(claim, account)) is not None]
             if ready and time.monotonic() >= start_by_s:
-                self._give_back([Returned(c.notification_id, c.n, c.attempt) for c, _ in ready])
+                self._give_back([self._decider.returned(c) for c, _ in ready])
             elif ready:
                 started_s = time.monotonic()
                 results = await _call(account, [m for _, m in ready])
@@ -225,7 +226,7 @@ class HandOver:
             self._writer.put(self._decider.overdue(claim))
             return True
         if claim.verdict is Verdict.STALE:
-            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
+            self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
             return True
         if claim.verdict is not Verdict.SEND:
             self._in_flight -= 1
@@ -254,7 +255,7 @@ class HandOver:
             self._writer.put(self._decider.broken(claim, error.code))
         except Exception as error:
             if is_away(error) or (isinstance(error, Failed) and error.transient):
-                self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=AWAY_WAIT)])
+                self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
             else:
                 self._fault(claim, error)
         return None
@@ -267,7 +268,7 @@ class HandOver:
             self._in_flight -= 1
             self._writer.put(self._decider.quarantined(claim, code))
         else:
-            self._give_back([Returned(claim.notification_id, claim.n, claim.attempt, faults=1, wait=FAULT_WAIT)])
+            self._give_back([self._decider.returned(claim, faults=1, wait=FAULT_WAIT)])
 
     def _give_back(self, claims: Sequence[Returned]) -> None:
         self._in_flight -= len(claims)

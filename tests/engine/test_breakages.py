@@ -24,6 +24,7 @@ from tests.engine import (
     test_ends,
     test_epochs,
     test_failover,
+    test_giving_back,
     test_grouping,
     test_locks,
     test_outcomes,
@@ -31,6 +32,8 @@ from tests.engine import (
     test_preferences,
     test_receipt_ways,
     test_receipts,
+    test_references,
+    test_resuming,
     test_windows,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
@@ -144,11 +147,11 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         test_caps.test_what_ends_without_being_sent_gives_its_place_back,
     ),
     "give back: any attempt": (
-        (Swap("claims._GIVE_BACK", " AND attempt = g.attempt", " AND g.attempt > 0"),),
+        (Swap("giving_back._GIVE_BACK", " AND attempt = g.attempt", " AND g.attempt > 0"),),
         test_claims.test_giving_back_late_leaves_the_next_claim_alone,
     ),
     "give back: what arrived is sent again": (
-        (Swap("claims._GIVE_BACK", "w.awaiting OR b.arrived", "w.awaiting"),),
+        (Swap("giving_back._GIVE_BACK", "w.awaiting OR b.came IS NOT NULL", "w.awaiting"),),
         test_outcomes.test_a_resend_given_back_after_the_first_has_arrived_is_not_sent,
     ),
     "lock: below the condition": (
@@ -297,19 +300,69 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
     ),
     "receipt: of any account": (
-        (Swap("receiving._FIND", "\n                  AND detail ->> 'account' = $1"),),
+        (Swap("receiving._FIND", "AND detail ->> 'account' = $1 "),),
         reported(test_receipts.test_nobody_reports_on_another_accounts_messages),
+    ),
+    "receipt: of any attempt": (
+        (Swap("receiving._FIND", "AND x.attempt IN (0, (detail ->> 'attempt')::smallint) "),),
+        reported(test_references.test_a_reference_counts_only_for_the_account_that_was_given_it),
+    ),
+    "receipt: each name is a message": (
+        (Value(f"{ENGINE}.receipts.messages_of", lambda reports: list(range(len(reports)))),),
+        reported(test_references.test_both_names_are_one_message, status=Status.FAILED),
+    ),
+    "receipt: told under each name": (
+        (Value(f"{ENGINE}.receipts._Step._told_by_another_name", lambda *_: False),),
+        reported(test_references.test_both_names_are_one_message, status=Status.DELIVERED),
+    ),
+    "receipt: what nobody names is not linked": (
+        (Value(f"{ENGINE}.linking.reference", lambda *_, attempt: f"nobody's {attempt}"),),
+        reported(test_references.test_both_receipts_and_record_of_a_nameless_one, early=True),
+    ),
+    "receipt: a silent account took nothing": (
+        (Value(f"{ENGINE}.receipts._Step._silent", None),),
+        test_references.test_what_an_account_that_reports_nothing_took_has_not_failed,
+    ),
+    "resume: what was cancelled": (
+        (Swap("chains._RESUMABLE", "m.cancelled_at IS NULL AND"),), test_resuming.test_not_after_a_recall,
+    ),
+    "resume: what ended and was cancelled": (
+        (Swap("chains._FORGET", "rest IS NOT NULL", "false"),),
+        partial(test_resuming.test_not_after_a_cancellation, final=True),
+    ),
+    "resume: what has expired": (
+        (Swap("chains._RESUMABLE", "m.expires_at > now()", "true"),), test_resuming.test_not_after_it_has_expired,
+    ),
+    "resume: what was made anew": (
+        (Swap("chains._RESUMABLE", "type = 'resent'", "false"),),
+        test_resuming.test_not_beside_a_new_one_that_was_made_from_it,
+    ),
+    "resume: what has arrived": (
+        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
+        test_resuming.test_nothing_follows_what_arrived_over_another_channel,
+    ),
+    "resume: the notification stays at its end": (
+        (Swap("chains._REOPEN", "final = false", "final = final"),),
+        test_resuming.test_also_after_its_window_and_each_place_in_its_turn,
+    ),
+    "give back: a moved one is not sent": (
+        (Swap("giving_back._GIVE_BACK", "AND r.receipt IS DISTINCT FROM 'OK'"),),
+        test_giving_back.test_what_goes_over_another_account_is_sent_in_its_turn,
+    ),
+    "give back: nothing is waited for": (
+        (Swap("giving_back._GIVE_BACK", "CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END", "now()"),),
+        test_giving_back.test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever,
     ),
     "receipt: the wait goes on": (
         (Swap("receipts._STOP", "AND state = 0", "AND false"),),
         test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
     ),
     "receipt: what follows goes on": (
-        (Swap("receipts._REST", "AND state = 0", "AND false"),),
+        (Swap("chains._REST", "AND state = 0", "AND false"),),
         test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
     ),
     "receipt: what is in flight goes on": (
-        (Swap("receipts._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
+        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
         partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
     ),
     "receipt: a look is not made again": (

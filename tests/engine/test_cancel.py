@@ -13,9 +13,9 @@ from domain.channels import Channel
 from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.lanes import Lane
-from infra.postgres.engine.claims import Returned
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.control import CancelAnswer, CancelResult, ControlRepository
+from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.gates import Gate, done_or_blocked, gated

@@ -9,7 +9,7 @@ import pytest
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
-from infra.postgres.engine.claims import Returned
+from infra.postgres.engine.giving_back import Returned
 from tests.engine.support import LOST, OK, PERMANENT, RECIPIENT, RETRY, TENANT, Engine
 
 

@@ -22,7 +22,7 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
 from domain.states import Status
-from infra.postgres.engine.claims import Returned
+from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.receiving import Taken
 from infra.postgres.inbox import Inbox
 from tests.engine.driving import activities, drive

@@ -63,6 +63,17 @@ async def test_a_provider_without_ids_reports_by_our_reference(
     assert await receipts_told(engine, one) == [status]
 
 
+@pytest.mark.parametrize("early", [False, True])
+async def test_both_receipts_and_record_of_a_nameless_one(engine: Engine, early: bool) -> None:  # noqa: FBT001 - a table
+    """Its row knows step and attempt, so that what is said of it is not forgotten while it may still be corrected."""
+    one, claim = await claimed(engine)
+    if early:
+        await take(engine, of(claim, Status.SENT))
+    await engine.answer([claim], NAMELESS)
+    [row] = await engine.pool.fetch("SELECT * FROM receipt_inbox")
+    assert (row["notification_id"], row["n"], row["attempt"], row["status"]) == (one, 1, claim.attempt, "sent")
+
+
 @pytest.mark.parametrize("by_sweep", [False, True])
 @pytest.mark.parametrize("provider_id", [None, "v-1"])
 @pytest.mark.parametrize("status", [Status.DELIVERED, Status.FAILED])

@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from activities.accounts import Account, Slots
+from api.recalls import RecallService
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel
@@ -18,7 +19,8 @@ from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from domain.timeline import EventType
-from infra.postgres.engine.claims import Returned
+from infra.postgres.engine.giving_back import Returned
+from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.removing import RemoveRepository
 from tests.engine.support import LOST, RETRY, TENANT, Engine
 from tests.engine.test_failover import Fleet, Provider, account
@@ -55,7 +57,7 @@ async def test_the_next_channel_is_tried_and_the_timeline_says_why(engine: Engin
     assert await engine.deliveries(one) == {"email": ("failed", "recipient_refused"), "webhook": ("sent", None)}
     assert await engine.end(one) == ("sent", None, True)
     assert fleet.sent() == {"a": 1, "hook": 1, "inbox": 0}
-    assert (await engine.events(one))[1:] == ["attempt", "resumed", "receipt", "fallback", "attempt"]
+    assert (await engine.events(one))[1:] == ["attempt", "receipt", "resumed", "fallback", "attempt"]
     assert await engine.detail(one, "resumed") == {"channel": "email", "chain": ["webhook"]}
 
 
@@ -168,11 +170,11 @@ async def test_nothing_follows_what_arrived_over_another_channel(engine: Engine)
 async def test_an_unknown_that_failed_goes_on(engine: Engine) -> None:
     """The chain had stopped there, because it might have arrived."""
     fleet, hook = mail_then_hook(engine)
-    fleet.accounts.get("a").provider.script(LOST)  # type: ignore[union-attr, attr-defined]
+    fleet.accounts.get("a").provider.script(LOST)  # type: ignore[union-attr]
     [one] = await fleet.send(options=HOLD, **CHAIN)
     await fleet.drive()
     assert await engine.end(one) == ("unknown", "answer_lost", True)
-    message = fleet.accounts.get("a").provider.sent[0]  # type: ignore[union-attr, attr-defined]
+    message = fleet.accounts.get("a").provider.sent[0]  # type: ignore[union-attr]
     await engine.receipts.take("a", [Receipt(None, Status.FAILED, reference=message.reference)])
     await driven(fleet)
     assert await engine.deliveries(one) == {"email": ("failed", "undelivered"), "webhook": ("sent", None)}
@@ -182,10 +184,10 @@ async def test_an_unknown_that_failed_goes_on(engine: Engine) -> None:
 async def test_what_was_taken_back_by_a_receipt_leaves_its_chain_behind(engine: Engine) -> None:
     """Its resend waited when a receipt said that the first had been taken; then another one that it failed."""
     fleet, _ = mail_then_hook(engine)
-    fleet.accounts.get("a").provider.script(LOST)  # type: ignore[union-attr, attr-defined]
+    fleet.accounts.get("a").provider.script(LOST)  # type: ignore[union-attr]
     await fleet.send(options='{"on_unknown": "resend"}', **CHAIN)
     await fleet.drive()
-    message = fleet.accounts.get("a").provider.sent[0]  # type: ignore[union-attr, attr-defined]
+    message = fleet.accounts.get("a").provider.sent[0]  # type: ignore[union-attr]
     for status in (Status.SENT, Status.FAILED):
         await engine.receipts.take("a", [Receipt(None, status, reference=message.reference)])
     await driven(fleet)
@@ -208,6 +210,13 @@ async def test_not_after_a_cancellation(engine: Engine, final: bool) -> None:  #
     if final:
         await engine.end_of_windows()
     await engine.control.cancel(TENANT, notification_id=one)
+    await nothing_follows(fleet, one)
+
+
+async def test_not_after_a_recall(engine: Engine) -> None:
+    """It cannot be taken back on this channel; nothing more is sent all the same."""
+    fleet, one = await ended(engine)
+    await RecallService(RecallRepository(engine.pool), {}).recall(TENANT, notification_id=one)
     await nothing_follows(fleet, one)
 
 

@@ -19,10 +19,11 @@ from domain.lanes import LEASE, Lane
 from domain.receipts import better, stands
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, UNDELIVERED, Reason, Status, rank
-from infra.postgres.engine.claims import Claim, Returned, Verdict
+from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
+from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.engine.recalling import RecallRepository
 from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon

@@ -78,3 +78,46 @@ async def test_a_chain_follows_what_is_reported(site: Site, hook: str, mails: in
     assert {d["channel"]: d["status"] for d in found["deliveries"]}["webhook"] == hook_is
     assert len(site.mail.sent) == mails
     assert found["status"] == ("sent" if mails else "delivered")
+
+
+@pytest.mark.parametrize(
+    ("hook", "status", "reason"),
+    [("receipt-cut-400", "delivered", None), ("receipt-cutfailed-400", "failed", "undelivered")],
+)
+async def test_a_lost_answer_becomes_what_is_reported(site: Site, hook: str, status: str, reason: str | None) -> None:
+    """The connection was cut before the answer, and no time is left for another: unknown, until the receiver says."""
+    one = await site.send(hook, priority="low", expires_in=6)
+    events = [event["type"] for event in await site.timeline(one)]
+    assert "unknown" in events
+    found = await site.until(one, lambda n: bool(n["status"] == status))
+    assert (found["reason"], found["final"]) == (reason, True)
+    told = [(e["type"], e["detail"].get("status")) for e in await site.timeline(one) if e["type"] in {"attempt", "receipt"}]
+    assert told == [("attempt", "unknown"), ("receipt", status)], "it was handed over once"
+
+
+async def test_a_lost_answer_whose_message_arrived_is_not_sent_again(site: Site) -> None:
+    one = await site.send("receipt-cut-0", expires_in=3600)
+    found = await site.until(one, lambda n: bool(n["status"] == "delivered"))
+    assert found["deliveries"][0]["attempts"] == 1
+    assert await site.engine.work(one) == []
+
+
+async def test_a_chain_that_waits_for_nothing_goes_on_after_its_end(site: Site) -> None:
+    """Without `fallback_after`: it was sent, and is open again when the receiver says that it failed."""
+    user = await site.user("receipt-failed-1000")
+    one = await site.send("", to={"user": user}, channels=["webhook", "email"], strategy="fallback")
+    found = await site.seen(one)
+    assert (found["status"], found["final"]) == ("sent", False)
+
+    async def driven() -> dict[str, Any]:
+        await site.drive()
+        return await site.seen(one)
+
+    found = await eventually(driven, lambda n: n["final"])
+    assert found["status"] == "sent"
+    assert {d["channel"]: (d["status"], d["reason"]) for d in found["deliveries"]} == {
+        "webhook": ("failed", "undelivered"), "email": ("sent", None),
+    }  # fmt: skip
+    assert len(site.mail.sent) == 1
+    types = [event["type"] for event in await site.timeline(one)]
+    assert [kind for kind in types if kind in {"resumed", "receipt", "fallback"}] == ["receipt", "resumed", "fallback"]

@@ -64,8 +64,8 @@ WHERE notification_id = ANY ($3) AND notification_id BETWEEN $1 AND $2 AND rest 
 
 _RESUMABLE = """
 SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
-JOIN LATERAL (SELECT cancelled_at, deleted_at, erased_at, expires_at FROM notification WHERE id = x.id OFFSET 0) m
-     ON m.cancelled_at IS NULL AND m.deleted_at IS NULL AND m.erased_at IS NULL AND m.expires_at > now()
+JOIN LATERAL (SELECT cancelled_at, expires_at FROM notification WHERE id = x.id OFFSET 0) m
+     ON m.cancelled_at IS NULL AND m.expires_at > now()
 WHERE NOT EXISTS (SELECT FROM work WHERE notification_id = x.id OFFSET 0)
   AND NOT EXISTS (SELECT FROM event WHERE notification_id = x.id AND type = 'resent' OFFSET 0)"""
 """What was sent anew, by a person, does not go on by itself beside that."""

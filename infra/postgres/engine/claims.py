@@ -29,7 +29,8 @@ from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from infra.postgres.choices import decoded
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.giving_back import Returned, give_back
+from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
 from infra.postgres.windows import decoded as window_of
@@ -90,20 +91,6 @@ WITH u AS MATERIALIZED (
 )"""
     + _ROW
 )
-
-_GIVE_BACK = """
-UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
-       due_at = greatest(w.due_at, now() + b.wait), awaiting = w.awaiting OR b.arrived
-FROM (SELECT r.tid, g.faults, g.wait,
-             coalesce(d.status IN ('sent', 'delivered', 'read'), false) AS arrived
-      FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[])
-           g(id, n, attempt, faults, wait)
-      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = g.id AND n = g.n AND attempt = g.attempt
-                    OFFSET 0) r ON true
-      LEFT JOIN LATERAL (SELECT status FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
-WHERE w.ctid = b.tid AND w.state = 1"""
-"""An earlier attempt that was called lost may have arrived meanwhile: then this one is not sent again but ends in its turn,
-as a step does whose receipt is overdue."""
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
@@ -177,7 +164,8 @@ class Claim:
     awaiting: bool
     """It was handed over, and its receipt is overdue."""
     receipt: str | None
-    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure."""
+    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure. OK where it is not waited
+    for: a message is out there, and this one goes over another account all the same."""
     awaits: Awaited | None
     """The receipt by which the chain goes on if it does not come."""
     failures: int
@@ -219,17 +207,6 @@ class Claim:
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
         return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """A claim given back unsent."""
-
-    notification_id: UUID
-    n: int
-    attempt: int
-    faults: int = 0
-    wait: timedelta = timedelta(0)
 
 
 class ClaimRepository:
@@ -296,15 +273,7 @@ class ClaimRepository:
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
-        rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait) for c in claims]
-        columns = [list(column) for column in zip(*rows, strict=True)]
-
-        async def unit(connection: Connection) -> None:
-            await lock_notifications(connection, sorted({c.notification_id for c in claims}))
-            await connection.execute(_GIVE_BACK, *columns)
-
-        if columns:
-            await retried(self._pool, unit)
+        await give_back(self._pool, claims)
 
 
 def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:

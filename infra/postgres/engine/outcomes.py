@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 
 from domain.attempts import Awaited, Decision
-from domain.ids import reference, uuid7
+from domain.ids import uuid7
 from domain.planning import PlannedStep
 from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
@@ -26,9 +26,10 @@ from domain.timeline import EventType
 from infra.postgres.engine.chains import Rest, leave_rest, satisfied
 from infra.postgres.engine.claims import Claim
 from infra.postgres.engine.ends import decide_ends
+from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
-from infra.postgres.engine.receipts import Handed, link, take_in_reported
+from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.stopping import stopped
 from infra.postgres.engine.suppressing import suppress
 
@@ -49,10 +50,10 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
 _AGAIN = """
 UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
        account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting,
-       receipt = NULL
+       receipt = a.receipt
 FROM (SELECT r.tid, o.*
-      FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[])
-           o(id, n, due_at, failures, account, tried, awaiting)
+      FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[],
+                  $8::text[]) o(id, n, due_at, failures, account, tried, awaiting, receipt)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
 
@@ -98,8 +99,6 @@ FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], 
 ON CONFLICT DO NOTHING"""
 
 _FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED})
-_TAKEN = frozenset({ResultClass.OK, ResultClass.UNKNOWN})
-"""What a receipt may come for."""
 _MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})  # ends that a receipt may correct to a failure
 
 
@@ -208,6 +207,11 @@ class _Match:
         return self._outruns_its_resend and self.outcome.decision.awaiting
 
     @property
+    def on_top(self) -> bool:
+        """It will be handed over although a message of it is out there, because no receipt came of that one."""
+        return self.mine and self.row["status"] in SUCCESS and not self.outcome.decision.awaiting
+
+    @property
     def _outruns_its_resend(self) -> bool:
         """It succeeded after it was given up, and before its resend began."""
         if self.row["state"] != 0 or self.outcome.decision.status not in SUCCESS:
@@ -263,7 +267,7 @@ class _Match:
     def rest(self) -> Rest | None:
         """What is left of its chain where it ends here, and may turn out to have failed."""
         claim, over = self.outcome.claim, self.ends and not self.follows and self.status in _MAY_FAIL
-        chain = chain_json(claim.chain) if over and self.outcome.window is not None else None
+        chain = chain_json(claim.chain) if over and self.outcome.window is not None and not self.erased else None
         failures = self.outcome.decision.failures
         return Rest(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
 
@@ -325,23 +329,14 @@ async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutco
     """Says under which ids receipts will come, and takes in those that came before this."""
     reported = [o for o in outcomes if o.window is not None]
     if reported:
-        await link(connection, [handed for o in reported if (handed := _handed(o)) is not None])
+        await link(connection, [message for o in reported if (message := handed(o)) is not None])
         await take_in_reported(connection, sorted({o.claim.step for o in reported}))
-
-
-def _handed(outcome: StepOutcome) -> Handed | None:
-    claim, result, window = outcome.claim, outcome.result, outcome.window
-    if result is None or window is None or result.result not in _TAKEN:
-        return None
-    taken = Status.DELIVERED if result.delivered else Status.SENT
-    status = taken if result.result is ResultClass.OK else None
-    name = result.provider_id or reference(*claim.step, attempt=claim.attempt)
-    return Handed(claim.account, name, claim.notification_id, claim.n, claim.attempt, status, window)
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
     ended = [m.outcome for m in matches if m.ends]
-    again = [m.outcome for m in matches if m.stays]
+    staying = [m for m in matches if m.stays]
+    again = [m.outcome for m in staying]
     following = [m for m in matches if m.follows]
     looking = [m.outcome.claim for m in matches if m.looks_again]
     if ended:
@@ -351,6 +346,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
             [o.decision.due_at for o in again], [o.decision.failures for o in again], [o.moves_to for o in again],
             ["\n".join(o.tried) or None for o in again], [o.decision.awaiting for o in again],
+            [ResultClass.OK if m.on_top else None for m in staying],
         )  # fmt: skip
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -18,7 +17,6 @@ import msgspec
 from domain.attempts import Awaited
 from domain.ids import referred, uuid7
 from domain.receipts import (
-    KEPT_LONGER,
     Consequence,
     Move,
     Report,
@@ -36,21 +34,6 @@ from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, r
 from infra.postgres.engine.claims import awaited_by
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.suppressing import suppress
-
-_LINK = """
-INSERT INTO receipt_inbox AS i (account, provider_id, notification_id, n, attempt, status, delivered_at, until)
-SELECT account, provider_id, id, n, attempt, status, CASE status WHEN 'delivered' THEN now() END, now() + window_
-FROM unnest($1::text[], $2::text[], $3::uuid[], $4::smallint[], $5::smallint[], $6::text[], $7::interval[])
-     o(account, provider_id, id, n, attempt, status, window_)
-ORDER BY account, provider_id
-ON CONFLICT (account, provider_id) DO UPDATE SET
-    notification_id = EXCLUDED.notification_id, n = EXCLUDED.n, attempt = greatest(i.attempt, EXCLUDED.attempt),
-    status = CASE WHEN i.status IS NULL OR (i.status = 'failed' AND i.told AND i.attempt BETWEEN 1 AND EXCLUDED.attempt - 1)
-                       OR (i.status = 'sent' AND EXCLUDED.status = 'delivered')
-                  THEN coalesce(EXCLUDED.status, i.status) ELSE i.status END,
-    delivered_at = least(i.delivered_at, EXCLUDED.delivered_at), until = greatest(i.until, EXCLUDED.until)
-WHERE i.notification_id IS NULL OR (i.notification_id = EXCLUDED.notification_id AND i.n = EXCLUDED.n)"""
-"""What a later attempt under the same id has brought is not undone by the failure of an earlier one."""
 
 _REPORTED = """
 SELECT DISTINCT i.notification_id, i.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
@@ -113,21 +96,6 @@ UPDATE receipt_inbox SET told = true WHERE ctid = ANY (ARRAY(
     SELECT i.tid FROM unnest($1::text[], $2::text[]) x(account, provider_id)
     JOIN LATERAL (SELECT ctid AS tid FROM receipt_inbox WHERE account = x.account AND provider_id = x.provider_id
                   OFFSET 0) i ON true))"""
-
-
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A message that a provider who reports took, or may have taken."""
-
-    account: str
-    provider_id: str
-    """The provider's id of it; where it gave none, our own reference."""
-    notification_id: UUID
-    n: int
-    attempt: int
-    status: Status | None
-    """SENT, DELIVERED; None: the answer was lost."""
-    window: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +199,9 @@ class _Step:
     def rest(self) -> Rest | None:
         """What its open row knows of the chain."""
         row = self.row
-        if row["chain"] is None:
+        if row["chain"] is None or row["erased"]:
             return None
         return Rest(row["chain"], row["attempt"], row["locale"], row["failures"], row["tried"] or ())
-
-
-async def link(connection: Connection, handed: Sequence[Handed]) -> None:
-    """Our own record of these messages. The caller holds their notifications' locks."""
-    one_each = {(h.account, h.provider_id): h for h in sorted(handed, key=lambda h: (h.attempt, h.status is not None))}
-    rows = [
-        (h.account, h.provider_id, h.notification_id, h.n, h.attempt, h.status, h.window + KEPT_LONGER)
-        for h in one_each.values()
-    ]
-    if rows:
-        await connection.execute(_LINK, *_columns(rows))
 
 
 async def take_in_reported(connection: Connection, steps: Sequence[StepKey]) -> None:
@@ -268,10 +225,10 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     known = [_Step(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
     known = await _with_resumable(connection, known)
     await _record(connection, [step for step in known if step.evidence is not None])
+    await _tell(connection, known)
     lanes = await _move(connection, known, releases=not driven)
     await stop_the_rest(connection, [step.key for step in known if step.satisfies])
     await _suppress(connection, known)
-    await _tell(connection, known)
     return lanes
 
 

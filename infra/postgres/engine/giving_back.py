@@ -1,0 +1,64 @@
+"""Claims that go back unsent: not a byte of the message has left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from infra.postgres.engine.locks import Connection, lock_notifications, retried
+
+_GIVE_BACK = """
+UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
+       due_at = least(greatest(w.due_at, now() + b.wait, CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END),
+                      w.expires_at),
+       awaiting = w.awaiting OR b.came IS NOT NULL,
+       receipt = CASE WHEN b.came IS NULL OR w.awaiting THEN w.receipt ELSE nullif(b.came, 'sent') END
+FROM (SELECT r.tid, g.faults, g.wait, d.came, d.sent_at, CASE d.came WHEN 'sent' THEN g.sent ELSE g.delivered END AS within
+      FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[], $5::interval[], $6::interval[],
+                  $7::interval[]) g(id, n, attempt, faults, wait, sent, delivered)
+      JOIN LATERAL (SELECT ctid AS tid, receipt FROM work WHERE notification_id = g.id AND n = g.n AND attempt = g.attempt
+                    OFFSET 0) r ON true
+      LEFT JOIN LATERAL (
+          SELECT CASE WHEN status IN ('delivered', 'read') THEN 'delivered'
+                      WHEN status = 'sent' AND r.receipt IS DISTINCT FROM 'OK' THEN 'sent' END AS came, sent_at
+          FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
+WHERE w.ctid = b.tid AND w.state = 1"""
+"""An earlier attempt that was called lost may have arrived since this one was claimed: then this one is not sent again. Its
+row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
+
+Where the step goes over another account because no receipt came, its record says `sent` of the first one all along, and
+that is no news (`receipt` is OK, `_Match.on_top`): what comes back is sent, over the other account, unless it is known by
+then that the first was delivered.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A claim given back unsent."""
+
+    notification_id: UUID
+    n: int
+    attempt: int
+    faults: int = 0
+    wait: timedelta = timedelta(0)
+    receipt_within: timedelta | None = None
+    """How long the receipt of an earlier attempt is waited for, if that was sent after all; None: it is not."""
+    read_within: timedelta | None = None
+    """The same if it was delivered: for its being read."""
+
+
+async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned]) -> None:
+    """Safe to repeat: what has gone on since, in another attempt, is left alone."""
+    rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait, c.receipt_within, c.read_within) for c in claims]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+
+    async def unit(connection: Connection) -> None:
+        await lock_notifications(connection, sorted({c.notification_id for c in claims}))
+        await connection.execute(_GIVE_BACK, *columns)
+
+    if columns:
+        await retried(pool, unit)

@@ -1,0 +1,143 @@
+"""Claims that go back unsent while an earlier message of the step is out there: what is sent then, and waited for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from activities.accounts import Account, Slots
+from activities.decisions import Decider
+from channels.memory import MemoryProvider
+from domain.channels import Channel
+from domain.results import ResultClass, SendResult
+from domain.states import Status
+from infra.postgres.engine.claims import Claim
+from tests.engine.support import LOST, RETRY, Engine
+from tests.engine.test_failover import AFTER, Fleet, Provider, account
+from tests.engine.test_receipt_ways import CHAIN, NOT_READ, report, two_accounts
+
+RESEND = '{"on_unknown": "resend"}'
+OK = SendResult(ResultClass.OK)
+
+
+async def claimed(fleet: Fleet, over: str) -> Claim:
+    await fleet.engine.make_due()
+    assert fleet.cohort is not None
+    [claim] = await fleet.engine.claims.claim(
+        fleet.cohort.id, epoch=1, account=over, limit=9, call_timeout=timedelta(seconds=1)
+    )
+    return claim
+
+
+def decider(fleet: Fleet) -> Decider:
+    assert fleet.cohort is not None
+    return Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1)
+
+
+async def moved(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim]:
+    """Sent over a; no receipt came, and b's turn is in somebody's hands."""
+    [one] = await fleet.send(**fields)
+    await fleet.drive()
+    look = await claimed(fleet, "a")
+    assert look.awaiting
+    await fleet.engine.flush(decider(fleet).overdue(look))
+    return one, await claimed(fleet, "b")
+
+
+async def give_back(fleet: Fleet, claim: Claim) -> None:
+    await fleet.engine.claims.give_back([decider(fleet).returned(claim)])
+
+
+async def test_what_goes_over_another_account_is_sent_in_its_turn(engine: Engine) -> None:
+    """Caught: the record says `sent` of the first message, and the second was never sent: a look found it overdue."""
+    fleet = two_accounts(engine)
+    one, claim = await moved(fleet)
+    assert (claim.awaiting, claim.receipt) == (False, ResultClass.OK)
+    await give_back(fleet, claim)
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 1}
+    assert await engine.pool.fetchval("SELECT account FROM delivery WHERE notification_id = $1", one) == "b"
+
+
+async def test_and_so_is_its_retry(engine: Engine) -> None:
+    first = account("a", provider=Provider, receipt_within=timedelta(seconds=20))
+    fleet, _ = chain_with(engine, first, account("b", order=1, provider=Provider))
+    _, claim = await moved(fleet, options=AFTER, **CHAIN)
+    await engine.flush(decider(fleet).answered(claim, RETRY, started_s=0))
+    again = await claimed(fleet, "b")
+    await give_back(fleet, again)
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 1, "hook": 0}, "the attempt that failed was made by hand"
+
+
+async def test_unless_the_first_is_delivered_by_then(engine: Engine) -> None:
+    fleet = two_accounts(engine)
+    one, claim = await moved(fleet)
+    await report(engine, one, Status.DELIVERED)
+    await give_back(fleet, claim)
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 0}
+    assert await engine.end(one) == ("delivered", None, True)
+
+
+def chain_with(engine: Engine, *more: Account) -> tuple[Fleet, MemoryProvider]:
+    hook = MemoryProvider(channel=Channel.WEBHOOK)
+    return Fleet.of(engine, *more, Account("hook", hook, Slots(4))), hook
+
+
+async def due_after_it_was_sent(engine: Engine, one: UUID) -> timedelta:
+    [row] = await engine.work(one)
+    assert (row["state"], row["awaiting"]) == (0, True)
+    sent_at: datetime = await engine.pool.fetchval("SELECT sent_at FROM delivery WHERE notification_id = $1", one)
+    since: timedelta = row["due_at"] - sent_at
+    return since
+
+
+async def test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever(engine: Engine) -> None:
+    """Caught: the next channel was opened at once."""
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    [one] = await fleet.send(options='{"fallback_after": "PT60S", "on_unknown": "resend"}', **CHAIN)
+    assert fleet.cohort is not None
+    await replace(engine, accounts=fleet.accounts).plan(fleet.cohort)
+    first = await claimed(fleet, "a")
+    await engine.flush(decider(fleet).answered(first, LOST, started_s=0))
+    resend = await claimed(fleet, "a")
+    await engine.flush(decider(fleet).answered(first, OK, started_s=0))
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    await give_back(fleet, resend)
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    await fleet.drive()
+    assert hook.sent == []
+    await fleet.drive_what_waits()
+    assert len(hook.sent) == 1
+    assert fleet.sent() == {"a": 0, "hook": 1}, "its answers were given by hand"
+
+
+async def test_a_delivered_one_is_waited_for_being_read(engine: Engine) -> None:
+    """Caught: it went over a third account, and the next channel was opened at once."""
+    accounts = [
+        account(name, provider=Provider, order=order, receipt_within=timedelta(seconds=20))
+        for order, name in enumerate("abc")
+    ]
+    fleet, hook = chain_with(engine, *accounts)
+    one, claim = await moved(fleet, options=NOT_READ, **CHAIN)
+    await report(engine, one, Status.DELIVERED)
+    await give_back(fleet, claim)
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    assert hook.sent == []
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 0, "c": 0, "hook": 1}
+
+
+@pytest.mark.parametrize("options", [None, AFTER])
+async def test_a_look_that_goes_back_looks_again_at_once(engine: Engine, options: str | None) -> None:
+    fleet = two_accounts(engine)
+    await fleet.send(options=options)
+    await fleet.drive()
+    await give_back(fleet, await claimed(fleet, "a"))
+    await fleet.drive()
+    assert fleet.sent() == {"a": 1, "b": 1}
