@@ -90,9 +90,11 @@ class EditService:
         )
 
     async def _window(self, row: asyncpg.Record, request: NotificationRequest) -> SendWindow | None:
-        """Its own, in the low lane; where an edit brings it there, its category's or its tenant's."""
+        """Of the low lane: what the edit says, else its own; where the edit brings it there, its category's or tenant's."""
         if request.priority != Lane.LOW.label:
             return None
+        if request.window is not UNSET:
+            return request.window
         if row["lane"] == Lane.LOW:
             return msgspec.convert(options_of(row).get("window"), SendWindow | None)
         await self._accept.follow_route(request, sender=Sender(row["tenant"], row["app"]))
@@ -116,6 +118,7 @@ def merged(row: asyncpg.Record, patch: NotificationPatch) -> NotificationRequest
         request.send_at = row["send_at"] if patch.send_at is UNSET and row["send_at"] is not None else patch.send_at
     request.expires_in = patch.expires_in
     request.expires_at = patch.expires_at
+    request.window = patch.window
     return request
 
 

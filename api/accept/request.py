@@ -141,7 +141,7 @@ class NotificationRequest(Struct, forbid_unknown_fields=True):
 
 class NotificationPatch(Struct, forbid_unknown_fields=True):
     """Body of `PATCH /v1/notifications/{id}`. What is left out stays as it is; `content` takes the place of a template
-    and its data, `template` that of content; `send_at` null means now."""
+    and its data, `template` that of content; `send_at` null means now, `window` null at any hour."""
 
     content: InlineContent | UnsetType = UNSET
     template: Line | UnsetType = UNSET
@@ -150,6 +150,13 @@ class NotificationPatch(Struct, forbid_unknown_fields=True):
     priority: Literal["high", "medium", "low"] | UnsetType = UNSET
     expires_in: Span | UnsetType = UNSET
     expires_at: Aware | UnsetType = UNSET
+    window: (
+        Annotated[
+            SendWindow | None,
+            Meta(description="Of the low lane only. Left out: as it is; in the low lane by this edit, the category's."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TestSendRequest(Struct, forbid_unknown_fields=True):

@@ -20,11 +20,12 @@ from api.accept.request import (
     Span,
     To,
 )
-from api.accept.together import ExactlyOne, Needs, NotBoth, OneFilled, Something, Together, Where, broken
+from api.accept.together import ExactlyOne, Needs, NotBoth, OneFilled, OnlyWith, Something, Together, Where, broken
 from domain.addresses import address_problem, has_control, url_problem
 from domain.channels import Channel
 from domain.digests import GIVEN
 from domain.errors import FieldError
+from domain.lanes import Lane
 from domain.states import Strategy
 from domain.windows import RECIPIENT, TENANT
 from domain.zones import is_time_zone
@@ -82,7 +83,8 @@ _FALLBACK = (
         FieldError("/fallback_after", "with_fallback", "There is a next channel with strategy fallback or preferred only."),
     ),
 )
-_REQUEST = (*_SOURCE, *_END, *_FALLBACK)
+_LOW_ONLY = FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at.")
+_REQUEST = (*_SOURCE, *_END, *_FALLBACK, OnlyWith("window", "priority", Lane.LOW.label, said=True, error=_LOW_ONLY))
 DIGEST: tuple[Together, ...] = (
     Where(
         "digest",
@@ -116,12 +118,12 @@ DIGEST: tuple[Together, ...] = (
     ),
 )
 """Of what asks to be collected."""
-_LOW_ONLY = FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at.")
 _PATCH = (
     Something(FieldError("", "required", f"Give at least one of: {', '.join(NotificationPatch.__struct_fields__)}.")),
     NotBoth(("template", "content"), _ONE_SOURCE),
     _NO_DATA,
     *_END,
+    OnlyWith("window", "priority", Lane.LOW.label, said=False, error=_LOW_ONLY),
 )
 
 TOGETHER: Mapping[type[Struct], tuple[Together, ...]] = {
@@ -156,7 +158,7 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
     _times(request, errors, now=now)
     _ways(request, errors)
     if request.window is not UNSET and request.window is not None:
-        _window(request.window, errors, priority=request.priority)
+        _window(request.window, errors)
     if request.metadata is not UNSET:
         _encodable(request.metadata, "/metadata", errors, most_bytes=MOST_METADATA_BYTES)
     if request.data is not UNSET:
@@ -212,9 +214,7 @@ def _times(request: NotificationRequest, errors: list[FieldError], *, now: datet
         errors.append(FieldError("/expires_at", "range", "expires_at lies after now and after send_at."))
 
 
-def _window(window: SendWindow, errors: list[FieldError], *, priority: str) -> None:
-    if priority != "low":
-        errors.append(_LOW_ONLY)
+def _window(window: SendWindow, errors: list[FieldError]) -> None:
     if window.from_ == window.to:
         errors.append(FieldError("/window/to", "range", "A window closes at another time than it opens."))
     if window.time_zone not in (RECIPIENT, TENANT) and not is_time_zone(window.time_zone):

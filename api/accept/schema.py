@@ -2,8 +2,8 @@
 
 What the schema allows is accepted, except for what JSON Schema cannot say, each time with the pointer of the field: how
 an address or a web address is formed, moments seen from now, spans and windows of nothing, spans too long, the size of
-`metadata`, language tags, time zones, leap seconds and the year 0, a whole number written with a decimal point; what only
-the database knows; and that a window is the low lane's: with one more condition tools that make documents give it up.
+`metadata`, language tags, time zones, leap seconds and the year 0, a whole number written with a decimal point; and what
+only the database knows, such as the lane of what an edit gives a window.
 `tests/accept/test_schema.py` holds schema and decoder to each other.
 """
 

@@ -107,6 +107,32 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
+class OnlyWith:
+    """`name` is there, and not null, only where `other` is `value`. One choice and not a condition, because tools that make
+    documents multiply conditions with all others."""
+
+    name: str
+    other: str
+    value: str
+    said: bool
+    """It has to be said; otherwise `other` may be left out too."""
+    error: FieldError
+
+    def broken_by(self, given: Struct) -> bool:
+        value = getattr(given, self.name)
+        if value is UNSET or value is None:
+            return False
+        other = getattr(given, self.other)
+        return other != self.value and (self.said or other is not UNSET)
+
+    def schema(self) -> dict[str, Any]:
+        with_it: dict[str, Any] = {"properties": {self.other: {"const": self.value}}}
+        if self.said:
+            with_it["required"] = [self.other]
+        return {"anyOf": [{"properties": {self.name: {"type": "null"}}}, with_it]}
+
+
+@dataclass(frozen=True, slots=True)
 class Something:
     """At least one field is there."""
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from domain.lanes import Lane
+from infra.postgres.engine.cohorts import CohortRow
 from tests.accept.conftest import Api, body
+from tests.engine.support import Engine
+from tests.receipts.conftest import eventually
 
 EVENING = {"from": "19:00", "to": "08:00", "time_zone": "recipient"}
 NOON = {"from": "12:00", "to": "13:00", "time_zone": "tenant"}
@@ -141,3 +147,86 @@ async def test_the_tenants_settings(api: Api) -> None:
     assert (await api.http.patch("/v1/tenant", json={})).status_code == 422
     assert (await api.http.patch("/v1/tenant", json={"time_zone": "Mars"})).status_code == 422
     assert await api.pool.fetchval("SELECT time_zone FROM tenant WHERE id = 'other'") == "Europe/Berlin"
+
+
+async def test_an_edit_gives_it_another_or_none(api: Api) -> None:
+    """The category's does not come back where it was taken away, and other edits leave it as it is."""
+    await category(api, "news", window=EVENING)
+    one = (await sent(api, category="news"))["id"]
+
+    async def edited(**changes: Any) -> Any:
+        answer = await api.http.patch(f"{PATH}/{one}", json=changes)
+        assert answer.status_code == 200, answer.text
+        return (await api.http.get(f"{PATH}/{one}")).json().get("window")
+
+    assert await edited(window=SHANGHAI) == SHANGHAI
+    assert await edited(content={"text": "New"}) == SHANGHAI
+    assert await edited(window={"from": "19:00", "to": "08:00"}) == EVENING
+    assert await edited(window=None) is None
+    assert await edited(content={"text": "Newer"}) is None
+    assert await edited(priority="medium", window=None) is None
+    assert await edited(priority="low", window=NOON) == NOON, "and not the category's"
+    assert await edited(priority="medium") is None
+    assert await edited(priority="low", window=None) is None
+    timeline = (await api.http.get(f"{PATH}/{one}/timeline")).json()["items"]
+    edits = [item["detail"] for item in timeline if item["type"] == "edited"]
+    assert edits[0] == {"fields": ["window"], "version": 2}
+    assert edits[-1] == {"fields": ["priority", "window"], "version": 10}
+
+
+@pytest.mark.parametrize(
+    ("lane", "changes", "pointer", "code"),
+    [
+        ("medium", {"window": EVENING}, "/window", "low_only"),
+        ("high", {"window": EVENING}, "/window", "low_only"),
+        ("low", {"window": EVENING, "priority": "medium"}, "/window", "low_only"),
+        ("low", {"window": {**EVENING, "to": "19:00"}}, "/window/to", "range"),
+        ("low", {"window": {**EVENING, "time_zone": "Asia/Atlantis"}}, "/window/time_zone", "format"),
+        ("low", {"window": {"from": "19:00"}}, "/window/to", "required"),
+        ("low", {"window": "evening"}, "/window", "type"),
+        ("low", {"window": {**EVENING, "days": []}}, "/window/days", "unknown_field"),
+    ],
+)
+async def test_an_edit_keeps_to_the_same_rules(
+    api: Api, lane: str, changes: dict[str, Any], pointer: str, code: str
+) -> None:
+    own = {"window": SHANGHAI} if lane == "low" else {}
+    one = (await sent(api, priority=lane, **own))["id"]
+    before = await api.pool.fetchrow("SELECT * FROM notification")
+    answer = await api.http.patch(f"{PATH}/{one}", json=changes)
+    assert answer.status_code == 422
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [(pointer, code)]
+    assert await api.pool.fetchrow("SELECT * FROM notification") == before
+
+
+async def test_what_waits_for_its_window_is_planned_anew(api: Api) -> None:
+    """As a worker does it: it waits, goes at once when the window is taken away, and waits for another. The claim that was
+    under way meanwhile finds its row gone; what was handed over is not edited any more."""
+    engine = Engine.over(api.pool)
+    clock = datetime.now(UTC)
+    soon, later, last = (f"{clock + timedelta(hours=hours):%H:%M}" for hours in (2, 3, 4))
+    one = (await sent(api, window={"from": soon, "to": later, "time_zone": "UTC"}))["id"]
+
+    async def planned() -> tuple[CohortRow, timedelta]:
+        await engine.cohorts.group(Lane.LOW)  # unless the API has
+        driven = "SELECT c.* FROM cohort c JOIN work w ON w.cohort = c.id"
+        row = await eventually(lambda: api.pool.fetchrow(driven), lambda found: found is not None)
+        cohort = CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+        assert await engine.plan(cohort) == 1
+        [row] = await engine.work(UUID(one))
+        return cohort, row["due_at"] - clock
+
+    async def edited(**changes: Any) -> int:
+        return (await api.http.patch(f"{PATH}/{one}", json=changes)).status_code
+
+    assert timedelta(minutes=118) < (await planned())[1] < timedelta(minutes=121)
+    assert await edited(window={"from": later, "to": last, "time_zone": "UTC"}) == 200
+    assert timedelta(minutes=178) < (await planned())[1] < timedelta(minutes=181)
+    assert await edited(window=None) == 200
+    cohort, due = await planned()
+    assert due < timedelta(minutes=1)
+    [claim] = await engine.claim(cohort)
+    assert await edited(window=EVENING) == 409, "it is being handed over"
+    await engine.answer([claim])
+    answer = await api.http.patch(f"{PATH}/{one}", json={"window": EVENING})
+    assert (answer.status_code, answer.json()["code"]) == (409, "handed_off")
