@@ -29,7 +29,8 @@ def body_schemas(bodies: Sequence[type[Struct]]) -> dict[str, Any]:
         _add(schemas.get(kind.__name__), [rule.schema() for rule in rules])
     _add(schemas.get("To"), [_IN_APP_HAS_NO_ADDRESS])
     for kind in (NotificationRequest, TestSendRequest, OtpRequest):
-        _add(schemas.get(kind.__name__), [_OWN_CHANNEL])
+        _add(schemas.get(kind.__name__), [{"$ref": REF.format(name="OwnChannel")}])
+    schemas["OwnChannel"] = _OWN_CHANNEL
     batch = schemas.get(BatchRequest.__name__)
     if batch is not None:  # its items are decoded one by one
         batch["properties"]["notifications"]["items"] = {"$ref": REF.format(name=NotificationRequest.__name__)}
@@ -46,6 +47,7 @@ def _reached_by(channel: Channel, to: dict[str, Any]) -> dict[str, Any]:
 
 
 _OWN_CHANNEL = {
+    "description": "An address is reached on its own channel only.",
     "anyOf": [
         {"properties": {"to": {"required": ["user"]}}},
         _reached_by(Channel.EMAIL, {"required": ["email"]}),
@@ -54,10 +56,10 @@ _OWN_CHANNEL = {
             for channel in Channel
             if channel is not Channel.INAPP
         ),
-    ]
+    ],
 }
-"""An address is reached on its own channel only. One choice and not a condition for each, which tools that make documents
-multiply with all others."""
+"""One choice and not a condition for each channel, and by a name of its own: tools that make documents multiply all choices
+of an object with each other, and give up at some sixty."""
 _IN_APP_HAS_NO_ADDRESS = {"properties": {"channel": {"not": {"const": Channel.INAPP.value}}}}
 
 

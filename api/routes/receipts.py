@@ -19,7 +19,10 @@ _RECEIPT: dict[str, Any] = {
     "required": ["id", "status"],
     "additionalProperties": False,
     "properties": {
-        "id": {"type": "string", "description": "The delivery id, as the call's `webhook-id` gave it."},
+        "id": {
+            "type": "string",
+            "description": "The delivery id, as the call's `webhook-id` gave it; also of a call that was never answered.",
+        },
         "status": {"type": "string", "enum": ["sent", "delivered", "read", "failed"]},
         "at": {"type": "string", "format": "date-time", "description": "When; left out: now."},
         "class": {
@@ -60,7 +63,8 @@ async def receive(
     provider: str, account: str, secret: str, request: Request, container: Annotated[Container, Depends(container_of)]
 ) -> Response:
     """For providers, not for callers: no API key, but the account's secret in the path and the provider's own signature
-    where it has one. Repeating it, in any order, changes nothing."""
+    where it has one. Repeating it, in any order, changes nothing. A message is known by the provider's id of it or by our
+    own reference, so that a receipt corrects what is `unknown`, too; a chain goes on after a `failed`."""
     found = await container.receipts.find(provider, account, secret=secret)
     headers = {name.lower(): value for name, value in request.headers.items()}
     posted = ReceiptRequest(headers, await _body(request), dict(request.query_params))

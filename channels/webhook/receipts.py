@@ -2,7 +2,7 @@
 
 Where an account has receipts on, each call carries the header webhook-reply-to, the address to post them to. Body (JSON):
 
-    id       the delivery id, as webhook-id and `data.delivery_id` said it
+    id       the delivery id, as webhook-id and `data.delivery_id` said it; also of a call that could not be answered
     status   "sent", "delivered", "read" or "failed"
     at       when, RFC 3339 with offset; left out: now
     class    of "failed": "RETRY" (default), "RECIPIENT" (dead or opted out), "PERMANENT" (this content) or "CONFIG"

@@ -46,7 +46,7 @@ async def fill(api: Api, user: str, mark: str) -> UUID:
     said = json.dumps({"text": mark})
     personal = {"content": said, "data": said, "metadata": said, "user_id": user, "to_address": address}
     done = await insert_notification(api.pool, **personal, status="sent", final=True)
-    await insert_delivery(api.pool, done, address=address)
+    await insert_delivery(api.pool, done, address=address, rest=json.dumps({"chain": [[2, "webhook", mark]]}))
     waits = await insert_notification(api.pool, **personal)
     await insert_step(api.pool, waits, address=address, chain=json.dumps([[2, "webhook", mark]]))
     await api.pool.execute(
