@@ -236,7 +236,6 @@ BREAKAGES: dict[str, Swap | Value] = {
         "infra.postgres.engine.receipts.messages_of", lambda reports: list(range(len(reports)))
     ),
     "what has ended is over": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
-    "a cancellation does not matter": Swap("chains._RESUMABLE", "m.cancelled_at IS NULL AND"),
     "a wait that is met goes on": Swap("receipts._STOP", "AND state = 0", "AND false"),
     "what is early is not looked for": Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),
 }
