@@ -17,7 +17,7 @@ from domain.errors import Conflict, RecipientGone, TongdaError
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
-from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.accepting import AcceptRepository, Key, Row, still_open
 from infra.postgres.engine.edits import EditRepository
 
 
@@ -54,7 +54,7 @@ class ResendService:
         if is_test(old):
             raise Conflict("It is a test: make another test-send.", code="is_a_test")
         if not old["final"] and Status(old["status"]) not in SUCCESS:
-            raise Conflict("It has not ended yet: wait for its end, or cancel it first.", code="still_open")
+            raise still_open()
         if old["template"] is None and old["content"] is None:
             raise Conflict("Its content was erased; send it anew.", code="content_erased")
         if old["user_id"] is not None:

@@ -15,7 +15,9 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from domain.errors import Conflict
 from domain.ids import uuid7
+from domain.states import SUCCESS, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
 from infra.postgres.slots import forget_slots
@@ -74,6 +76,8 @@ DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
 _KEEP_BATCH = """
 INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING 1"""
+
+_ENDED = "SELECT final, status FROM notification WHERE id = $1 FOR UPDATE"
 
 _ORIGIN = "UPDATE notification SET origin = $2 WHERE id = $1"
 
@@ -155,10 +159,11 @@ class AcceptRepository:
 
     async def store_again(self, row: Row, *, origin: UUID, key: Key | None) -> bool:
         """Store one that is made from `origin`, which must have ended, and say so there; False when its key is taken, and
-        then nothing is stored."""
+        then nothing is stored. Raises Conflict `still_open`, where a receipt has just opened it again."""
         async with self._pool.acquire() as connection, connection.transaction():
             if key is not None and not await keep_key(connection, key):
                 return False
+            await _check_ended(connection, origin)
             await insert(connection, row, origin=origin)
             return True
 
@@ -186,6 +191,17 @@ async def keep_key(connection: Connection, key: Key) -> bool:
     """Take the key in the caller's transaction; False when it is taken. Waits for a transaction that is just taking it."""
     row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
     return await connection.fetchval(_KEEP_BATCH, *row) is not None
+
+
+def still_open() -> Conflict:
+    return Conflict("It has not ended yet: wait for its end, or cancel it first.", code="still_open")
+
+
+async def _check_ended(connection: Connection, origin: UUID) -> None:
+    """And it stays ended: what makes it go on has the same lock, and sees that it was sent anew."""
+    row = await connection.fetchrow(_ENDED, origin)
+    if row is not None and not row["final"] and Status(row["status"]) not in SUCCESS:
+        raise still_open()
 
 
 async def insert(connection: Connection, row: Row, *, origin: UUID | None = None) -> None:

@@ -14,15 +14,14 @@ from api.recalls import RecallService
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel
-from domain.ids import uuid7
+from domain.errors import Conflict
 from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
 from domain.states import Status
-from domain.timeline import EventType
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.removing import RemoveRepository
-from tests.engine.support import LOST, RETRY, TENANT, Engine
+from tests.engine.support import LOST, RETRY, TENANT, Engine, row, soon
 from tests.engine.test_failover import Fleet, Provider, account
 from tests.engine.test_receipt_ways import CHAIN, LONG_CHAIN, mail_then_hook, report
 
@@ -235,11 +234,18 @@ async def test_not_after_it_has_expired(engine: Engine) -> None:
 
 async def test_not_beside_a_new_one_that_was_made_from_it(engine: Engine) -> None:
     fleet, one = await ended(engine)
-    await engine.pool.execute(
-        "INSERT INTO event (notification_id, id, n, at, type) VALUES ($1, $2, 0, now(), $3)",
-        one, uuid7(), EventType.RESENT,
-    )  # fmt: skip
+    await engine.accept.store_again(row(send_at=soon(3600)), origin=one, key=None)
     await nothing_follows(fleet, one)
+
+
+async def test_what_goes_on_is_not_made_anew(engine: Engine) -> None:
+    """Whoever asked for it had looked a moment before."""
+    _, one = await ended(engine)
+    await report(engine, one, Status.FAILED)
+    with pytest.raises(Conflict) as refused:
+        await engine.accept.store_again(row(), origin=one, key=None)
+    assert refused.value.code == "still_open"
+    assert await engine.pool.fetchval("SELECT count(*) FROM notification") == 1
 
 
 async def test_not_where_all_channels_were_asked_for(engine: Engine) -> None:

@@ -6,9 +6,15 @@ from collections import Counter
 
 import pytest
 
+from activities.accounts import Account, Accounts, Slots
+from channels.memory import MemoryProvider
+from channels.receipts import Receipt
+from domain.channels import Channel
 from domain.otp import MOST_ATTEMPTS
+from domain.states import Status
 from tests.api.conftest import at_once
-from tests.otp.conftest import Otp, wrong
+from tests.engine.support import Engine
+from tests.otp.conftest import Otp, code_in, wrong
 
 
 async def test_the_right_code_fits_once(otp: Otp) -> None:
@@ -114,3 +120,27 @@ async def test_a_message_that_is_claimed_when_its_code_was_used_is_not_sent(otp:
     assert all(not provider.sent for provider in otp.engine.providers.values())
     state = (await otp.api.get(f"/v1/notifications/{made['notification_id']}")).json()
     assert (state["status"], state["reason"]) == ("cancelled", "cancelled_by_request")
+
+
+@pytest.mark.parametrize("verified", [False, True])
+async def test_a_failure_after_the_end_moves_on_unless_the_code_was_verified(otp: Otp, verified: bool) -> None:  # noqa: FBT001 - a table
+    """The code lives too short for `fallback_after`, so that its message ended as sent; then its receipt says `failed`."""
+    hook = MemoryProvider(channel=Channel.WEBHOOK)
+    mail = MemoryProvider(channel=Channel.EMAIL, receipts=True)
+    otp.engine.providers.update({Channel.EMAIL: mail, Channel.WEBHOOK: hook})
+    accounts = [Account("memory-email", mail, Slots(4)), Account("memory-webhook", hook, Slots(4))]
+    otp.engine = Engine(otp.engine.pool, otp.engine.providers, Accounts(accounts))
+    identities = [
+        {"channel": "email", "address": "u@example.com"}, {"channel": "webhook", "address": "https://hook.example.com/"},
+    ]  # fmt: skip
+    await otp.api.post("/v1/users", {"id": "u-otp", "identities": identities})
+    otp_id, code = await otp.sent({"user": "u-otp"}, channels=["email", "webhook"], fallback_after="PT1H")
+    if verified:
+        assert await otp.verdict(otp_id, code) == "verified"
+    [sent] = mail.sent
+    await otp.engine.receipts.take("memory-email", [Receipt(None, Status.FAILED, reference=sent.reference)])
+    if verified:
+        assert await otp.count("work") == 0
+        return
+    await otp.drive(str(sent.notification_id))
+    assert code_in(hook.sent[0]) == code

@@ -59,7 +59,7 @@ WHERE w.ctid = a.tid"""
 
 _LOOK_AGAIN = """
 UPDATE work SET state = 0, due_at = now(), start_by = NULL, unknown_at = NULL, awaiting = true,
-       receipt = coalesce(receipt, 'delivered')
+       receipt = coalesce(nullif(receipt, 'OK'), 'delivered')
 WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
