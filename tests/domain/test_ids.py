@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain import ids
-from domain.ids import uuid7, uuid7_floor, uuid7_time
+from domain.ids import delivery_of, reference, referred, uuid7, uuid7_floor, uuid7_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 moments = st.timedeltas(timedelta(days=1), timedelta(days=1_000_000)).map(lambda age: EPOCH + age)
@@ -73,3 +73,14 @@ def test_floors_are_in_the_order_of_time(a: datetime, b: datetime) -> None:
     """Otherwise partitions would overlap."""
     if a <= b:
         assert uuid7_floor(a) <= uuid7_floor(b)
+
+
+def test_a_reference_names_one_attempt() -> None:
+    one = uuid7()
+    assert referred(reference(one, 2, attempt=7)) == (one, 2, 7)
+    assert referred(f"{one}-2") == (one, 2, 0), "a delivery id"
+    assert delivery_of(f"{one}-2") == (one, 2)
+    assert delivery_of(reference(one, 2, attempt=7)) is None
+    assert len(reference(one, 9999, attempt=32_767)) <= 48
+    for wrong in ("", "4711", f"{one}", f"{one}-0", f"{one}-2-0", f"{one}-2-32768", f"{one}-2-1-1", f"{one}-2-1\n"):
+        assert referred(wrong) is None, wrong

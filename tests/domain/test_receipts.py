@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from functools import reduce
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.receipts import REPORTED, Consequence, Move, ReportedStep, better, consequence, stands, why_failed
+from domain.receipts import (
+    REPORTED,
+    Consequence,
+    Move,
+    Report,
+    ReportedStep,
+    better,
+    consequence,
+    messages_of,
+    stands,
+    why_failed,
+)
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, rank
 
@@ -25,6 +37,7 @@ def steps(draw: st.DrawFn) -> ReportedStep:
     return ReportedStep(
         draw(recorded), open=row in {"open", "awaiting"}, handed_over=row in {"handed_over", "looked_at"},
         awaiting=row in {"awaiting", "looked_at"}, wants=draw(st.sampled_from([None, Status.DELIVERED, Status.READ])),
+        resumable=row == "none" and draw(st.booleans()),
     )  # fmt: skip
 
 
@@ -57,14 +70,15 @@ def test_the_same_again_changes_nothing(step: ReportedStep, evidence: Status) ->
     """A request is repeated, and a flush is: what was done stays done and nothing more happens."""
     first = consequence(step, evidence)
     gone = first.move is Move.STOP
-    waits = step.awaiting or first.move in {Move.WAIT, Move.LOOK}
+    back = first.move is Move.RESUME
+    waits = step.awaiting or back or first.move in {Move.WAIT, Move.LOOK}
     after = ReportedStep(
-        first.status, open=step.open and not gone, handed_over=step.handed_over, awaiting=waits and not gone,
-        wants=step.wants,
+        first.status, open=(step.open and not gone) or back, handed_over=step.handed_over, awaiting=waits and not gone,
+        wants=step.wants, resumable=step.resumable and not back,
     )  # fmt: skip
     again = consequence(after, evidence)
     assert again.status is first.status
-    assert again.move in {first.move, Move.NOTHING}
+    assert again.move in {Move.LOOK if back else first.move, Move.NOTHING}
 
 
 @given(steps(), reports)
@@ -79,8 +93,11 @@ def test_what_arrived_is_never_called_less(step: ReportedStep, evidence: Status)
 @given(steps(), reports)
 def test_only_rows_that_are_there_are_moved(step: ReportedStep, evidence: Status) -> None:
     found = consequence(step, evidence)
-    if not step.open and not step.awaiting:
+    if not step.open and not step.awaiting and not step.resumable:
         assert found.move is Move.NOTHING
+    if found.move is Move.RESUME:
+        assert step.resumable
+        assert (evidence, found.status) == (Status.FAILED, Status.RETRYING)
     if step.handed_over:
         assert found.move is not Move.STOP, "whoever has it in hand says how it ends"
 
@@ -95,8 +112,51 @@ def test_examples() -> None:
     ended = ReportedStep(Status.SENT)
     assert consequence(ended, Status.FAILED) == Consequence(Status.FAILED)
     assert consequence(ReportedStep(Status.EXPIRED), Status.FAILED) == Consequence(Status.EXPIRED)
+    for recorded_as in (Status.SENT, Status.UNKNOWN):
+        left = ReportedStep(recorded_as, resumable=True)
+        assert consequence(left, Status.FAILED) == Consequence(Status.RETRYING, Move.RESUME)
+    arrived = ReportedStep(Status.DELIVERED, resumable=True)
+    assert consequence(arrived, Status.FAILED) == Consequence(Status.DELIVERED)
     resend = ReportedStep(Status.RETRYING, open=True)
     assert consequence(resend, Status.SENT) == Consequence(Status.SENT, Move.STOP)
+
+
+def known(account: str, attempt: int, *, ours: bool = False) -> Report:
+    return Report(account, attempt, ours, Status.SENT)
+
+
+@pytest.mark.parametrize(
+    ("reports", "messages"),
+    [
+        ([known("a", 1), known("a", 1, ours=True)], [0, 0]),
+        ([known("a", 1), known("b", 1)], [0, 1]),
+        ([known("a", 1), known("a", 2), known("a", 1, ours=True)], [0, 1, 0]),
+        ([known("a", 0, ours=True)], [0]),
+        ([known("a", 0, ours=True), known("a", 1), known("a", 3)], [0, 1, 0]),
+        ([known("a", 0), known("a", 2)], [0, 1]),
+        ([known("a", 0), known("a", 2, ours=True)], [0, 0]),
+        ([known("a", 0), known("a", 0)], [0, 1]),
+        ([known("a", 0), known("b", 2, ours=True)], [0, 1]),
+        ([], []),
+    ],
+)
+def test_which_names_are_one_message(reports: list[Report], messages: list[int]) -> None:
+    assert messages_of(reports) == messages
+
+
+names = st.builds(Report, st.sampled_from("ab"), st.integers(0, 3), st.booleans(), st.none() | reports)
+
+
+@given(st.lists(names, max_size=8), st.randoms())
+def test_the_order_of_names_does_not_matter(known: list[Report], random: object) -> None:
+    shuffled = list(range(len(known)))
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    one, other = messages_of(known), messages_of([known[place] for place in shuffled])
+    for x, a in enumerate(shuffled):
+        for y, b in enumerate(shuffled):
+            assert (one[a] == one[b]) == (other[x] == other[y])
+            if one[a] == one[b]:
+                assert known[a].account == known[b].account
 
 
 def test_why_it_failed() -> None:
