@@ -12,6 +12,7 @@ import asyncpg
 from domain.ids import uuid7
 from domain.lanes import LEASE, POLICIES, STARTING_FOR, Lane, LanePolicy
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.soon import SOON
 
 _TENANTS_DUE = """
 WITH RECURSIVE tenants AS (
@@ -39,10 +40,10 @@ _TAKE = """
         ORDER BY w.due_at LIMIT {share} FOR UPDATE SKIP LOCKED) d
     LIMIT $4"""
 
-_GROUP_TAIL = """,
+_GROUP_TAIL = f""",
 made AS (
     INSERT INTO cohort (id, lane, tenant, epoch, size, lease)
-    SELECT $2, $1, {tenant}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant
+    SELECT $2, $1, {{tenant}}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant, {SOON}
 ),
 moved AS (UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)))
 SELECT size, tenant FROM made"""
@@ -83,7 +84,9 @@ _NEXT_EPOCH = """
 UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false
 WHERE id = $1 AND epoch = $2 AND lease < now() RETURNING epoch"""
 
-_END = "DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"
+_END = f"""
+DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)
+RETURNING {SOON}"""
 
 _LOCK = "SELECT 1 FROM cohort WHERE id = $1 AND epoch = $2 FOR UPDATE"
 

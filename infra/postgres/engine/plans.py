@@ -24,10 +24,13 @@ from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.soon import SOON
 from infra.postgres.windows import decoded as window_of
 
-_ENTER = """
-WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING 1)
+_ENTER = f"""
+WITH alive AS (
+    UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING {SOON}
+)
 SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
            n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, t.time_zone AS tenant_zone
@@ -53,7 +56,7 @@ _MANDATORY = """
 SELECT x.tenant, x.name FROM unnest($1::text[], $2::text[]) x(tenant, name)
 JOIN LATERAL (SELECT mandatory FROM category WHERE tenant = x.tenant AND name = x.name OFFSET 0) c ON c.mandatory"""
 
-_WRITE = """
+_WRITE = f"""
 WITH live AS MATERIALIZED (
     SELECT w.ctid AS tid, w.notification_id, w.tenant, w.lane, w.due_at, w.expires_at, w.attempt, w.version
     FROM unnest($3::uuid[]) x(id)
@@ -84,7 +87,7 @@ events AS (
     FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::json[]) e(id, event, type, detail)
     JOIN live l ON l.notification_id = e.id
 )
-SELECT notification_id FROM live"""
+SELECT notification_id FROM live WHERE (SELECT {SOON}) IS NOT NULL"""
 
 _FAULTS = "SELECT faults FROM work WHERE notification_id = $1 AND n = 0 AND cohort = $2"
 
