@@ -30,6 +30,8 @@ class Slots:
         self._awaited = 1
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
+        self._firsts = 0
+        self._line_is_next = False
 
     @property
     def free(self) -> int:
@@ -45,18 +47,38 @@ class Slots:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(GATHER_S):
                         await self._until(several)
-            got = min(most, self._free)
-            self._free -= got
-            return got
+                await self._until(1)
+            self._line_is_next = False
+            return self._taken(most)
+
+    async def take_first(self, most: int) -> int:
+        """As `take`, without waiting for several, and before those who stand in its line; but not twice in a row while
+        somebody does."""
+        self._firsts += 1
+        try:
+            while self._free == 0 or (self._line_is_next and self._turn.locked()):
+                self._freed.clear()
+                await self._freed.wait()
+        finally:
+            self._firsts -= 1
+            self._freed.set()
+        self._line_is_next = self._turn.locked()
+        return self._taken(most)
+
+    def _taken(self, most: int) -> int:
+        got = min(most, self._free)
+        self._free -= got
+        self._freed.set()  # whoever waits looks again: whose turn it is may have changed
+        return got
 
     def give(self, count: int = 1) -> None:
         self._free += count
-        if self._free >= self._awaited:
+        if self._free >= self._awaited or self._firsts:
             self._freed.set()
 
     async def _until(self, free: int) -> None:
         self._awaited = free
-        while self._free < free:
+        while self._free < free or (self._firsts and not self._line_is_next):
             self._freed.clear()
             await self._freed.wait()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -14,14 +14,17 @@ from temporalio import activity
 from activities.accounts import Accounts
 from activities.contents import Contents
 from activities.grouped_flushes import GroupedFlushes
+from activities.groups import Groups
 from activities.hand_over import HandOver
-from activities.outcomes import Outcomes
+from activities.pace import FREE, Pace, Step
 from activities.planning import Planner
-from domain.lanes import DRIVE_WINDOW, POLICIES, Lane
+from domain.lanes import DRIVE_WINDOW, LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, Lane
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
+from infra.postgres.engine.entering import EnteringRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
+from infra.telemetry.engine_metrics import GROUP_SIZE
 from workflows.delivery import ACTIVITY, Drive, Driven
 
 log = structlog.get_logger()
@@ -33,6 +36,7 @@ HAND_ON_S = 0.5
 @dataclass(frozen=True, slots=True)
 class EngineRepositories:
     cohorts: CohortRepository
+    entering: EnteringRepository
     plans: PlanRepository
     claims: ClaimRepository
     outcomes: OutcomeRepository
@@ -54,8 +58,9 @@ class DeliveryActivities:
         self._accounts = accounts
         self._contents = contents
         self._planner = Planner(repositories.plans, accounts)
-        self._flushes: dict[Lane, Outcomes] = {lane: GroupedFlushes(repositories.outcomes) for lane in Lane}
-        self._flushes[Lane.HIGH] = repositories.outcomes  # measured at 200 a second: grouping gains nothing there
+        self._pace = Pace(repositories.cohorts.few_at_work)
+        self._steps = {lane: Step(self._pace, lane) for lane in Lane}
+        self._flushes = {lane: GroupedFlushes(repositories.outcomes, step=self._steps[lane]) for lane in Lane}
         self._stopping = stopping
         self._poke = poke
 
@@ -85,39 +90,88 @@ class DeliveryActivities:
 
     async def _drive(self, drive: Drive, *, cohort: UUID, lane: Lane, enough: Callable[[], bool]) -> Driven:
         repositories, policy = self._repositories, POLICIES[lane]
-        entered = await repositories.plans.enter(cohort, epoch=drive.epoch, limit=policy.cohort_size)
+        entered = await repositories.entering.enter(
+            cohort, epoch=drive.epoch, limit=policy.cohort_size, takes=drive.account is None
+        )
         if entered is None:
             return Driven()
-        self._poke(lane)  # one less is starting
-        await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now)
-        hand_over = HandOver(
-            repositories.claims,
-            self._flushes[lane],
+        step = self._step(lane, few=entered.takes)
+        if not entered.takes:
+            self._poke(lane)  # one less is starting
+        await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now, step=step)
+        groups = Groups(
+            lambda: self._hand_over(drive, cohort=cohort, lane=lane, step=step, enough=enough),
+            due_accounts=lambda: self._due_accounts(drive, cohort=cohort),
+        )
+        groups.start(recover=True)
+        try:
+            if entered.takes:
+                await self._take_on(drive, cohort=cohort, lane=lane, groups=groups, enough=enough)
+            waits = await self._rounds(drive, cohort=cohort, lane=lane, groups=groups, enough=enough)
+        finally:
+            await groups.ended()
+        if entered.takes:
+            self._poke(lane)  # what became due while we took on was left to us
+        return Driven(groups.handed_over, waits)
+
+    def _step(self, lane: Lane, *, few: bool) -> Step:
+        """Whoever has few messages goes first."""
+        if few:
+            self._pace.note(lane)
+        return FREE if few or lane is Lane.HIGH else self._steps[lane]
+
+    def _hand_over(self, drive: Drive, *, cohort: UUID, lane: Lane, step: Step, enough: Callable[[], bool]) -> HandOver:
+        return HandOver(
+            self._repositories.claims,
+            self._repositories.outcomes if step.first else self._flushes[lane],
             self._accounts,
             self._contents,
             cohort=cohort,
             epoch=drive.epoch,
             stopping=enough,
+            step=step,
         )
-        try:
-            await hand_over.recover()
-            waits = await self._rounds(drive, cohort=cohort, lane=lane, hand_over=hand_over, enough=enough)
-        finally:
-            await hand_over.close()
-        return Driven(hand_over.handed_over, waits)
+
+    async def _take_on(self, drive: Drive, *, cohort: UUID, lane: Lane, groups: Groups, enough: Callable[[], bool]) -> None:
+        """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
+        one workflow serves many groups under load. A group is what came while the one before it was handed over."""
+        entering, policy = self._repositories.entering, POLICIES[lane]
+        looks = 0
+        while not enough():
+            await groups.last(at_most=TAKES_AFTER)
+            taken = await entering.take_on(
+                cohort, epoch=drive.epoch, lane=lane, limit=policy.takes_on, few=policy.mixes_up_to
+            )
+            if taken.size == 0:
+                if looks == LOOKS_MORE:
+                    break
+                looks += 1
+                await asyncio.sleep(LOOK_AFTER.total_seconds())
+                continue
+            looks = 0
+            self._pace.note(lane)
+            GROUP_SIZE.labels(lane.label).observe(taken.size)
+            await self._planner.plan(cohort, epoch=drive.epoch, unplanned=taken.unplanned, now=taken.now)
+            groups.start()
+            if taken.size == policy.takes_on:
+                self._poke(lane)  # more is due than one can take: others help
+                if lane is not Lane.HIGH:
+                    break
+        if groups.at_work:
+            await entering.take_no_more(cohort, epoch=drive.epoch)
+            self._poke(lane)
 
     async def _rounds(
-        self, drive: Drive, *, cohort: UUID, lane: Lane, hand_over: HandOver, enough: Callable[[], bool]
+        self, drive: Drive, *, cohort: UUID, lane: Lane, groups: Groups, enough: Callable[[], bool]
     ) -> dict[str, float]:
-        """Hand over until nothing of ours is due: an outcome may open the next place of a chain at once."""
-        repositories, horizon = self._repositories, POLICIES[lane].hold_horizon
+        """Until nothing of ours is due: an outcome may open the next place of a chain at once."""
         while True:
-            await _all(*[hand_over.account(name) for name in await self._due_accounts(drive, cohort=cohort)])
-            await hand_over.settle()
-            waits = await repositories.cohorts.leave(cohort, epoch=drive.epoch, horizon=horizon)
+            await groups.ended()
+            waits = await self._repositories.cohorts.leave(cohort, epoch=drive.epoch, horizon=POLICIES[lane].hold_horizon)
             ours = [name for name, wait_s in waits.items() if wait_s <= 0 and drive.account in (None, UNPLANNED, name)]
             if not ours or UNPLANNED in ours or enough():
                 return waits
+            groups.start()
 
     async def _due_accounts(self, drive: Drive, *, cohort: UUID) -> list[str]:
         if drive.account:
@@ -138,10 +192,3 @@ async def _to_its_end(driving: asyncio.Task[Driven], cancelled: asyncio.Event) -
             log.warning("delivery.failed_while_cancelled", code=type(error).__name__)
         raise asyncio.CancelledError
     return driving.result()
-
-
-async def _all(*loops: Coroutine[None, None, None]) -> None:
-    """Run to the end whatever happens to one of them: none is cancelled between its claim and its send."""
-    for error in await asyncio.gather(*loops, return_exceptions=True):
-        if error is not None:
-            raise error

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from activities.outcomes import Outcomes
+from activities.pace import FREE, Step
 from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import POISON
 
@@ -27,8 +28,9 @@ class GroupedFlushes:
     """As `OutcomeRepository.flush`, for many callers: what they bring while a flush is under way is the next one. A lone
     caller waits for nobody."""
 
-    def __init__(self, repository: Outcomes) -> None:
+    def __init__(self, repository: Outcomes, *, step: Step = FREE) -> None:
         self._repository = repository
+        self._step = step
         self._waiting: list[_Part] = []
         self._flushing = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -63,12 +65,13 @@ class GroupedFlushes:
             self._flushing -= 1  # here, in the step that found nothing waiting: whoever comes next starts the next
 
     def _next(self) -> list[_Part]:
-        """All that wait, but no step twice: of two outcomes of one step each is judged by what the other has left."""
+        """All that wait, or as many as make a step, but no step of a notification twice: of two outcomes each is judged by
+        what the other has left."""
         parts: list[_Part] = []
         left: list[_Part] = []
         taken: set[tuple[UUID, int]] = set()
         for part in self._waiting:
-            if taken.isdisjoint(part.steps):
+            if taken.isdisjoint(part.steps) and self._step.most(len(taken) + 1) > len(taken):
                 parts.append(part)
                 taken |= part.steps
             else:
@@ -79,7 +82,8 @@ class GroupedFlushes:
     async def _write(self, parts: Sequence[_Part]) -> None:
         """Each caller learns what became of its own; where a row poisons the statement, all are written one by one."""
         try:
-            await self._repository.flush([o for part in parts for o in part.outcomes], now_s=time.monotonic())
+            async with self._step.alone():
+                await self._repository.flush([o for part in parts for o in part.outcomes], now_s=time.monotonic())
         except POISON as error:
             if len(parts) == 1:
                 _tell(parts, error)

@@ -19,7 +19,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.cohorts import workflow_id
-from domain.lanes import Lane, priority_key
+from domain.lanes import Lane, driven_by, priority_key
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
@@ -59,7 +59,7 @@ class TemporalDriver:
                 DeliveryWorkflow.run,
                 Cohort(str(cohort.id), cohort.epoch, int(cohort.lane)),
                 id=workflow_id(cohort.id, cohort.epoch),
-                task_queue=cohort.lane.label,
+                task_queue=driven_by(cohort.lane, shared=cohort.tenant is None, size=cohort.size).label,
                 execution_timeout=EXECUTION_LIMIT,
                 task_timeout=TASK_LIMIT,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,

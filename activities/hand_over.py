@@ -19,6 +19,7 @@ from activities.accounts import Account, Accounts, Stop
 from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.outcomes import Outcomes, OutcomeWriter, patiently
+from activities.pace import FREE, Step
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
@@ -50,8 +51,10 @@ class HandOver:
         cohort: UUID,
         epoch: int,
         stopping: Callable[[], bool],
+        step: Step = FREE,
     ) -> None:
         self._claims = claims
+        self._step = step
         self._accounts = accounts
         self._contents = contents
         self._cohort = cohort
@@ -78,7 +81,8 @@ class HandOver:
             if wait_s > 0:
                 await self._go_round(account, wait_s=wait_s)
                 return
-            calls = await account.slots.take(MOST_CALLS_A_CLAIM)
+            take = account.slots.take_first if self._step.first else account.slots.take
+            calls = await take(self._step.most(MOST_CALLS_A_CLAIM))
             if not await self._claim_and_start(account, calls=calls):
                 return
 
@@ -95,14 +99,16 @@ class HandOver:
                 return True  # another cohort has the probe: the loop looks how long to wait
             limit = 0 if self._stopping() else await self._permitted(account, begun * capabilities.max_batch)
             if limit:
-                claimed_s = time.monotonic()
-                rows = await self._claims.claim(
-                    self._cohort,
-                    epoch=self._epoch,
-                    account=account.name,
-                    limit=limit,
-                    call_timeout=timedelta(seconds=capabilities.call_timeout_s),
-                )
+                async with self._step.alone():
+                    claimed_s = time.monotonic()
+                    rows = await self._claims.claim(
+                        self._cohort,
+                        epoch=self._epoch,
+                        account=account.name,
+                        limit=limit,
+                        call_timeout=timedelta(seconds=capabilities.call_timeout_s),
+                    )
+                await self._step.look()
         finally:
             batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
             account.slots.give(calls - len(batches))

@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Accounts
+from activities.pace import FREE, Step
 from domain.caps import Capped
 from domain.channels import Channel
 from domain.lanes import MOST_INTERNAL_FAILURES
@@ -16,10 +17,14 @@ from domain.planning import Drop, Person, Plan, Request, plan, wishes_of
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.states import Reason, Status
 from infra.postgres.engine.caps import PersonKey
-from infra.postgres.engine.plans import Planned, PlanRepository, Unplanned
+from infra.postgres.engine.entering import Unplanned
+from infra.postgres.engine.plans import Planned, PlanRepository
 from infra.postgres.errors import POISON
 
 log = structlog.get_logger()
+
+
+MOST_AT_ONCE = 500
 
 
 class Planner:
@@ -27,8 +32,20 @@ class Planner:
         self._repository = repository
         self._accounts = accounts
 
-    async def plan(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
-        """Plan these notifications; returns how many were still ours to plan. Digests among them close before that."""
+    async def plan(
+        self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, step: Step = FREE
+    ) -> int:
+        """Plan these notifications, a step's worth at a time; returns how many were still ours to plan. Digests among them
+        close before that."""
+        done, count = 0, 0
+        while done < len(unplanned):
+            some = unplanned[done : done + step.most(MOST_AT_ONCE)]
+            done += len(some)
+            async with step.alone():
+                count += await self._plan_some(cohort, epoch=epoch, unplanned=some, now=now)
+        return count
+
+    async def _plan_some(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
         carriers = [item.notification_id for item in unplanned if item.carries]
         if carriers:
             await self._repository.close_digests(carriers)

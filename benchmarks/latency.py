@@ -16,7 +16,8 @@ import httpx
 from benchmarks import bodies
 from benchmarks.cpu import CpuMeter, us_each
 from benchmarks.instance import Instance, empty_sink, empty_tables, sink_counts
-from benchmarks.load import open_loop, quantile_ms
+from benchmarks.load import quantile_ms
+from benchmarks.open_loop import open_loop
 from benchmarks.wrk import Target
 
 HOOK = "bench-lone"
@@ -100,7 +101,7 @@ class Latency:
         meter = CpuMeter(self._instance.processes)
         run = await open_loop(
             self._instance.api_port,
-            requests=[request],
+            request=request,
             connections=16,
             per_second=STEADY_PER_S,
             duration_s=duration_s,

@@ -1,20 +1,13 @@
-"""Load over keep-alive HTTP/1.1 connections, on asyncio protocols: closed loop, and open loop at a constant rate.
-
-The open loop measures each request from the moment it was meant to be sent: one that waits for a free connection, or for
-a generator that is late itself, counts with all of its wait (no coordinated omission).
-"""
+"""Load in a closed loop over keep-alive HTTP/1.1 connections, on asyncio protocols, where `wrk` is not installed."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
-
-TICK_S = 0.0005
-DRAIN_S = 10.0
 
 
 @dataclass(slots=True)
@@ -23,12 +16,8 @@ class Run:
 
     took_s: float = 0.0
     seconds: list[float] = field(default_factory=list)
-    """One for each answer: from the send, or in the open loop from the intended send."""
+    """One for each answer, from its send."""
     statuses: Counter[int] = field(default_factory=Counter)
-    own_late_s: list[float] = field(default_factory=list)
-    """Open loop, for each request: how late the generator itself noticed that it was due. No doing of the service."""
-    sent_late: int = 0
-    """Open loop: sends more than 1 ms after they were meant, which is the generator's or the pool's doing."""
 
     @property
     def per_second(self) -> float:
@@ -121,50 +110,6 @@ async def closed_loop(port: int, *, requests: Sequence[bytes], connections: int,
     for place, connection in enumerate(pool):
         connection.send(requests[place % len(requests)], began_s=time.perf_counter())
     await over.wait()
-    run.took_s = time.perf_counter() - began
-    for connection in pool:
-        connection.close()
-    return run
-
-
-async def open_loop(port: int, *, requests: Sequence[bytes], connections: int, per_second: float, duration_s: float) -> Run:
-    """`per_second` requests a second at even distances, whatever the answers do."""
-    run = Run()
-    free: deque[Connection] = deque()
-    due: deque[float] = deque()
-    sent = 0
-
-    def answered(connection: Connection, status: int) -> None:
-        run.statuses[status] += 1
-        run.seconds.append(time.perf_counter() - connection.began_s)
-        if connection.open:
-            free.append(connection)
-            give()
-
-    def give() -> None:
-        nonlocal sent
-        while free and due:
-            meant = due.popleft()
-            run.sent_late += time.perf_counter() - meant > 0.001
-            free.popleft().send(requests[sent % len(requests)], began_s=meant)
-            sent += 1
-
-    pool = await _connect(port, connections, answered)
-    free.extend(pool)
-    began, meant_count, total = time.perf_counter(), 0, int(per_second * duration_s)
-    while meant_count < total:
-        passed = time.perf_counter() - began
-        while meant_count < total and meant_count / per_second <= passed:
-            due.append(began + meant_count / per_second)
-            run.own_late_s.append(passed - meant_count / per_second)
-            meant_count += 1
-        give()
-        await asyncio.sleep(TICK_S)
-    deadline = time.perf_counter() + DRAIN_S
-    for _ in range(int(DRAIN_S / TICK_S)):
-        if len(run.seconds) >= total or time.perf_counter() > deadline:
-            break
-        await asyncio.sleep(TICK_S)
     run.took_s = time.perf_counter() - began
     for connection in pool:
         connection.close()

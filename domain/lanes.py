@@ -44,8 +44,11 @@ class LanePolicy:
     meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
     hold_horizon: timedelta
     """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
-    mixes_tenants: bool
-    """A cohort takes tenants in turn; otherwise each cohort has one tenant."""
+    takes_on: int
+    """The most rows that a shared cohort takes on at a time. What finds more leaves them to others."""
+    mixes_up_to: int | None
+    """Tenants with so few due notifications share a cohort, in turn, which takes on what becomes due meanwhile; one with
+    more has cohorts of its own. None: all share."""
     resend_unknown: bool
     """What `on_unknown` means where the notification does not say."""
     retries: tuple[timedelta, ...]
@@ -66,6 +69,16 @@ def priority_key(*, size: int, epoch: int) -> int:
     return FEW_KEY if size <= FEW else MANY_KEY
 
 
+SHORT = 64
+"""A cohort that tenants share and that is no larger is driven by the workers of the high lane, also in the medium lane:
+they have no bulk, whose plans and claims of hundreds of rows would stand in its way."""
+
+
+def driven_by(lane: Lane, *, shared: bool, size: int) -> Lane:
+    """Whose workers drive a cohort. Size 0 is not known."""
+    return Lane.HIGH if lane is Lane.MEDIUM and shared and size <= SHORT else lane
+
+
 def _seconds(*values: float) -> tuple[timedelta, ...]:
     return tuple(timedelta(seconds=v) for v in values)
 
@@ -78,7 +91,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=32,
         cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
-        mixes_tenants=True,
+        takes_on=200,
+        mixes_up_to=None,
         resend_unknown=True,
         retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
     ),
@@ -89,7 +103,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=5,
         cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
-        mixes_tenants=False,
+        takes_on=SHORT,
+        mixes_up_to=FEW,
         resend_unknown=False,
         retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
     ),
@@ -100,7 +115,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=3,
         cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
-        mixes_tenants=False,
+        takes_on=SHORT,
+        mixes_up_to=FEW,
         resend_unknown=False,
         retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
     ),
@@ -112,6 +128,13 @@ FLUSH_MARGIN = timedelta(seconds=10)
 """Added to the time-out of a call before its outcome counts as unknown (`unknown_at`)."""
 LEASE = timedelta(seconds=60)
 """How long a cohort may go without a sign of life before the sweep asks Temporal about it."""
+TAKES_FOR = timedelta(milliseconds=250)
+"""How long nobody else groups what a cohort has said that it takes on: a killed worker holds it up no longer."""
+TAKES_AFTER = timedelta(milliseconds=20)
+"""A cohort takes on more when its last group has ended, or, where receivers are slow, after this long."""
+LOOK_AFTER, LOOKS_MORE = timedelta(milliseconds=10), 4
+"""When nothing is due it looks again so soon, so often, before it ends: sooner than a new cohort would start, and
+for a hundredth of what that costs."""
 STARTING_FOR = timedelta(seconds=2)
 """A cohort that has not begun after this long counts as starting no more: its worker was killed, or there is none."""
 DRIVE_WINDOW = timedelta(seconds=10)

@@ -20,6 +20,9 @@ FIRST_ANSWER_SECONDS = Histogram(
 )  # fmt: skip
 COHORTS = Counter("tongda_cohorts_total", "Cohorts made.", ["lane"])
 COHORT_SIZE = Histogram("tongda_cohort_size", "Notifications in a new cohort.", ["lane"], buckets=_SIZES)
+GROUP_SIZE = Histogram(
+    "tongda_group_size", "Rows that a cohort at work took on at a time.", ["lane"], buckets=_SIZES
+)  # fmt: skip
 START_FAILURES = Counter("tongda_cohort_start_failures_total", "Workflows that Temporal did not take.", ["lane"])
 REDRIVEN = Counter("tongda_cohorts_redriven_total", "Cohorts driven again in a new epoch.", ["lane"])
 WAITING = Gauge("tongda_work_waiting", "Rows that are due and in no cohort yet.", ["lane"])

@@ -19,6 +19,7 @@ from domain.lanes import Lane
 from domain.results import SendResult
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
+from infra.postgres.engine.entering import EnteringRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.support import Engine, PlainContents
@@ -162,7 +163,11 @@ def activities(
     """The activity over `pool`, which may be a gated or failing one."""
     over = pool or engine.pool
     repositories = EngineRepositories(
-        CohortRepository(over), PlanRepository(over), ClaimRepository(over), OutcomeRepository(over)
+        CohortRepository(over),
+        EnteringRepository(over),
+        PlanRepository(over),
+        ClaimRepository(over),
+        OutcomeRepository(over),
     )
     return DeliveryActivities(
         repositories,

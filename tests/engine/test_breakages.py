@@ -34,6 +34,7 @@ from tests.engine import (
     test_receipts,
     test_references,
     test_resuming,
+    test_taking_on,
     test_windows,
 )
 from tests.engine.breaking import ENGINE, Swap, Value
@@ -228,15 +229,15 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         test_epochs.test_holding_is_told_with_a_lease_that_lasts,
     ),
     "group: no lock": (
-        (Swap("cohorts._GROUP_MIXED", " FOR UPDATE SKIP LOCKED"),),
+        (Swap("cohorts._GROUP_ALL", " FOR UPDATE SKIP LOCKED"),),
         test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
     ),
     "group: waits": (
-        (Swap("cohorts._GROUP_MIXED", " SKIP LOCKED"),),
+        (Swap("cohorts._GROUP_ALL", " SKIP LOCKED"),),
         test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
     ),
     "group: shares over all who have work": (
-        (Swap("cohorts._GROUP_MIXED", "FROM firsts WHERE first_due <= now()", "FROM firsts"),),
+        (Swap("cohorts._GROUP_ALL", "FROM firsts WHERE first_due <= now()", "FROM firsts"),),
         test_grouping.test_what_other_tenants_send_later_shrinks_no_cohort,
     ),
     "group: holding cohorts count": (
@@ -244,16 +245,36 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         test_grouping.test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count,
     ),
     "group: starting ones do not matter": (
-        (Swap("cohorts._GROUP_MIXED", "AND NOT begun AND", "AND false AND"),),
+        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND false AND"),),
         test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
     ),
     "group: all open ones count as starting": (
-        (Swap("cohorts._GROUP_MIXED", "AND NOT begun AND", "AND"),),
+        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND"),),
         test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
     ),
     "group: starting for ever": (
-        (Swap("cohorts._GROUP_MIXED", "created_at > now() - $7::interval", "created_at > now() - 9 * $7::interval"),),
+        (Swap("cohorts._GROUP_ALL", "created_at > now() - $7::interval", "created_at > now() - 9 * $7::interval"),),
         test_grouping.test_a_cohort_that_never_begins_holds_up_nobody_for_long,
+    ),
+    "group: what somebody takes on": (
+        (Swap("cohorts._GROUP_ALL", "takes_until > now() AND", "false AND"),),
+        test_taking_on.test_nobody_groups_what_a_cohort_takes_on,
+    ),
+    "group: taken on for ever": (
+        (Swap("cohorts._GROUP_ALL", "takes_until <= now() + $8::interval", "$8::interval IS NOT NULL"),),
+        test_taking_on.test_a_killed_worker_holds_up_its_lane_for_moments_only,
+    ),
+    "take on: no fence": (
+        (Swap("entering._TAKE_ON_ALL", "AND epoch = $5", "AND $5 > 0"),),
+        test_taking_on.test_an_epoch_that_was_replaced_takes_nothing,
+    ),
+    "take on: bulk too": (
+        (Swap("entering._TAKE_ON_FEW", "<= $7", "> -$7"),),
+        test_taking_on.test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few,
+    ),
+    "enter: a tenant's own takes on": (
+        (Swap("entering._ENTER", "AND tenant IS NULL", ""),),
+        test_taking_on.test_a_tenants_own_cohort_takes_on_nothing,
     ),
     "group: first come first served": (
         (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),

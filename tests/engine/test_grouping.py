@@ -15,7 +15,9 @@ HIGH, LOW = Lane.HIGH, Lane.LOW
 
 
 def small(lane: Lane, *, size: int = 6, most_open: int = 100, starting: int = 100) -> LanePolicy:
-    return replace(POLICIES[lane], cohort_size=size, cohorts_open=most_open, cohorts_starting=starting)
+    """In the lower lanes nobody has few: each tenant has cohorts of its own."""
+    few = POLICIES[lane].mixes_up_to and 0
+    return replace(POLICIES[lane], cohort_size=size, cohorts_open=most_open, cohorts_starting=starting, mixes_up_to=few)
 
 
 async def shares(engine: Engine, cohort: UUID) -> Counter[str]:
@@ -112,7 +114,7 @@ async def test_what_comes_while_cohorts_start_forms_a_larger_one(engine: Engine)
     await engine.accepted(4, lane=HIGH)
     assert first is not None
     assert await engine.cohorts.group(HIGH, policy=policy) is None
-    await engine.plans.enter(first.id, epoch=1, limit=9)  # it has begun: however slow its receivers are, others go on
+    await engine.entering.enter(first.id, epoch=1, limit=9)  # it has begun: however slow its receivers are, others go on
     second = await engine.cohorts.group(HIGH, policy=policy)
     assert second is not None
     assert second.size == 4
@@ -191,4 +193,4 @@ async def test_a_tenant_leaves_room_for_those_who_come_later(engine: Engine) -> 
     assert made[0] is not None
     await engine.pool.execute("DELETE FROM cohort WHERE id = $1", made[0].id)
     assert await engine.cohorts.group(LOW, policy=policy) is not None, "one of its own has ended"
-    assert all(0 < p.cohorts_of_tenant < p.cohorts_open for p in POLICIES.values() if not p.mixes_tenants)
+    assert all(0 < p.cohorts_of_tenant < p.cohorts_open for p in POLICIES.values() if p.mixes_up_to is not None)

@@ -9,16 +9,16 @@ from temporalio.client import Client
 
 from activities.grouping import Starter, TemporalDriver
 from domain.ids import uuid7
-from domain.lanes import Lane
+from domain.lanes import FEW, Lane
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.support import Engine
 from tests.engine.test_sweep import DriverTwin
 
 
 async def test_it_starts_until_nothing_is_due(engine: Engine) -> None:
-    """Each tenant of the low lane gets a cohort and a workflow of its own."""
+    """Each tenant of the low lane that has many gets a cohort and a workflow of its own."""
     for tenant in "abc":
-        await engine.accepted(2, lane=Lane.LOW, tenant=tenant)
+        await engine.accepted(FEW + 1, lane=Lane.LOW, tenant=tenant)
     driver = DriverTwin()
     assert await Starter(engine.cohorts, driver).group_all(Lane.LOW) == 3
     assert len(driver.started) == 3
@@ -61,7 +61,7 @@ async def test_its_loops_survive_whatever_happens(engine: Engine, monkeypatch: p
             return True
 
     for tenant in "abc":
-        await engine.accepted(1, lane=Lane.LOW, tenant=tenant)
+        await engine.accepted(FEW + 1, lane=Lane.LOW, tenant=tenant)
     starter = Starter(engine.cohorts, Odd())
     starter.start()
     starter.poke(Lane.LOW)

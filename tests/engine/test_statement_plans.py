@@ -23,6 +23,7 @@ from infra.postgres.engine import (
     claims,
     cohorts,
     ends,
+    entering,
     giving_back,
     linking,
     locks,
@@ -35,14 +36,18 @@ from infra.postgres.engine import (
 )  # fmt: skip
 
 STATEMENTS = {
-    "group, tenants in turn": cohorts._GROUP_MIXED,
+    "group, tenants in turn": cohorts._GROUP_ALL,
+    "group, tenants that have few": cohorts._GROUP_FEW,
     "group, one tenant": cohorts._GROUP_ONE,
     "which lanes are due": cohorts._DUE_LANES,
     "release": cohorts._RELEASE,
     "what is left": cohorts._LEFT,
     "end of a cohort": cohorts._END,
     "lock": locks._LOCK,
-    "enter": plans._ENTER,
+    "enter": entering._ENTER,
+    "take on": entering._TAKE_ON_ALL,
+    "take on, tenants that have few": entering._TAKE_ON_FEW,
+    "take no more": entering._TAKE_NO_MORE,
     "persons": plans._PERSONS,
     "mandatory categories": plans._MANDATORY,
     "lock of the persons": caps._LOCK,

@@ -47,7 +47,7 @@ def wrapped() -> Exception:
 async def history_of(
     client: Client, pool: asyncpg.Pool, *errors: Exception
 ) -> tuple[WorkflowHandle[DeliveryWorkflow, Progress], str]:
-    async with serving(client, pool, delivery=Failing(*errors), roles=(Role.MEDIUM,)):
+    async with serving(client, pool, delivery=Failing(*errors), roles=(Role.HIGH, Role.MEDIUM)):
         handle = await started(client, Lane.MEDIUM.label, lane=Lane.MEDIUM, workflow_id=f"codes-{uuid4()}")
         with contextlib.suppress(WorkflowFailureError):
             await handle.result()

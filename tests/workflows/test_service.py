@@ -21,6 +21,9 @@ from tests.workflows.wiring import Service, serving
 from workers.roles import Role
 from workflows.housekeeping import QUEUE, SweepWorkflow
 
+BOTH = (Role.HIGH, Role.MEDIUM)
+"""Few of the medium lane are driven by the high lane's workers."""
+
 
 async def ended(client: Client, cohort: CohortRow) -> None:
     await client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch)).result()
@@ -34,7 +37,7 @@ async def sent(service: Service) -> Counter[tuple[object, str]]:
 @pytest.mark.parametrize("lane", list(Lane))
 async def test_one_notification_on_three_channels(client: Client, pool: asyncpg.Pool, lane: Lane) -> None:
     """The whole way in each lane: accept, group, start, plan, hand over, record, end."""
-    async with serving(client, pool, roles=(Role(lane.label),)) as service:
+    async with serving(client, pool, roles=tuple({Role.HIGH, Role(lane.label)})) as service:
         engine = service.engine
         [one] = await engine.accepted(1, lane=lane, user="u-1", channels=EVERYWHERE)
         [cohort] = await service.start_all()
@@ -62,7 +65,7 @@ async def test_a_retry_comes_at_its_time_in_the_same_workflow(client: Client, po
 
 async def test_what_is_due_much_later_ends_its_workflow(client: Client, pool: asyncpg.Pool) -> None:
     """It goes back to `work`, and another workflow takes it up when its time has come."""
-    async with serving(client, pool, roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, roles=BOTH) as service:
         engine = service.engine
         engine.providers[Channel.EMAIL].script(RETRY)
         [one] = await engine.accepted(1)
@@ -84,7 +87,7 @@ async def test_a_terminated_workflow_is_replaced_and_nothing_is_sent_twice(clien
     """Somebody terminates it in the Web UI while some are sent, some are in flight and some wait. The sweep drives the
     cohort again in the next epoch, and each message is sent exactly once."""
     provider = HeldProvider()
-    async with serving(client, pool, accounts=accounts_of(provider, slots=2), roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, accounts=accounts_of(provider, slots=2), roles=BOTH) as service:
         engine = service.engine
         ids = await engine.accepted(8)
         [cohort] = await service.start_all()
@@ -105,7 +108,7 @@ async def test_a_terminated_workflow_is_replaced_and_nothing_is_sent_twice(clien
 
 async def test_a_holding_workflow_that_is_terminated_loses_no_retry(client: Client, pool: asyncpg.Pool) -> None:
     """Its timer is gone; the row is not."""
-    async with serving(client, pool, roles=(Role.MEDIUM, Role.HOUSEKEEPING)) as service:
+    async with serving(client, pool, roles=(*BOTH, Role.HOUSEKEEPING)) as service:
         engine = service.engine
         engine.providers[Channel.EMAIL].script(RETRY, RETRY)
         ids = await engine.accepted(2)
@@ -127,7 +130,7 @@ async def test_a_holding_workflow_that_is_terminated_loses_no_retry(client: Clie
 
 async def test_a_lost_start_is_made_up_for(client: Client, pool: asyncpg.Pool) -> None:
     """The process died between the cohort's row and the start of its workflow."""
-    async with serving(client, pool, roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, roles=BOTH) as service:
         engine = service.engine
         [one] = await engine.accepted()
         cohort = await engine.grouped()
@@ -141,7 +144,7 @@ async def test_a_lost_start_is_made_up_for(client: Client, pool: asyncpg.Pool) -
 async def test_a_running_workflow_is_left_to_itself(client: Client, pool: asyncpg.Pool) -> None:
     """Its lease lapsed while it was busy: Temporal says that it runs."""
     provider = HeldProvider()
-    async with serving(client, pool, accounts=accounts_of(provider), roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, accounts=accounts_of(provider), roles=BOTH) as service:
         await service.engine.accepted()
         [cohort] = await service.start_all()
         await provider.until(lambda: provider.inside == 1)
@@ -156,7 +159,7 @@ async def test_what_the_driver_says_of_a_workflow(client: Client, pool: asyncpg.
     """Started twice is started; unknown and ended do not run. A second start of an epoch that has ended must not run it
     again."""
     async with serving(client, pool, roles=(Role.LOW,)) as service:
-        [one] = await service.engine.accepted(1, lane=Lane.LOW, tenant="acme")
+        one, *_ = await service.engine.accepted(FEW + 1, lane=Lane.LOW, tenant="acme")
         [cohort] = await service.start_all()
         await ended(client, cohort)
         assert await service.driver.runs(cohort) is False
@@ -179,7 +182,7 @@ async def test_a_worker_that_shuts_down_brings_home_what_is_in_flight(client: Cl
     ids = await engine.accepted(5)
 
     delivery = activities(engine, accounts=accounts, stopping=stop.is_set)
-    async with serving(client, pool, accounts=accounts, delivery=delivery, roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, accounts=accounts, delivery=delivery, roles=BOTH) as service:
         [cohort] = await service.start_all()
         await provider.until(lambda: provider.inside == 2)
         stop.set()
@@ -187,7 +190,7 @@ async def test_a_worker_that_shuts_down_brings_home_what_is_in_flight(client: Cl
     await letting_go
     assert len(provider.sent) == 2
     assert [r["state"] for r in await engine.work()] == [0] * 3
-    async with serving(client, pool, roles=(Role.MEDIUM,)) as service:
+    async with serving(client, pool, roles=BOTH) as service:
         await ended(client, cohort)
         others = [m.notification_id for m in service.engine.providers[Channel.EMAIL].sent]
     assert sorted([*others, *(m.notification_id for m in provider.sent)]) == sorted(ids)
@@ -196,20 +199,21 @@ async def test_a_worker_that_shuts_down_brings_home_what_is_in_flight(client: Cl
 async def test_workflows_carry_the_keys_of_priority_and_fairness_within_their_lane(
     client: Client, pool: asyncpg.Pool
 ) -> None:
-    """As the server has them: what was lost goes first, then few messages, then many; each tenant is a key of its own."""
-    async with serving(client, pool, roles=(Role.MEDIUM,)) as service:
+    """As the server has them: what was lost goes first, then few messages, then many; each tenant that has many is a key of
+    its own, and those who have few share a cohort, which the workers without bulk drive."""
+    async with serving(client, pool, roles=BOTH) as service:
         engine = service.engine
         await engine.accepted(FEW + 1, lane=Lane.MEDIUM, tenant="many")
         await engine.accepted(1, lane=Lane.MEDIUM, tenant="few")
         started = await service.start_all()
         lost = CohortRow(uuid7(), Lane.MEDIUM, 2, "lost")
         await TemporalDriver(client).start(lost)
-        keys: dict[str, tuple[int, str]] = {}
+        keys: dict[str, tuple[str, int, str]] = {}
         for cohort in (*started, lost):
             await ended(client, cohort)
             handle = client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
             first = await anext(aiter(handle.fetch_history_events()))
             begun = first.workflow_execution_started_event_attributes
-            assert begun.task_queue.name == "medium"
-            keys[cohort.tenant or ""] = (begun.priority.priority_key, begun.priority.fairness_key)
-    assert keys == {"many": (3, "many"), "few": (2, "few"), "lost": (1, "lost")}
+            priority = begun.priority
+            keys[cohort.tenant or "few"] = (begun.task_queue.name, priority.priority_key, priority.fairness_key)
+    assert keys == {"many": ("medium", 3, "many"), "few": ("high", 2, ""), "lost": ("medium", 1, "lost")}

@@ -10,70 +10,50 @@ from uuid import UUID
 import asyncpg
 
 from domain.ids import uuid7
-from domain.lanes import LEASE, POLICIES, STARTING_FOR, Lane, LanePolicy
+from domain.lanes import LEASE, POLICIES, STARTING_FOR, TAKES_FOR, Lane, LanePolicy
+from infra.postgres.engine.due import TAKE_IN_TURN, TAKE_OF_ONE, tenants_due
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.soon import SOON
 
-_TENANTS_DUE = """
-WITH RECURSIVE tenants AS (
-    (SELECT tenant FROM work WHERE lane = $1 AND cohort IS NULL AND state = 0 ORDER BY tenant LIMIT 1)
-    UNION ALL
-    SELECT (SELECT w.tenant FROM work w WHERE w.lane = $1 AND w.cohort IS NULL AND w.state = 0 AND w.tenant > t.tenant
-            ORDER BY w.tenant LIMIT 1)
-    FROM tenants t WHERE t.tenant IS NOT NULL
-),
-firsts AS MATERIALIZED (
-    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL
-                      AND w.state = 0 ORDER BY w.due_at LIMIT 1) AS first_due
-    FROM tenants t
-    WHERE t.tenant IS NOT NULL AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT holding) < $5
-      AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT begun AND created_at > now() - $7::interval) < $6
-),
-due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now())"""
-"""Tenants with due work: a loose walk over the index (lane, tenant, due_at); nothing where one of the lane's bounds is
-reached. Each bound is counted by each grouper for itself, so a few at once may pass it by as many."""
+_BOUNDS = """
+      AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT holding) < $5
+      AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT begun AND created_at > now() - $7::interval) < $6"""
+"""Each is counted by each grouper for itself, so a few at once may pass it by as many."""
 
-_TAKE = """
-    SELECT d.tid FROM {tenants} t CROSS JOIN LATERAL (
-        SELECT w.ctid AS tid FROM work w
-        WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now()
-        ORDER BY w.due_at LIMIT {share} FOR UPDATE SKIP LOCKED) d
-    LIMIT $4"""
+_TAKING = """
+      AND NOT EXISTS (SELECT FROM cohort WHERE lane = $1 AND takes_until > now() AND takes_until <= now() + $8::interval)"""
+"""Nobody takes on what becomes due. A time further ahead than anybody sets it is of another clock, and does not count."""
 
-_GROUP_TAIL = """,
+_MADE = f""",
 made AS (
     INSERT INTO cohort (id, lane, tenant, epoch, size, lease)
-    SELECT $2, $1, {tenant}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant
+    SELECT $2, $1, {{tenant}}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant, {SOON}
 ),
 moved AS (UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)))
 SELECT size, tenant FROM made"""
 
-_GROUP_MIXED = (
-    _TENANTS_DUE
-    + ", taken AS MATERIALIZED ("
-    + _TAKE.format(
-        tenants="(SELECT tenant FROM due ORDER BY random())", share="(SELECT greatest($4 / count(*), 1) FROM due)"
-    )
-    + ")"
-    + _GROUP_TAIL.format(tenant="NULL")
-)
-"""One cohort of all tenants in turn: each gets its share of the places, in an order that favours nobody."""
+_GROUP_ALL = tenants_due(bounds=_BOUNDS + _TAKING) + TAKE_IN_TURN + _MADE.format(tenant="NULL")
+"""One cohort of all tenants in turn."""
+
+_GROUP_FEW = tenants_due(bounds=_BOUNDS + _TAKING, few="$9") + TAKE_IN_TURN + _MADE.format(tenant="NULL")
+"""One cohort of all tenants in turn that have few messages."""
 
 _GROUP_ONE = (
-    _TENANTS_DUE
+    tenants_due(bounds=_BOUNDS, many="$9")
     + """,
 turn AS MATERIALIZED (
     SELECT d.tenant FROM due d CROSS JOIN LATERAL (
         SELECT count(*) AS open FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant AND NOT c.holding) o
     WHERE o.open < $8 ORDER BY o.open, d.first_due
     LIMIT 1
-),
-taken AS MATERIALIZED ("""
-    + _TAKE.format(tenants="turn", share="$4")
-    + ")"
-    + _GROUP_TAIL.format(tenant="(SELECT tenant FROM turn)")
+)"""
+    + TAKE_OF_ONE
+    + _MADE.format(tenant="(SELECT tenant FROM turn)")
 )
-"""One cohort of one tenant: the one with the fewest cohorts under way, then the one that has waited longest; none that has
-its share of the lane already."""
+"""One cohort of one tenant that has more: the one with the fewest cohorts under way, then the one that has waited longest;
+none that has its share of the lane already."""
+
+_FEW_AT_WORK = "SELECT min(lane) FROM cohort WHERE takes_until > now() AND takes_until <= now() + $1::interval"
 
 _RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
 
@@ -83,7 +63,9 @@ _NEXT_EPOCH = """
 UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false
 WHERE id = $1 AND epoch = $2 AND lease < now() RETURNING epoch"""
 
-_END = "DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"
+_END = f"""
+DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)
+RETURNING {SOON}"""
 
 _LOCK = "SELECT 1 FROM cohort WHERE id = $1 AND epoch = $2 FOR UPDATE"
 
@@ -94,7 +76,7 @@ SELECT account, n = 0 AS unplanned,
        extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE unknown_at END) - now())::float8 AS wait_s
 FROM work WHERE cohort = $1 GROUP BY 1, 2"""
 
-_HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4 WHERE id = $1 AND epoch = $2"
+_HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4, takes_until = NULL WHERE id = $1 AND epoch = $2"
 
 _ORPHANS = """
 UPDATE work w SET cohort = NULL
@@ -150,11 +132,18 @@ class CohortRepository:
         policy = policy or POLICIES[lane]
         cohort = uuid7()
         bounds = (policy.cohort_size, policy.cohorts_open, policy.cohorts_starting, STARTING_FOR)
-        if policy.mixes_tenants:
-            row = await self._pool.fetchrow(_GROUP_MIXED, int(lane), cohort, LEASE, *bounds)
+        arguments, few = (int(lane), cohort, LEASE, *bounds), policy.mixes_up_to
+        if few is None:
+            row = await self._pool.fetchrow(_GROUP_ALL, *arguments, TAKES_FOR)
         else:
-            row = await self._pool.fetchrow(_GROUP_ONE, int(lane), cohort, LEASE, *bounds, policy.cohorts_of_tenant)
+            row = await self._pool.fetchrow(_GROUP_FEW, *arguments, TAKES_FOR, few) if few else None
+            row = row or await self._pool.fetchrow(_GROUP_ONE, *arguments, policy.cohorts_of_tenant, few)
         return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
+
+    async def few_at_work(self) -> Lane | None:
+        """The most urgent lane in which a cohort of few is at work, in any process."""
+        lane = await self._pool.fetchval(_FEW_AT_WORK, TAKES_FOR)
+        return None if lane is None else Lane(lane)
 
     async def due_lanes(self) -> list[Lane]:
         """Lanes that hold due work without a cohort."""

@@ -1,4 +1,4 @@
-"""The plan step: load what is unplanned, write what was decided, both fenced by cohort and epoch."""
+"""The plan step: load whom the plans are for, write what was decided, fenced by cohort and epoch."""
 
 from __future__ import annotations
 
@@ -14,29 +14,16 @@ import msgspec
 from domain.caps import Capped
 from domain.channels import Channel
 from domain.ids import uuid7
-from domain.lanes import LEASE, Lane
-from domain.planning import Person, Plan, PlannedStep, Request
+from domain.planning import Person, Plan, PlannedStep
 from domain.preferences import NO_PREFERENCES
-from domain.states import Reason, Status, Strategy
+from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from infra.postgres.choices import decoded
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
-from infra.postgres.windows import decoded as window_of
-
-_ENTER = """
-WITH alive AS (UPDATE cohort SET lease = now() + $3, holding = false, begun = true WHERE id = $1 AND epoch = $2 RETURNING 1)
-SELECT p.*, now() AS now FROM alive LEFT JOIN LATERAL (
-    SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
-           n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, t.time_zone AS tenant_zone
-    FROM (SELECT notification_id, tenant, lane, expires_at FROM work
-          WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4) w
-    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest, options->'window' AS hours
-                  FROM notification WHERE id = w.notification_id OFFSET 0) n ON true
-    LEFT JOIN LATERAL (SELECT time_zone FROM tenant WHERE n.hours IS NOT NULL AND id = w.tenant OFFSET 0) t ON true
-    ) p ON true"""
+from infra.postgres.soon import SOON
 
 _PERSONS = """
 SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices
@@ -53,7 +40,7 @@ _MANDATORY = """
 SELECT x.tenant, x.name FROM unnest($1::text[], $2::text[]) x(tenant, name)
 JOIN LATERAL (SELECT mandatory FROM category WHERE tenant = x.tenant AND name = x.name OFFSET 0) c ON c.mandatory"""
 
-_WRITE = """
+_WRITE = f"""
 WITH live AS MATERIALIZED (
     SELECT w.ctid AS tid, w.notification_id, w.tenant, w.lane, w.due_at, w.expires_at, w.attempt, w.version
     FROM unnest($3::uuid[]) x(id)
@@ -84,33 +71,13 @@ events AS (
     FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::json[]) e(id, event, type, detail)
     JOIN live l ON l.notification_id = e.id
 )
-SELECT notification_id FROM live"""
+SELECT notification_id FROM live WHERE (SELECT {SOON}) IS NOT NULL"""
 
 _FAULTS = "SELECT faults FROM work WHERE notification_id = $1 AND n = 0 AND cohort = $2"
 
 _FAULT = """
 UPDATE work SET faults = faults + 1, due_at = now() + interval '5 seconds', cohort = NULL
 WHERE notification_id = $1 AND n = 0 AND state = 0 AND cohort = $2"""
-
-
-@dataclass(frozen=True, slots=True)
-class Unplanned:
-    """One notification that waits for its plan."""
-
-    notification_id: UUID
-    tenant: str
-    request: Request | None
-    """None: what is stored cannot be read (a channel that this version does not know)."""
-    carries: bool = False
-    """It carries a digest, which closes before it is planned."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entered:
-    """What a workflow finds when it takes a cohort up."""
-
-    now: datetime
-    unplanned: Sequence[Unplanned]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +108,6 @@ def chain_steps(chain: str | None) -> tuple[PlannedStep, ...]:
 class PlanRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-
-    async def enter(self, cohort: UUID, *, epoch: int, limit: int) -> Entered | None:
-        """Renew the lease and load what is unplanned; None when this epoch has been replaced or the cohort has ended."""
-        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit)
-        if not rows:
-            return None
-        return Entered(rows[0]["now"], [_unplanned(row) for row in rows if row["notification_id"] is not None])
 
     async def close_digests(self, carriers: Sequence[UUID]) -> None:
         """What comes from now on opens the next ones. Safe to repeat."""
@@ -205,28 +165,6 @@ class PlanRepository:
 
 
 _CHANNELS = frozenset(Channel)
-
-
-def _unplanned(row: asyncpg.Record) -> Unplanned:
-    try:
-        request = _request(row)
-    except ValueError:
-        request = None
-    return Unplanned(row["notification_id"], row["tenant"], request, carries=row["carries"])
-
-
-def _request(row: asyncpg.Record) -> Request:
-    return Request(
-        tuple(Channel(c) for c in row["channels"]),
-        Strategy(row["strategy"]),
-        row["expires_at"],
-        user_id=row["user_id"],
-        direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
-        category=row["category"],
-        lane=Lane(row["lane"]),
-        window=window_of(row["hours"]),
-        tenant_zone=row["tenant_zone"] or "",
-    )
 
 
 def _person(row: asyncpg.Record) -> Person:

@@ -54,8 +54,10 @@ cohort = Table(
     Column("holding", Boolean, nullable=False, server_default=text("false")),
     Column("begun", Boolean, nullable=False, server_default=text("false")),
     now_column(),
+    time_column("takes_until"),
 )
-"""Notifications that one workflow drives. `tenant` is NULL where the lane mixes tenants; `begun`: its workflow has."""
+"""Notifications that one workflow drives. `tenant` is NULL where tenants share it; `begun`: its workflow has; until
+`takes_until` it takes on what becomes due of those who share."""
 Index("cohort_lease", cohort.c.lease)
 
 permit = Table(

@@ -1,0 +1,97 @@
+"""How bulk goes while somebody with few messages is at work: in small steps, one at a time.
+
+Machines are shared: a plan or a claim of hundreds of rows, several at once, fills the event loop and PostgreSQL for tens of
+milliseconds, which is what a lone message takes from its 202 to its provider. What is in flight towards providers is not
+counted, so that slow ones are served as widely as ever. Nobody starves: small steps are still steps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+
+from domain.lanes import TAKES_FOR, Lane
+
+STEP_ROWS = 32
+"""Of a step, while somebody with few messages is at work."""
+LOOK_EVERY_S = 0.025
+
+
+class Pace:
+    """Of one process, which knows its own cohorts at once, and those of others by looking at the database now and then."""
+
+    def __init__(self, few_at_work: Callable[[], Awaitable[Lane | None]], *, now_s: Callable[[], float] = time.monotonic):
+        self._few_at_work = few_at_work
+        self._now_s = now_s
+        self._until_s = {lane: float("-inf") for lane in Lane}
+        self._look_at_s = float("-inf")
+        self._one = asyncio.Lock()
+
+    def note(self, lane: Lane) -> None:
+        """A cohort of few is at work in this lane."""
+        self._until_s[lane] = self._now_s() + TAKES_FOR.total_seconds()
+
+    def small(self, lane: Lane) -> bool:
+        """Somebody with few messages is at work whom bulk of this lane lets go first."""
+        now_s = self._now_s()
+        return any(until_s > now_s for other, until_s in self._until_s.items() if other <= lane)
+
+    async def look(self) -> None:
+        """See whom other processes serve."""
+        now_s = self._now_s()
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + LOOK_EVERY_S
+            lane = await self._few_at_work()
+            if lane is not None:
+                self.note(lane)
+
+    @contextlib.asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        async with self._one:
+            yield
+
+
+class Step:
+    """How a cohort of many goes, or the flushes of a lane."""
+
+    first = False
+    """It goes before others who wait for the same."""
+
+    def __init__(self, pace: Pace, lane: Lane) -> None:
+        self._pace = pace
+        self._lane = lane
+
+    def most(self, rows: int) -> int:
+        """Of so many rows, how many one step may take now."""
+        return min(rows, STEP_ROWS) if self._pace.small(self._lane) else rows
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Around the work in the database that a step makes."""
+        return self._pace.one() if self._pace.small(self._lane) else contextlib.nullcontext()
+
+    async def look(self) -> None:
+        await self._pace.look()
+
+
+class Free(Step):
+    """How a cohort of few goes."""
+
+    first = True
+
+    def __init__(self) -> None:
+        return
+
+    def most(self, rows: int) -> int:
+        return rows
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        return contextlib.nullcontext()
+
+    async def look(self) -> None:
+        return
+
+
+FREE = Free()

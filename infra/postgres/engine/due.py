@@ -1,0 +1,52 @@
+"""SQL of what is due and in no cohort yet: tenants in turn, and rows taken by them."""
+
+from __future__ import annotations
+
+_WALK = """
+WITH RECURSIVE tenants AS (
+    (SELECT tenant FROM work WHERE lane = $1 AND cohort IS NULL AND state = 0 ORDER BY tenant LIMIT 1)
+    UNION ALL
+    SELECT (SELECT w.tenant FROM work w WHERE w.lane = $1 AND w.cohort IS NULL AND w.state = 0 AND w.tenant > t.tenant
+            ORDER BY w.tenant LIMIT 1)
+    FROM tenants t WHERE t.tenant IS NOT NULL
+),
+firsts AS MATERIALIZED (
+    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL
+                      AND w.state = 0 ORDER BY w.due_at LIMIT 1) AS first_due
+    FROM tenants t
+    WHERE t.tenant IS NOT NULL {bounds}
+),
+due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now() {waiting})"""
+"""A loose walk over the index (lane, tenant, due_at)."""
+
+_WAITING = """
+    AND (SELECT count(*) FROM (SELECT FROM work w WHERE w.lane = $1 AND w.tenant = firsts.tenant AND w.cohort IS NULL
+                               AND w.state = 0 AND w.due_at <= now() LIMIT {most} + 1) w) {compared} {most}"""
+"""Of how many rows are due, no more is read than the comparison needs."""
+
+_TAKE = """,
+taken AS MATERIALIZED (
+    SELECT d.tid FROM {tenants} t CROSS JOIN LATERAL (
+        SELECT w.ctid AS tid FROM work w
+        WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now()
+        ORDER BY w.due_at LIMIT {share} FOR UPDATE SKIP LOCKED) d
+    LIMIT $4
+)"""
+
+
+def tenants_due(*, bounds: str = "", few: str | None = None, many: str | None = None) -> str:
+    """CTEs up to `due` (tenant, first_due): tenants that have due work in lane $1; `few`, `many`: the parameter with the
+    number of due rows that they have at most, or have more than. Nothing where one of `bounds` is reached."""
+    waiting = ""
+    if few or many:
+        waiting = _WAITING.format(most=few or many, compared="<=" if few else ">")
+    return _WALK.format(bounds=bounds, waiting=waiting)
+
+
+TAKE_IN_TURN = _TAKE.format(
+    tenants="(SELECT tenant FROM due ORDER BY random())", share="(SELECT greatest($4 / count(*), 1) FROM due)"
+)
+"""CTE `taken` (tid): $4 rows of all that are due, each tenant its share, in an order that favours nobody."""
+
+TAKE_OF_ONE = _TAKE.format(tenants="turn", share="$4")
+"""CTE `taken` (tid): $4 rows of the tenant in CTE `turn`."""

@@ -1,0 +1,143 @@
+"""What a workflow finds when it takes a cohort up, and what its cohort takes on while it is at work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from domain.channels import Channel
+from domain.lanes import LEASE, TAKES_FOR, Lane
+from domain.planning import Request
+from domain.states import Strategy
+from infra.postgres.engine.due import TAKE_IN_TURN, tenants_due
+from infra.postgres.soon import SOON
+from infra.postgres.windows import decoded as window_of
+
+_UNPLANNED = """
+    SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
+           n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, t.time_zone AS tenant_zone
+    FROM {rows} w
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest, options->'window' AS hours
+                  FROM notification WHERE id = w.notification_id OFFSET 0) n ON true
+    LEFT JOIN LATERAL (SELECT time_zone FROM tenant WHERE n.hours IS NOT NULL AND id = w.tenant OFFSET 0) t ON true"""
+
+_OF_COHORT = """
+    (SELECT notification_id, tenant, lane, expires_at FROM work
+     WHERE cohort = $1 AND n = 0 AND state = 0 ORDER BY notification_id LIMIT $4)"""
+
+_ENTER = f"""
+WITH alive AS (
+    UPDATE cohort SET lease = now() + $3, holding = false, begun = true,
+                      takes_until = CASE WHEN $6 AND tenant IS NULL AND size < $4 THEN now() + $5::interval END
+    WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS takes, {SOON}
+)
+SELECT p.*, now() AS now, takes FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
+
+_TAKEN_ON = f""",
+alive AS (
+    UPDATE cohort SET lease = now() + $3, size = size + (SELECT count(*) FROM taken),
+                      takes_until = CASE WHEN (SELECT count(*) FROM taken) < $4 THEN now() + $6::interval END
+    WHERE id = $2 AND epoch = $5 AND EXISTS (SELECT FROM taken) RETURNING {SOON}
+),
+moved AS (
+    UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)) AND EXISTS (SELECT FROM alive)
+    RETURNING notification_id, n, tenant, lane, expires_at
+)
+SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took
+FROM (VALUES (1)) one LEFT JOIN LATERAL ({_UNPLANNED.format(rows="(SELECT * FROM moved WHERE n = 0)")}) p ON true"""
+
+_TAKE_NO_MORE = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {SOON}"
+
+_TAKE_ON_ALL = tenants_due() + TAKE_IN_TURN + _TAKEN_ON
+_TAKE_ON_FEW = tenants_due(few="$7") + TAKE_IN_TURN + _TAKEN_ON
+
+
+@dataclass(frozen=True, slots=True)
+class Unplanned:
+    """One notification that waits for its plan."""
+
+    notification_id: UUID
+    tenant: str
+    request: Request | None
+    """None: what is stored cannot be read (a channel that this version does not know)."""
+    carries: bool = False
+    """It carries a digest, which closes before it is planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """What a workflow finds when it takes a cohort up."""
+
+    now: datetime
+    unplanned: Sequence[Unplanned]
+    takes: bool
+    """It is to take on what becomes due meanwhile: nobody else does for `TAKES_FOR`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOn:
+    """What a cohort has taken on."""
+
+    now: datetime
+    size: int
+    """Rows, those with a plan from before too. 0: nothing was due, or the epoch has been replaced."""
+    unplanned: Sequence[Unplanned]
+
+
+class EnteringRepository:
+    """Fenced by (id, epoch); each method is one statement."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def enter(self, cohort: UUID, *, epoch: int, limit: int, takes: bool = False) -> Entered | None:
+        """Renew the lease and load what is unplanned; None when this epoch has been replaced or the cohort has ended.
+
+        `takes`: the caller can take on what becomes due. It is to, where tenants share the cohort and it was not full.
+        """
+        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit, TAKES_FOR, takes)
+        return Entered(rows[0]["now"], _unplanned(rows), rows[0]["takes"]) if rows else None
+
+    async def take_no_more(self, cohort: UUID, *, epoch: int) -> None:
+        """What becomes due from now on is others'."""
+        await self._pool.execute(_TAKE_NO_MORE, cohort, epoch)
+
+    async def take_on(self, cohort: UUID, *, epoch: int, lane: Lane, limit: int, few: int | None) -> TakenOn:
+        """Take up to `limit` rows of what is due, tenants in turn (`few`: those only that have no more than so many), into
+        this cohort, and go on taking for `TAKES_FOR`, unless so much was due that others are needed."""
+        arguments = (int(lane), cohort, LEASE, limit, epoch, TAKES_FOR)
+        if few is None:
+            rows = await self._pool.fetch(_TAKE_ON_ALL, *arguments)
+        else:
+            rows = await self._pool.fetch(_TAKE_ON_FEW, *arguments, few)
+        return TakenOn(rows[0]["now"], rows[0]["took"], _unplanned(rows))
+
+
+def _unplanned(rows: Sequence[asyncpg.Record]) -> list[Unplanned]:
+    return [_one(row) for row in rows if row["notification_id"] is not None]
+
+
+def _one(row: asyncpg.Record) -> Unplanned:
+    try:
+        request = _request(row)
+    except ValueError:
+        request = None
+    return Unplanned(row["notification_id"], row["tenant"], request, carries=row["carries"])
+
+
+def _request(row: asyncpg.Record) -> Request:
+    return Request(
+        tuple(Channel(c) for c in row["channels"]),
+        Strategy(row["strategy"]),
+        row["expires_at"],
+        user_id=row["user_id"],
+        direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
+        category=row["category"],
+        lane=Lane(row["lane"]),
+        window=window_of(row["hours"]),
+        tenant_zone=row["tenant_zone"] or "",
+    )

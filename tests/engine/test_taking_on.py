@@ -1,0 +1,217 @@
+"""A cohort that is at work takes on what becomes due, and nobody groups it meanwhile; whoever has few goes first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from activities.accounts import Slots
+from activities.pace import Free, Pace, Step
+from domain.lanes import FEW, POLICIES, SHORT, Lane, driven_by
+from infra.postgres.engine.cohorts import CohortRow
+from tests.engine.driving import HeldProvider, accounts_of, activities, drive
+from tests.engine.support import Engine, soon
+
+HIGH, MEDIUM, LOW = Lane.HIGH, Lane.MEDIUM, Lane.LOW
+
+
+async def at_work(engine: Engine, lane: Lane = HIGH) -> CohortRow:
+    """A shared cohort whose workflow has begun, and takes on."""
+    await engine.accepted(1, lane=lane)
+    cohort = await engine.grouped(lane)
+    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10, takes=True)
+    assert entered is not None
+    assert entered.takes
+    return cohort
+
+
+async def take_on(engine: Engine, cohort: CohortRow, *, limit: int = 10, epoch: int = 1, few: int | None = None) -> int:
+    taken = await engine.entering.take_on(cohort.id, epoch=epoch, lane=cohort.lane, limit=limit, few=few)
+    return taken.size
+
+
+async def test_what_becomes_due_joins_the_cohort_at_work(engine: Engine) -> None:
+    """It comes with what its plan needs, is driven by that cohort alone, and counts as its own."""
+    cohort = await at_work(engine)
+    ids = await engine.accepted(3, lane=HIGH)
+    await engine.accepted(1, lane=HIGH, send_at=soon(60))
+    taken = await engine.entering.take_on(cohort.id, epoch=1, lane=HIGH, limit=10, few=None)
+    assert taken.size == 3
+    assert {one.notification_id for one in taken.unplanned} == set(ids)
+    assert all(one.request is not None for one in taken.unplanned)
+    assert await engine.pool.fetchval("SELECT size FROM cohort WHERE id = $1", cohort.id) == 4
+
+
+async def test_nobody_groups_what_a_cohort_takes_on(engine: Engine) -> None:
+    """Catches: a workflow for every message that comes while another is at work, which costs twenty times as much."""
+    cohort = await at_work(engine)
+    await engine.accepted(1, lane=HIGH)
+    assert await engine.cohorts.group(HIGH) is None
+    assert await take_on(engine, cohort) == 1
+    await engine.accepted(1, lane=HIGH)
+    await engine.entering.take_no_more(cohort.id, epoch=1)
+    assert await engine.cohorts.group(HIGH) is not None
+
+
+async def test_a_killed_worker_holds_up_its_lane_for_moments_only(engine: Engine) -> None:
+    """Catches: what it said that it takes on counts for ever; and a clock of PostgreSQL that was set back has the lane wait
+    for as long as it was."""
+    cohort = await at_work(engine)
+    await engine.accepted(1, lane=HIGH)
+    await engine.pool.execute("UPDATE cohort SET takes_until = now() WHERE id = $1", cohort.id)
+    assert await engine.cohorts.group(HIGH) is not None
+    await engine.accepted(1, lane=HIGH)
+    await engine.pool.execute("UPDATE cohort SET takes_until = now() + interval '1 hour' WHERE id = $1", cohort.id)
+    assert await engine.cohorts.group(HIGH) is not None
+
+
+async def test_where_much_is_due_others_help(engine: Engine) -> None:
+    """Catches: one process for all of a busy lane."""
+    cohort = await at_work(engine)
+    await engine.accepted(8, lane=HIGH)
+    assert await take_on(engine, cohort, limit=5) == 5
+    assert await engine.cohorts.group(HIGH) is not None
+
+
+async def test_an_epoch_that_was_replaced_takes_nothing(engine: Engine) -> None:
+    """Catches: no fence. Two workflows would drive the same rows."""
+    cohort = await at_work(engine)
+    await engine.accepted(2, lane=HIGH)
+    again = await engine.redriven(cohort)
+    assert await take_on(engine, cohort, epoch=1) == 0
+    assert await engine.pool.fetchval("SELECT count(*) FROM work WHERE cohort IS NULL") == 2
+    assert await take_on(engine, again, epoch=again.epoch) == 2
+
+
+async def test_takers_at_once_never_share_a_row(engine: Engine) -> None:
+    """Catches: no lock in the pick."""
+    first, second = await at_work(engine), await at_work_too(engine)
+    await engine.accepted(30, lane=HIGH)
+    sizes = await asyncio.gather(*[take_on(engine, one, limit=4) for one in (first, second) * 4])
+    held = Counter(r["cohort"] for r in await engine.pool.fetch("SELECT cohort FROM work WHERE cohort IS NOT NULL"))
+    assert sum(sizes) + 2 == sum(held.values())
+
+
+async def at_work_too(engine: Engine) -> CohortRow:
+    await engine.pool.execute("UPDATE cohort SET takes_until = NULL")
+    return await at_work(engine)
+
+
+async def test_tenants_with_few_share_a_cohort_and_one_with_many_does_not(engine: Engine) -> None:
+    """Catches: a workflow for each tenant's single message; and the bulk of one in the cohort that others' few wait for."""
+    await engine.accepted(FEW + 1, lane=MEDIUM, tenant="many")
+    await engine.accepted(2, lane=MEDIUM, tenant="a")
+    await engine.accepted(1, lane=MEDIUM, tenant="b")
+    shared, own = await engine.grouped(MEDIUM), await engine.grouped(MEDIUM)
+    assert (shared.tenant, shared.size) == (None, 3)
+    assert (own.tenant, own.size) == ("many", FEW + 1)
+
+
+async def test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few(engine: Engine) -> None:
+    """Catches: bulk that waits until nobody has few messages any more; and a taker that takes the bulk."""
+    shared = await at_work(engine, MEDIUM)
+    await engine.accepted(FEW + 1, lane=MEDIUM, tenant="many")
+    await engine.accepted(1, lane=MEDIUM, tenant="a")
+    assert await take_on(engine, shared, few=FEW) == 1
+    own = await engine.cohorts.group(MEDIUM)
+    assert own is not None
+    assert own.tenant == "many"
+
+
+async def test_a_tenants_own_cohort_takes_on_nothing(engine: Engine) -> None:
+    """It is bulk: it would keep the few from being grouped."""
+    await engine.accepted(FEW + 1, lane=MEDIUM, tenant="many")
+    own = await engine.grouped(MEDIUM)
+    entered = await engine.entering.enter(own.id, epoch=1, limit=500, takes=True)
+    assert entered is not None
+    assert not entered.takes
+
+
+async def test_an_activity_delivers_what_it_took_on(engine: Engine) -> None:
+    """One workflow for all of it. Catches: what came meanwhile is left to nobody when the cohort ends."""
+    provider = HeldProvider()
+    pokes: list[Lane] = []
+    await engine.accepted(1, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    work = activities(engine, accounts=accounts_of(provider), poke=pokes.append)
+    running = asyncio.create_task(work.deliver(drive(cohort)))
+    await provider.until(lambda: len(provider.waiting) == 1)
+    await engine.accepted(2, lane=HIGH)
+    await provider.until(lambda: len(provider.waiting) == 3)  # although the first is still being handed over
+    await provider.let_go()
+    driven = await running
+    assert (driven.handed_over, driven.waits_s) == (3, {})
+    assert await engine.pool.fetchval("SELECT count(*) FROM cohort") == 0
+    assert pokes, "whatever came at the very end is grouped by others"
+
+
+async def test_what_waits_after_it_was_taken_on_is_told(engine: Engine) -> None:
+    """A step that is tried again later stays with the cohort, which no longer takes on."""
+    await engine.accepted(1, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    stopped = asyncio.Event()
+    work = activities(engine, accounts=accounts_of(HeldProvider()), stopping=stopped.is_set)
+    stopped.set()
+    driven = await work.deliver(drive(cohort))
+    assert list(driven.waits_s) == ["memory-email"]
+    await engine.accepted(1, lane=HIGH)
+    assert await engine.cohorts.group(HIGH) is not None
+
+
+def test_few_of_the_medium_lane_are_driven_where_no_bulk_is() -> None:
+    """Bulk keeps to its own workers, and the low lane to its."""
+    assert driven_by(MEDIUM, shared=True, size=1) is HIGH
+    assert driven_by(MEDIUM, shared=True, size=SHORT + 1) is MEDIUM
+    assert driven_by(MEDIUM, shared=False, size=1) is MEDIUM
+    assert driven_by(LOW, shared=True, size=1) is LOW
+    assert all(0 < policy.takes_on <= policy.cohort_size for policy in POLICIES.values())
+
+
+async def test_bulk_goes_in_small_steps_while_somebody_with_few_is_at_work() -> None:
+    """Of its own lane or of a more urgent one; and as ever when nobody is."""
+    now_s, seen = [0.0], list[Lane | None]([None])
+
+    async def look() -> Lane | None:
+        return seen[0]
+
+    pace = Pace(look, now_s=lambda: now_s[0])
+    low, medium = Step(pace, LOW), Step(pace, MEDIUM)
+    assert (low.most(500), medium.most(500)) == (500, 500)
+    pace.note(LOW)
+    assert low.most(500) < 100
+    assert medium.most(500) == 500
+    now_s[0] = 10.0
+    seen[0] = HIGH
+    await low.look()
+    assert low.most(500) == medium.most(500) < 100
+    assert Free().most(500) == 500
+    now_s[0] = 20.0
+    assert low.most(500) == 500
+
+
+async def test_those_with_few_see_whom_other_processes_serve(engine: Engine) -> None:
+    """Catches: bulk in one process that does not know of the high lane in another."""
+    assert await engine.cohorts.few_at_work() is None
+    await at_work(engine, MEDIUM)
+    assert await engine.cohorts.few_at_work() is MEDIUM
+    await at_work(engine, HIGH)
+    assert await engine.cohorts.few_at_work() is HIGH
+
+
+async def test_whoever_goes_first_does_not_stand_in_line_but_the_line_moves() -> None:
+    """Catches: a lone message that waits behind bulk's turns; and bulk that never gets a slot."""
+    slots, order = Slots(1), list[str]()
+    await slots.take(1)
+
+    async def taker(name: str, *, first: bool) -> None:
+        await (slots.take_first if first else slots.take)(8)
+        order.append(name)
+
+    open_calls = {asyncio.create_task(taker("bulk", first=False))}
+    await asyncio.sleep(0)
+    open_calls |= {asyncio.create_task(taker(name, first=True)) for name in "ab"}
+    await asyncio.sleep(0)
+    while open_calls:
+        slots.give()
+        _, open_calls = await asyncio.wait(open_calls, return_when=asyncio.FIRST_COMPLETED)
+    assert order == ["a", "bulk", "b"]
