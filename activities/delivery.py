@@ -15,9 +15,12 @@ from activities.accounts import Accounts
 from activities.contents import Contents
 from activities.grouped_flushes import GroupedFlushes
 from activities.hand_over import HandOver
+from activities.losses import Losses
 from activities.outcomes import Outcomes
 from activities.planning import Planner
+from domain.clock import Clock
 from domain.lanes import DRIVE_WINDOW, POLICIES, Lane
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
@@ -49,8 +52,10 @@ class DeliveryActivities:
         contents: Contents,
         stopping: Callable[[], bool],
         poke: Callable[[Lane], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._repositories = repositories
+        self._losses = Losses(repositories.claims, accounts, clock=clock)
         self._accounts = accounts
         self._contents = contents
         self._planner = Planner(repositories.plans, accounts)
@@ -98,6 +103,7 @@ class DeliveryActivities:
             cohort=cohort,
             epoch=drive.epoch,
             stopping=enough,
+            losses=self._losses,
         )
         try:
             await hand_over.recover()

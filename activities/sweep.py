@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 from temporalio import activity
@@ -19,6 +18,7 @@ from activities.accounts import Accounts
 from activities.clock_watch import ClockWatch
 from activities.decisions import Decider
 from activities.grouping import Driver
+from activities.losses import Losses
 from activities.outcomes import OutcomeWriter
 from domain.clock import Clock
 from domain.lanes import Lane
@@ -39,8 +39,6 @@ from workflows.housekeeping import SWEEP, Swept
 log = structlog.get_logger()
 
 PAGE = 200
-LOST_GRACE = timedelta(seconds=30)
-"""A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
 TIDY_EVERY_S = 600.0
 ROWS_A_TURN = 5000
 WINDOWS_A_TURN = 2000
@@ -72,12 +70,17 @@ class Sweep:
         accounts: Accounts | None,
         poke: Callable[[Lane], None],
         clock: Clock = SYSTEM_CLOCK,
+        losses: Losses | None = None,
     ) -> None:
+        """`losses`: unless it is a clock of its own by which it waits."""
         self._monotonic_s = clock.monotonic_s
         self._watch = ClockWatch(repositories.clock, clock=clock)
         self._repositories = repositories
         self._driver = driver
         self._accounts = accounts
+        if losses is None and accounts is not None:
+            losses = Losses(repositories.claims, accounts, clock=clock)
+        self._losses = losses
         self._poke = poke
         self._tidied_at_s = float("-inf")
 
@@ -116,10 +119,11 @@ class Sweep:
         return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant))
 
     async def _recover_lost(self) -> int:
-        """Needs the accounts (may this provider be asked twice?), so only workers do it."""
-        if self._accounts is None or not self._watch.settled:
+        """Needs the accounts (may this provider be asked twice?), so only workers do it. A cohort finds its own first: it
+        looks before they are overdue."""
+        if self._accounts is None or self._losses is None:
             return 0
-        claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
+        claims = await self._losses.of(None, limit=PAGE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
             writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)

@@ -57,6 +57,8 @@ STATEMENTS = {
     "lease": permits._LEASE,
     "begin of a bucket": permits._BEGIN,
     "claim": claims._CLAIM,
+    "in hand": claims._IN_HAND_OF,
+    "overdue": claims._OVERDUE,
     "lost": claims._LOST,
     "give back": claims._GIVE_BACK,
     "match": outcomes._MATCH,
