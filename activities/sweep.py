@@ -40,6 +40,8 @@ log = structlog.get_logger()
 
 PAGE = 200
 TIDY_EVERY_S = 600.0
+SUMMARISE_EVERY_S = 60.0
+"""As often as autovacuum would (`autovacuum_naptime`)."""
 ROWS_A_TURN = 5000
 WINDOWS_A_TURN = 2000
 BACKGROUND_EVERY_S = 1.0
@@ -82,11 +84,11 @@ class Sweep:
             losses = Losses(repositories.claims, accounts, clock=clock)
         self._losses = losses
         self._poke = poke
-        self._tidied_at_s = float("-inf")
+        self._tidied_at_s = self._summarised_at_s = float("-inf")
 
     async def run_once(self) -> Swept:
         """Look at the clock, poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs
-        unknown, say that no receipt comes any more, tidy up."""
+        unknown, say that no receipt comes any more, summarise blocks, tidy up."""
         await self._watch.look()
         for lane in await self._repositories.cohorts.due_lanes():
             self._poke(lane)
@@ -94,6 +96,7 @@ class Sweep:
         orphans = await self._repositories.cohorts.adopt_orphans()
         unknown = await self._recover_lost()
         await self._close_windows()
+        await self._summarise()
         await self._tidy()
         return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
@@ -137,6 +140,13 @@ class Sweep:
         for _ in range(WINDOWS_A_TURN // PAGE):
             if await self._repositories.receipts.close(limit=PAGE) < PAGE:
                 break
+
+    async def _summarise(self) -> None:
+        """Full blocks of notifications, for lists of what is rare. Workers do it, and one at a time."""
+        if self._accounts is None or self._monotonic_s() - self._summarised_at_s < SUMMARISE_EVERY_S:
+            return
+        self._summarised_at_s = self._monotonic_s()
+        await self._repositories.partitions.blocks.summarise()
 
     async def _tidy(self) -> None:
         """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes, counters and messages
