@@ -93,7 +93,7 @@ class ReceiptService:
         """Raises NotFound, and before it tells which accounts exist the secret has to be right."""
         given, keys = secret.encode(errors="replace"), (self._secret_key, *self._others)
         expected = [receipt_secret(key, provider=provider, account=account).encode() for key in keys]
-        right = any([hmac.compare_digest(one, given) for one in expected])
+        right = any(hmac.compare_digest(one, given) for one in expected)
         if not right or not self._secret_key:  # what derives from "" is known to all
             raise NotFound
         found = await self._accounts.find(provider, account)

@@ -47,7 +47,7 @@ class UserTokens:
         payload, _, mac = token.removeprefix(PREFIX).partition(".")
         if not token.startswith(PREFIX) or len(token) > _LONGEST or not mac.isascii():
             raise Unauthenticated("This is not a user token.")
-        if not any([hmac.compare_digest(_encoded(right), mac) for right in self._macs(payload)]):
+        if not any(hmac.compare_digest(_encoded(right), mac) for right in self._macs(payload)):
             raise Unauthenticated("This is not a valid user token.")
         try:
             claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -89,8 +89,9 @@ class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, 
 
 
 class WebhookProvider:
-    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; while it is being replaced several, with
-    blanks between. `now` is Unix time in seconds. With `reply_to`, an address, receivers report later what became of a message."""
+    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; several with blanks between while it is
+    being replaced. `now` is Unix time in seconds. With `reply_to`, an address, receivers report later what became of a
+    message."""
 
     def __init__(
         self,
