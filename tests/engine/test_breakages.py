@@ -57,7 +57,6 @@ NO_PICK_LOCK = (
     Swap("claims._CLAIM", "SELECT ctid AS tid FROM work", "SELECT notification_id, n FROM work"),
 )  # fmt: skip
 AT_ONCE = Value("activities.losses.Losses._takes", lambda _, __: timedelta(0))
-IN_HAND = "infra.postgres.engine.claims.InHand"
 OUTCOMES_FENCED = Swap(
     "outcomes._MATCH", "AND n = o.n FOR UPDATE",
     "AND n = o.n AND cohort IN (SELECT id FROM cohort WHERE epoch = 1) FOR UPDATE",
@@ -218,13 +217,6 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     ),
     "lost: by the database's clock alone, in a sweep": (
         (AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look,
-    ),
-    "lost: by the step, whatever the attempt": (
-        (
-            Value(f"{IN_HAND}.__hash__", lambda one: hash(one.notification_id)),
-            Value(f"{IN_HAND}.__eq__", lambda one, other: one.notification_id == other.notification_id),
-        ),
-        test_losses.test_another_attempt_is_waited_for_anew,
     ),
     "leave: any epoch": (
         (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
