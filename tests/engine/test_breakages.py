@@ -212,12 +212,8 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("cohorts._NEXT_EPOCH", "epoch = $2 AND lease < now()", "epoch >= $2"),),
         test_epochs.test_of_two_who_redrive_one_wins,
     ),
-    "lost: by the database's clock alone, in a cohort's turn": (
-        (AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown_because_the_clock_jumped,
-    ),
-    "lost: by the database's clock alone, in a sweep": (
-        (AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look,
-    ),
+    "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
+    "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),
     "leave: any epoch": (
         (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
     ),

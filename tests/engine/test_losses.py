@@ -35,7 +35,7 @@ async def ids(losses: Losses, cohort: UUID | None) -> list[UUID]:
     return [claim.notification_id for claim in await losses.of(cohort, limit=9)]
 
 
-async def test_the_turn_of_another_account_calls_nothing_unknown_because_the_clock_jumped(engine: Engine) -> None:
+async def test_the_turn_of_another_account_calls_nothing_unknown(engine: Engine) -> None:
     """Caught: a cohort's e-mails were being sent when the clock was set forward, and the turn of its in-app messages in the
     same process found them overdue: `unknown`, in the high lane sent a second time."""
     cohort, [one] = await engine.planned(1, user="u-1", channels=[EMAIL, INAPP])
