@@ -14,8 +14,9 @@ from uuid import UUID
 from activities.accounts import Accounts
 from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
-from infra.postgres.engine.claims import Claim, ClaimRepository, InHand
+from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
+from infra.postgres.engine.in_hand import InHand
 
 MOST_SEEN = 5000
 FORGOTTEN_AFTER_S = 900.0

@@ -29,6 +29,7 @@ from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from infra.postgres.choices import decoded
+from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
@@ -81,14 +82,6 @@ u AS (
 )
 """In no order: a claim that sorted would read all that is left of its cohort (28 rows for each that was claimed). What is
 locked is skipped, so that nobody waits for anybody and the order of locks does not matter."""
-
-_IN_HAND_OF = """
-SELECT notification_id, n, attempt, account
-FROM (SELECT notification_id, n, attempt, account, state FROM work WHERE cohort = $1 OFFSET 0) w WHERE state = 1 LIMIT $2"""
-
-_OVERDUE = """
-SELECT notification_id, n, attempt, account FROM work
-WHERE state = 1 AND unknown_at <= now() ORDER BY unknown_at LIMIT $1"""
 
 _LOST = (
     """
@@ -237,16 +230,6 @@ class Returned:
     wait: timedelta = timedelta(0)
 
 
-@dataclass(frozen=True, slots=True)
-class InHand:
-    """A claim that somebody holds, or held when he was lost."""
-
-    notification_id: UUID
-    n: int
-    attempt: int
-    account: str
-
-
 class ClaimRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -305,7 +288,7 @@ class ClaimRepository:
 
     async def in_hand(self, cohort: UUID | None, *, limit: int) -> list[InHand]:
         """The cohort's claims without an outcome. None: of any, those whose `unknown_at` has passed, longest first."""
-        fetched = self._pool.fetch(_OVERDUE, limit) if cohort is None else self._pool.fetch(_IN_HAND_OF, cohort, limit)
+        fetched = self._pool.fetch(OVERDUE, limit) if cohort is None else self._pool.fetch(IN_HAND_OF, cohort, limit)
         return [InHand(row["notification_id"], row["n"], row["attempt"], row["account"]) for row in await fetched]
 
     async def lost(self, claims: Sequence[InHand]) -> list[Claim]:
