@@ -35,7 +35,8 @@ class Unusable(Exception):
 
 PROBLEMS: Mapping[str, str] = {
     "provider_unknown": "This version does not know its provider.",
-    "credentials_unreadable": "Its credentials cannot be read: TONGDA_SECRET_KEY has changed. Give them again with PATCH.",
+    "credentials_unreadable": "Its credentials cannot be read: they were sealed under a key that is neither "
+    "TONGDA_SECRET_KEY nor among TONGDA_OTHER_SECRET_KEYS. Name that key, or give them again with PATCH.",
     "settings_invalid": "Its settings do not fit this version's rules. Give them again with PATCH.",
     "not_buildable": "It cannot be built in this process: the log says why.",
 }
@@ -76,7 +77,7 @@ class AccountMaker:
         try:
             opened: dict[str, Any] = dict(stored.settings)
             if stored.sealed is not None:
-                opened |= self._box.open(stored.sealed, tenant=stored.tenant, account=stored.id)
+                opened |= self._box.open(stored.sealed, key_id=stored.key_id, tenant=stored.tenant, account=stored.id)
             return decoded(kind.settings, opened)
         except (Unreadable, Unavailable):
             raise Unusable("credentials_unreadable") from None

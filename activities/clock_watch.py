@@ -22,8 +22,6 @@ LATE_S = (5.0, 30.0)
 to what was claimed before it. Twice only, because a retry that is made meanwhile may lie in the same moment."""
 AROUND = timedelta(seconds=60)
 """What was on its way then is due about when the step was, by the clock as it had been."""
-SETTLES_AFTER_S = 90.0
-"""Once the clock was set forward: the outcome of every hand-over that had begun before is there, or really lost."""
 
 
 class ClockWatch:
@@ -33,15 +31,9 @@ class ClockWatch:
         self._repository = repository
         self._clock = clock
         self._seen: tuple[datetime, float] | None = None
-        self._forward_at_s = float("-inf")
         self._late: list[tuple[float, datetime]] = []
         self._differed = False
         self._apart = timedelta()
-
-    @property
-    def settled(self) -> bool:
-        """False for a while after the clock was set forward: what seems to be overdue may only just have begun."""
-        return self._clock.monotonic_s() >= self._forward_at_s + SETTLES_AFTER_S
 
     @property
     def credible(self) -> bool:
@@ -60,7 +52,6 @@ class ClockWatch:
             self._late = [(after_s + wait_s, expected) for wait_s in LATE_S]
             log.warning("clock.set_back", seconds=round((expected - now).total_seconds()), due_again=moved)
         elif self._seen is not None and now > expected + timedelta(seconds=after_s - before_s) + STEP:
-            self._forward_at_s = after_s
             log.warning("clock.set_forward", seconds=round((now - expected).total_seconds()))
         elif self._late and self._late[0][0] <= after_s:
             _, since = self._late.pop(0)

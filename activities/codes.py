@@ -53,13 +53,14 @@ class CodeMessages:
         self, claim: Claim, otp_id: UUID, *, template: PublishedTemplate | None, data: dict[str, Any]
     ) -> Content:
         """`template` is the tenant's own. Raises NoLongerWanted where the code was used or replaced meanwhile, Unavailable
-        where it was made under another key than this process has."""
+        where it was made under a key that this process does not have."""
         found = await self._stored.sendable(claim.tenant, otp_id, notification_id=claim.notification_id)
         if found is None:
             raise NoLongerWanted
-        if found.key_id != self._codes.key_id:
+        codes = self._codes.under(found.key_id)
+        if codes is None:
             raise Unavailable("This code was made under another TONGDA_SECRET_KEY.", code="otp_other_key")
-        values = {**data, VARIABLE: self._codes.code(found.seed)}
+        values = {**data, VARIABLE: codes.code(found.seed)}
         if template is None:
             template, values["minutes"] = self._own, max(1, (found.left + GRACE) // timedelta(minutes=1))
         locale = found.locale or claim.locale

@@ -16,9 +16,12 @@ from activities.contents import Contents
 from activities.grouped_flushes import GroupedFlushes
 from activities.groups import Groups
 from activities.hand_over import HandOver
+from activities.losses import Losses
 from activities.pace import FREE, Pace, Step
 from activities.planning import Planner
+from domain.clock import Clock
 from domain.lanes import DRIVE_WINDOW, LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, Lane
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
 from infra.postgres.engine.entering import EnteringRepository
@@ -53,8 +56,10 @@ class DeliveryActivities:
         contents: Contents,
         stopping: Callable[[], bool],
         poke: Callable[[Lane], None],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._repositories = repositories
+        self._losses = Losses(repositories.claims, accounts, clock=clock)
         self._accounts = accounts
         self._contents = contents
         self._planner = Planner(repositories.plans, accounts)
@@ -129,6 +134,7 @@ class DeliveryActivities:
             cohort=cohort,
             epoch=drive.epoch,
             stopping=enough,
+            losses=self._losses,
             step=step,
         )
 

@@ -18,6 +18,7 @@ import structlog
 from activities.accounts import Account, Accounts, Stop
 from activities.contents import Contents, message
 from activities.decisions import Decider
+from activities.losses import Losses
 from activities.outcomes import Outcomes, OutcomeWriter, patiently
 from activities.pace import FREE, Step
 from channels.base import Message
@@ -34,6 +35,7 @@ log = structlog.get_logger()
 
 MOST_CALLS_A_CLAIM = 64
 """A claim takes no more than this many calls' worth of rows, so that overlapping cohorts share an account."""
+MOST_LOST = 500
 FAULT_WAIT = timedelta(seconds=5)
 AWAY_WAIT = timedelta(seconds=1)
 
@@ -51,9 +53,11 @@ class HandOver:
         cohort: UUID,
         epoch: int,
         stopping: Callable[[], bool],
+        losses: Losses,
         step: Step = FREE,
     ) -> None:
         self._claims = claims
+        self._losses = losses
         self._step = step
         self._accounts = accounts
         self._contents = contents
@@ -189,8 +193,9 @@ class HandOver:
             await self._writer.close()
 
     async def recover(self) -> None:
-        """Record as unknown what an earlier attempt handed over without bringing home an outcome."""
-        for claim in await self._claims.lost(self._cohort, limit=500):
+        """Record as unknown what an earlier attempt handed over without bringing home an outcome; nothing that another
+        account's turn, here or elsewhere, may still bring home."""
+        for claim in await self._losses.of(self._cohort, limit=MOST_LOST):
             self._writer.put(self._decider.lost(claim))
 
     async def _return_unsent(self) -> None:

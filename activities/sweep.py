@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 from temporalio import activity
@@ -19,6 +18,7 @@ from activities.accounts import Accounts
 from activities.clock_watch import ClockWatch
 from activities.decisions import Decider
 from activities.grouping import Driver
+from activities.losses import Losses
 from activities.outcomes import OutcomeWriter
 from domain.clock import Clock
 from domain.lanes import Lane
@@ -39,9 +39,9 @@ from workflows.housekeeping import SWEEP, Swept
 log = structlog.get_logger()
 
 PAGE = 200
-LOST_GRACE = timedelta(seconds=30)
-"""A cohort recovers its own lost rows first; the sweep takes what nobody came back for."""
 TIDY_EVERY_S = 600.0
+SUMMARISE_EVERY_S = 60.0
+"""As often as autovacuum would (`autovacuum_naptime`)."""
 ROWS_A_TURN = 5000
 WINDOWS_A_TURN = 2000
 BACKGROUND_EVERY_S = 1.0
@@ -72,18 +72,23 @@ class Sweep:
         accounts: Accounts | None,
         poke: Callable[[Lane], None],
         clock: Clock = SYSTEM_CLOCK,
+        losses: Losses | None = None,
     ) -> None:
+        """`losses`: unless it is a clock of its own by which it waits."""
         self._monotonic_s = clock.monotonic_s
         self._watch = ClockWatch(repositories.clock, clock=clock)
         self._repositories = repositories
         self._driver = driver
         self._accounts = accounts
+        if losses is None and accounts is not None:
+            losses = Losses(repositories.claims, accounts, clock=clock)
+        self._losses = losses
         self._poke = poke
-        self._tidied_at_s = float("-inf")
+        self._tidied_at_s = self._summarised_at_s = float("-inf")
 
     async def run_once(self) -> Swept:
         """Look at the clock, poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs
-        unknown, say that no receipt comes any more, tidy up."""
+        unknown, say that no receipt comes any more, summarise blocks, tidy up."""
         await self._watch.look()
         for lane in await self._repositories.cohorts.due_lanes():
             self._poke(lane)
@@ -91,6 +96,7 @@ class Sweep:
         orphans = await self._repositories.cohorts.adopt_orphans()
         unknown = await self._recover_lost()
         await self._close_windows()
+        await self._summarise()
         await self._tidy()
         return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
@@ -116,10 +122,11 @@ class Sweep:
         return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant))
 
     async def _recover_lost(self) -> int:
-        """Needs the accounts (may this provider be asked twice?), so only workers do it."""
-        if self._accounts is None or not self._watch.settled:
+        """Needs the accounts (may this provider be asked twice?), so only workers do it. A cohort finds its own first: it
+        looks before they are overdue."""
+        if self._accounts is None or self._losses is None:
             return 0
-        claims = await self._repositories.claims.lost(None, limit=PAGE, grace=LOST_GRACE)
+        claims = await self._losses.of(None, limit=PAGE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
             writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)
@@ -133,6 +140,13 @@ class Sweep:
         for _ in range(WINDOWS_A_TURN // PAGE):
             if await self._repositories.receipts.close(limit=PAGE) < PAGE:
                 break
+
+    async def _summarise(self) -> None:
+        """Full blocks of notifications, for lists of what is rare. Workers do it, and one at a time."""
+        if self._accounts is None or self._monotonic_s() - self._summarised_at_s < SUMMARISE_EVERY_S:
+            return
+        self._summarised_at_s = self._monotonic_s()
+        await self._repositories.partitions.blocks.summarise()
 
     async def _tidy(self) -> None:
         """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes, counters and messages

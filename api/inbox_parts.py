@@ -31,7 +31,7 @@ async def open_inbox(
 ) -> AsyncIterator[InboxParts]:
     """Streams end as soon as `stopping` is set: the server waits for open responses before it closes anything."""
     feed = InboxFeed(database, database_url=settings.database_url.get_secret_value())
-    tokens = UserTokens(settings.secret_key.get_secret_value(), clock=clock)
+    tokens = UserTokens(settings.secret_key.get_secret_value(), others=settings.other_keys, clock=clock)
     parts = InboxParts(Inbox(database), feed, InboxTickets(database), tokens, clock)
 
     async def end_streams() -> None:

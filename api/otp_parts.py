@@ -18,7 +18,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
 def otp_service(settings: Settings, pool: asyncpg.Pool, *, accept: AcceptService) -> OtpService:
-    codes = OtpCodes(settings.secret_key.get_secret_value())
+    codes = OtpCodes(settings.secret_key.get_secret_value(), others=settings.other_keys)
     return OtpService(OtpRepository(pool), AcceptRepository(pool), accept=accept, codes=codes, policy=policy_of(settings))
 
 

@@ -73,9 +73,12 @@ class ProviderParts:
         self._secret_key = secret_key = settings.secret_key.get_secret_value()
         self._public_url = settings.public_url
         self._guard = SsrfGuard(allow_networks=settings.webhook_allow_networks)
-        self._box = CredentialBox(secret_key)
+        others = settings.other_keys
+        self._box = CredentialBox(secret_key, others=others)
         wiring = Wiring(
-            http=http, secret_for=lambda tenant: webhook_secret(secret_key, tenant), smtp_for=guarded_smtp(self._guard)
+            http=http,
+            secret_for=lambda tenant: webhook_secret(secret_key, tenant, others=others),
+            smtp_for=guarded_smtp(self._guard),
         )
         self.types = provider_types()
         self.maker = AccountMaker(self.types, wiring, box=self._box, leases=None)

@@ -75,17 +75,25 @@ class ReceiptService:
     """`due` is told of lanes in which something is due now."""
 
     def __init__(
-        self, repository: ReceiptRepository, accounts: ReceiptAccounts, *, secret_key: str, due: Callable[[Lane], None]
+        self,
+        repository: ReceiptRepository,
+        accounts: ReceiptAccounts,
+        *,
+        secret_key: str,
+        others: tuple[str, ...] = (),
+        due: Callable[[Lane], None],
     ) -> None:
         self._repository = repository
         self._accounts = accounts
         self._secret_key = secret_key
+        self._others = others
         self._due = due
 
     async def find(self, provider: str, account: str, *, secret: str) -> ReceiptAccount:
         """Raises NotFound, and before it tells which accounts exist the secret has to be right."""
-        expected = receipt_secret(self._secret_key, provider=provider, account=account)
-        right = hmac.compare_digest(expected.encode(), secret.encode(errors="replace"))
+        given, keys = secret.encode(errors="replace"), (self._secret_key, *self._others)
+        expected = [receipt_secret(key, provider=provider, account=account).encode() for key in keys]
+        right = any(hmac.compare_digest(one, given) for one in expected)
         if not right or not self._secret_key:  # what derives from "" is known to all
             raise NotFound
         found = await self._accounts.find(provider, account)
@@ -137,9 +145,11 @@ def receipt_service(
     now: Callable[[], float],
     due: Callable[[Lane], None],
 ) -> ReceiptService:
-    secret_key = settings.secret_key.get_secret_value()
+    secret_key, others = settings.secret_key.get_secret_value(), settings.other_keys
     wiring = ReceiptWiring(
-        secret_for=lambda tenant: webhook_secret(secret_key, tenant), tenant_of=repository.tenant_of, now=now
+        secret_for=lambda tenant: webhook_secret(secret_key, tenant, others=others),
+        tenant_of=repository.tenant_of,
+        now=now,
     )
     accounts = KnownReceiptAccounts(settings, wiring, among=readers(), providers=providers)
-    return ReceiptService(repository, accounts, secret_key=secret_key, due=due)
+    return ReceiptService(repository, accounts, secret_key=secret_key, others=others, due=due)

@@ -22,7 +22,7 @@ class Wiring:
     smtp: SmtpPort | None = None
     inbox: InboxPort | None = None
     secret_for: Callable[[str], str] | None = None
-    """Signing secret of a tenant's webhooks."""
+    """Signing secret of a tenant's webhooks; while it is being replaced several, with blanks between."""
     smtp_for: Callable[[AccountSettings], SmtpPort] | None = None
     """Opens the port to the server that an account's settings name, where `smtp` is not given."""
     reply_to: str = ""

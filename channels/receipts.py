@@ -79,7 +79,7 @@ class ReceiptWiring:
     """What a reader may need."""
 
     secret_for: Callable[[str], str]
-    """Signing secret of a tenant's webhooks."""
+    """Signing secret of a tenant's webhooks; while it is being replaced several, with blanks between."""
     tenant_of: Callable[[UUID], Awaitable[str | None]]
     """Whose a notification is."""
     now: Callable[[], float]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -42,9 +43,16 @@ class Seed:
 class OtpCodes:
     """Codes, their hashes, and names for what is counted."""
 
-    def __init__(self, secret_key: str) -> None:
+    def __init__(self, secret_key: str, *, others: Sequence[str] = ()) -> None:
         """Without a `secret_key` nothing can be computed: what derives from "" is known to all."""
         self._secret_key = secret_key
+        self._others = tuple(others)
+
+    def under(self, key_id: str) -> OtpCodes | None:
+        """Codes of the key of this name: the one of now or one of `others`. Raises Unavailable."""
+        if key_id == self.key_id:
+            return self
+        return next((codes for key in self._others if (codes := OtpCodes(key)).key_id == key_id), None)
 
     @property
     def key_id(self) -> str:

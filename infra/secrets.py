@@ -14,9 +14,11 @@ def derive(secret_key: str, purpose: str) -> bytes:
 
 
 @lru_cache(maxsize=1024)  # asked for with every message
-def webhook_secret(secret_key: str, tenant: str) -> str:
-    """The tenant's Standard Webhooks signing secret: "whsec_" and base64 of 32 bytes."""
-    return "whsec_" + base64.b64encode(derive(secret_key, f"webhook:{tenant}")).decode()
+def webhook_secret(secret_key: str, tenant: str, *, others: tuple[str, ...] = ()) -> str:
+    """The tenant's Standard Webhooks signing secret: "whsec_" and base64 of 32 bytes. Behind it, with blanks between, those
+    that derive from `others`: what is signed is signed with each, and what any of them signed is taken."""
+    keys = (secret_key, *(key for key in others if key != secret_key))
+    return " ".join("whsec_" + base64.b64encode(derive(key, f"webhook:{tenant}")).decode() for key in keys)
 
 
 def receipt_secret(secret_key: str, *, provider: str, account: str) -> str:

@@ -22,6 +22,11 @@ _WEB = r"^https?://\S+$"
 CASSANDRA_PORT = 9042
 
 
+def keys_in(value: SecretStr) -> tuple[str, ...]:
+    """Keys that are listed by commas, blanks or lines."""
+    return tuple(value.get_secret_value().replace(",", " ").split())
+
+
 class SmtpSecurity(StrEnum):
     NONE = "none"
     STARTTLS = "starttls"
@@ -76,6 +81,11 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="At least 32 characters; user tokens, one-time codes and webhook signing secrets derive from it; "
         "credentials of provider accounts are sealed with it.",
+    )
+    other_secret_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description="Keys that TONGDA_SECRET_KEY had before, or will have next, by commas or lines: what is sealed "
+        "with them is opened, what derives from them is taken. For rotating the key (docs/operations.md).",
     )
     smtp_host: str = Field(default="127.0.0.1", description="SMTP server for e-mail.")
     smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port.")
@@ -236,6 +246,18 @@ class Settings(BaseSettings):
         if 0 < len(value.get_secret_value()) < 32:
             raise ValueError("TONGDA_SECRET_KEY needs at least 32 characters")
         return value
+
+    @field_validator("other_secret_keys")
+    @classmethod
+    def _each_long_enough(cls, value: SecretStr) -> SecretStr:
+        if any(len(key) < 32 for key in keys_in(value)):
+            raise ValueError("each of TONGDA_OTHER_SECRET_KEYS needs at least 32 characters")
+        return value
+
+    @property
+    def other_keys(self) -> tuple[str, ...]:
+        """Of `other_secret_keys`, as they stand there."""
+        return keys_in(self.other_secret_keys)
 
     @model_validator(mode="after")
     def _logs_in_or_not(self) -> Self:

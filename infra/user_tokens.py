@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,23 +30,24 @@ class UserToken:
 class UserTokens:
     """Issues and reads tokens. Nothing is stored: a token is good until it expires."""
 
-    def __init__(self, secret_key: str, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        """Without a `secret_key` nothing can be issued or read: what derives from "" is known to all."""
+    def __init__(self, secret_key: str, *, others: Sequence[str] = (), clock: Clock = SYSTEM_CLOCK) -> None:
+        """What was issued under one of `others` is read too. Without a `secret_key` nothing can be issued or read: what
+        derives from "" is known to all."""
         self._clock = clock
-        self._key = derive(secret_key, "user-token") if secret_key else None
+        self._keys = [derive(key, "user-token") for key in (secret_key, *others)] if secret_key else []
 
     def issue(self, tenant: str, user_id: str, *, expires_at: datetime) -> str:
         """Raises Unavailable without a secret key."""
         claims = {"t": tenant, "u": user_id, "e": int(expires_at.timestamp())}
         payload = _encoded(json.dumps(claims, ensure_ascii=False, separators=(",", ":")).encode())
-        return f"{PREFIX}{payload}.{_encoded(self._mac(payload))}"
+        return f"{PREFIX}{payload}.{_encoded(self._macs(payload)[0])}"
 
     def read(self, token: str) -> UserToken:
         """Raises Unauthenticated for anything that was not issued here or has expired."""
         payload, _, mac = token.removeprefix(PREFIX).partition(".")
         if not token.startswith(PREFIX) or len(token) > _LONGEST or not mac.isascii():
             raise Unauthenticated("This is not a user token.")
-        if not hmac.compare_digest(_encoded(self._mac(payload)), mac):
+        if not any(hmac.compare_digest(_encoded(right), mac) for right in self._macs(payload)):
             raise Unauthenticated("This is not a valid user token.")
         try:
             claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -56,10 +57,11 @@ class UserTokens:
             raise Unauthenticated("This user token has expired.", code="token_expired")
         return UserToken(claims["t"], claims["u"])
 
-    def _mac(self, payload: str) -> bytes:
-        if self._key is None:
+    def _macs(self, payload: str) -> list[bytes]:
+        """The first is the one of now."""
+        if not self._keys:
             raise Unavailable("User tokens need TONGDA_SECRET_KEY to be set.")
-        return hmac.new(self._key, payload.encode(), hashlib.sha256).digest()
+        return [hmac.digest(key, payload.encode(), "sha256") for key in self._keys]
 
 
 def _encoded(raw: bytes) -> str:

@@ -78,7 +78,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         pool = database.pool
         cohorts, claims, outcomes = CohortRepository(pool), ClaimRepository(pool), OutcomeRepository(pool)
         otp = OtpRepository(pool)
-        codes = CodeMessages(otp, OtpCodes(settings.secret_key.get_secret_value()))
+        codes = CodeMessages(otp, OtpCodes(settings.secret_key.get_secret_value(), others=settings.other_keys))
         driver = TemporalDriver(client)
         starter = Starter(cohorts, driver)
         starter.start()
@@ -120,11 +120,11 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
     tenants', from the database, which are kept up with it."""
     http = HttpClient.from_settings(settings)
     stack.push_async_callback(http.close)
-    secret_key = settings.secret_key.get_secret_value()
+    secret_key, others = settings.secret_key.get_secret_value(), settings.other_keys
     wiring = Wiring(
         http=http,
         inbox=Inbox(database),
-        secret_for=lambda tenant: webhook_secret(secret_key, tenant),
+        secret_for=lambda tenant: webhook_secret(secret_key, tenant, others=others),
         receipt_url=lambda provider, account: receipt_url(
             secret_key, public_url=settings.public_url, provider=provider, account=account
         ),
@@ -136,7 +136,7 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
     maker = AccountMaker(
         provider_types(),
         replace(wiring, smtp_for=guarded_smtp(SsrfGuard(allow_networks=settings.webhook_allow_networks))),
-        box=CredentialBox(secret_key),
+        box=CredentialBox(secret_key, others=others),
         leases=leases,
     )
     loader = AccountLoader(

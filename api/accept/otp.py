@@ -126,9 +126,10 @@ class OtpService:
         that holds a code would be the code."""
 
         def fits(sealed: Sealed) -> bool | None:
-            if sealed.key_id != self._codes.key_id:
+            codes = self._codes.under(sealed.key_id)
+            if codes is None:
                 return None
-            return self._codes.matches(sealed.seed, guess, stored=sealed.code_hash)
+            return codes.matches(sealed.seed, guess, stored=sealed.code_hash)
 
         verdict, left = await self._repository.verify(tenant, otp_id, fits=fits)
         if verdict is not Verdict.VERIFIED:

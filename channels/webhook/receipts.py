@@ -27,7 +27,7 @@ import msgspec
 
 from channels.receipts import MOST_RECEIPTS, Receipt, ReceiptAnswer, ReceiptReader, ReceiptRequest, ReceiptWiring
 from channels.receipts import refused_signature as refused
-from channels.webhook.standard import WebhookSettings, signing_key
+from channels.webhook.standard import WebhookSettings, signing_keys
 from domain.errors import FieldError, Invalid, Malformed
 from domain.ids import delivery_of
 from domain.receipts import REPORTED
@@ -74,10 +74,10 @@ class WebhookReceipts(ReceiptReader):
             raise refused("webhook-timestamp is the time in whole seconds since 1970.")
         if abs(self._wiring.now() - int(stamp)) > TOLERANCE_S:
             raise refused("webhook-timestamp is more than five minutes away from now: sign each attempt anew.")
-        key = _NOBODY if tenant is None else signing_key(self._own_secret or self._wiring.secret_for(tenant))
+        keys = (_NOBODY,) if tenant is None else signing_keys(self._own_secret or self._wiring.secret_for(tenant))
         signed = b".".join((name.encode("latin-1", "replace"), stamp.encode(), request.body))
-        expected = hmac.digest(key, signed, "sha256")
-        if not any(_fits(one, expected) for one in signatures.split(" ")) or tenant is None:
+        expected = [hmac.digest(key, signed, "sha256") for key in keys]
+        if not any(_fits(one, right) for one in signatures.split(" ") for right in expected) or tenant is None:
             raise refused("No signature in webhook-signature fits: sign `id.timestamp.body` with your signing secret.")
 
 

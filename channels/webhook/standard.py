@@ -89,8 +89,9 @@ class WebhookSettings(AccountSettings, frozen=True, forbid_unknown_fields=True, 
 
 
 class WebhookProvider:
-    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; `now` is Unix time in seconds. With
-    `reply_to`, an address, receivers report later what became of a message."""
+    """`secret_for(tenant)` gives the tenant's signing secret, "whsec_" and base64; several with blanks between while it is
+    being replaced. `now` is Unix time in seconds. With `reply_to`, an address, receivers report later what became of a
+    message."""
 
     def __init__(
         self,
@@ -127,7 +128,7 @@ class WebhookProvider:
             # lone surrogates, or values that JSON does not have
             return SendResult(ResultClass.PERMANENT, code="not_json")
         try:
-            key = signing_key(self._secret_for(message.tenant))
+            keys = signing_keys(self._secret_for(message.tenant))
         except (LookupError, ValueError):
             return SendResult(ResultClass.CONFIG, code="webhook_secret")
         headers = {
@@ -135,7 +136,9 @@ class WebhookProvider:
             "User-Agent": USER_AGENT,
             "webhook-id": delivery_id,
             "webhook-timestamp": str(int(now)),
-            "webhook-signature": sign(key, delivery_id=delivery_id, timestamp=int(now), body=body),
+            "webhook-signature": " ".join(
+                sign(key, delivery_id=delivery_id, timestamp=int(now), body=body) for key in keys
+            ),
             **self._reply_to,
             "TTL": str(max(0, int(message.expires_at.timestamp() - now))),
         }
@@ -176,6 +179,12 @@ def signing_key(secret: str) -> bytes:
     if prefix != "whsec" or len(key) < 16:
         raise ValueError("not a signing secret")
     return key
+
+
+@lru_cache(maxsize=1024)
+def signing_keys(secrets: str) -> tuple[bytes, ...]:
+    """Of each of these secrets, of which there is one at least. Raises ValueError."""
+    return tuple(signing_key(secret) for secret in secrets.split(" "))
 
 
 def sign(key: bytes, *, delivery_id: str, timestamp: int, body: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.tongda import doctor, keys, notifications, otp, providers, receipts, tail, templates, up, users
+from cli.tongda import doctor, keys, notifications, otp, providers, receipts, secrets, tail, templates, up, users
 
 HELP = """Send notifications and see what became of them.
 
@@ -29,6 +29,7 @@ def build() -> typer.Typer:
     app.add_typer(users.app, name="users")
     app.add_typer(keys.app, name="keys")
     app.add_typer(providers.app, name="providers")
+    app.add_typer(secrets.app, name="secrets")
     app.command("receipt-url")(receipts.receipt_url)
     app.command("doctor")(doctor.doctor)
     return app

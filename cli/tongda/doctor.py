@@ -55,18 +55,20 @@ def examine() -> list[Finding]:
 async def _servers(settings: Settings) -> Sequence[Finding]:
     from cli.tongda import checks_servers as servers
     from cli.tongda.checks_directory import check_directory
+    from cli.tongda.checks_sealed import check_sealed
 
     facts = here.facts_of(os.environ) or {}
     own_mail = any(os.environ.get(f"TONGDA_SMTP_{name}") for name in ("HOST", "PORT"))
     sandbox_url = "" if own_mail else str(facts.get("sandbox_url") or "")
-    postgres, temporal, mail, cassandra, directory = await asyncio.gather(
+    postgres, sealed, temporal, mail, cassandra, directory = await asyncio.gather(
         servers.check_postgres(settings),
+        check_sealed(settings),
         servers.check_temporal(settings),
         servers.check_mail(settings, sandbox_url=sandbox_url),
         servers.check_cassandra(settings),
         check_directory(settings),
     )
-    return [*postgres, *temporal, mail, *cassandra, directory]
+    return [*postgres, *sealed, *temporal, mail, *cassandra, directory]
 
 
 def _line(finding: Finding) -> str:

@@ -23,14 +23,14 @@ def receipt_url(
 
     Needs the service's environment (TONGDA_SECRET_KEY, TONGDA_PUBLIC_URL), or a service of ./scripts/run."""
     settings, findings = settings_of(os.environ)
-    key = _secret_key(settings) if settings else ""
+    key = secret_key_of(settings) if settings else ""
     if settings is None or not key:
         print(findings[0].says if settings is None else f"There is no secret key: {KEY_MISSING}.", file=sys.stderr)
         raise typer.Exit(FAILED)
     print(secrets.receipt_url(key, public_url=_base(settings), provider=provider, account=account))
 
 
-def _secret_key(settings: Settings) -> str:
+def secret_key_of(settings: Settings) -> str:
     """That of the environment, else of the service that runs here."""
     given = settings.secret_key.get_secret_value()
     if given or running(os.environ) is None:

@@ -18,6 +18,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.ids import uuid7_time
+from infra.postgres.blocks import BlockIndex
 
 PARENTS = ("notification", "delivery", "event")
 """In the order of dropping: a timeline without its notification is not found, a notification without its timeline would
@@ -56,6 +57,7 @@ class PartitionRepository:
     def __init__(self, pool: asyncpg.Pool, *, keep: timedelta | None = None) -> None:
         self._pool = pool
         self._keep = keep
+        self.blocks = BlockIndex(pool)
 
     async def ensure(self) -> int:
         """Make this week's and the coming weeks' partitions where they are missing; returns how many were made."""

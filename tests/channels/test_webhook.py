@@ -76,6 +76,17 @@ async def test_the_id_is_the_same_in_every_attempt_and_the_signature_is_fresh() 
     assert (first.headers["TTL"], second.headers["TTL"]) == (str(left_s), str(left_s - 60))
 
 
+@pytest.mark.parametrize("place", [0, 1])
+async def test_while_a_secret_is_replaced_receivers_know_it_by_either(place: int) -> None:
+    """Otherwise every receiver would have to change at the same moment as we."""
+    secrets = [SECRET, "whsec_" + "B" * 44]
+    port = MemoryHttp()
+    await WebhookProvider(port, secret_for=lambda t: " ".join(secrets)).send([message(Channel.WEBHOOK, URL)])
+    (call,) = port.calls
+    Webhook(secrets[place]).verify(call.body, dict(call.headers))
+    assert len(call.headers["webhook-signature"].split(" ")) == 2
+
+
 @given(st.binary(min_size=16, max_size=64), st.from_regex(r"[a-z0-9-]{1,60}", fullmatch=True), unicode_text)
 def test_the_signature_equals_the_oracle(key: bytes, delivery_id: str, text: str) -> None:
     body = json.dumps({"text": text}, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""A provider that fails for everybody for a while and then recovers, with many hundreds of messages on their way to it."""
+"""A provider that fails for everybody for a while and then recovers, with thousands of messages on their way to it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.e2e.parts import Parts, until
 from tests.e2e.test_outages import load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(700)]
-COUNT = 600
-PER_SECOND = 200
+COUNT = 2000
+PER_SECOND = 300
 BURST_S = 8.0
 """Longer than a circuit stays open at first, so that a probe finds the provider as it was."""
 SEEN_WITHIN_S = 120.0

@@ -13,10 +13,13 @@ from activities.accounts import Account, Accounts, Slots
 from activities.contents import Contents
 from activities.delivery import DeliveryActivities, EngineRepositories
 from activities.hand_over import HandOver
+from activities.losses import Losses
 from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
+from domain.clock import Clock
 from domain.lanes import Lane
 from domain.results import SendResult
+from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.entering import EnteringRepository
@@ -141,6 +144,7 @@ def hand_over(
         cohort=cohort.id,
         epoch=cohort.epoch,
         stopping=stopping,
+        losses=Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
     )
 
 
@@ -159,6 +163,7 @@ def activities(
     contents: Contents | None = None,
     stopping: Callable[[], bool] = lambda: False,
     poke: Callable[[Lane], None] = lambda _: None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> DeliveryActivities:
     """The activity over `pool`, which may be a gated or failing one."""
     over = pool or engine.pool
@@ -175,6 +180,7 @@ def activities(
         contents=contents or PlainContents(),
         stopping=stopping,
         poke=poke,
+        clock=clock,
     )
 
 

@@ -174,6 +174,10 @@ class Engine:
             call_timeout=timedelta(seconds=10),
         )
 
+    async def lost(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
+        """What is overdue by the database's clock, as to somebody who has seen it for long enough."""
+        return await self.claims.lost(await self.claims.in_hand(cohort, limit=limit))
+
     def decider(self, cohort: CohortRow | None = None) -> Decider:
         return Decider(
             self.accounts, cohort=cohort.id if cohort else None, epoch=cohort.epoch if cohort else None

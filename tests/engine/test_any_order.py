@@ -75,7 +75,7 @@ class History:
                 "UPDATE work SET unknown_at = now() WHERE notification_id = $1 AND n = $2 AND attempt = $3 AND state = 1",
                 claim.notification_id, claim.n, claim.attempt,
             )  # fmt: skip
-        self.seen += await self.engine.claims.lost(self.dice.choice((None, self.cohort.id)), limit=3)
+        self.seen += await self.engine.lost(self.dice.choice((None, self.cohort.id)), limit=3)
         chosen = self.dice.sample(self.seen, self.dice.randint(0, len(self.seen)))
         telling = {(c.notification_id, c.n, c.attempt): c for c in chosen}.values()
         await self.engine.flush(*[self.engine.decider(self.cohort).lost(claim) for claim in telling])
@@ -106,7 +106,7 @@ class History:
     async def to_its_end(self) -> None:
         """Everybody comes home, and a last worker does the rest."""
         await self.engine.pool.execute("UPDATE work SET unknown_at = now() WHERE state = 1")
-        lost = await self.engine.claims.lost(None, limit=100)
+        lost = await self.engine.lost(None, limit=100)
         await self.engine.flush(*[self.engine.decider(self.cohort).lost(claim) for claim in lost])
         while self.in_hand:
             await self.answer()

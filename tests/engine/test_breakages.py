@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.engine import (
     test_giving_back,
     test_grouping,
     test_locks,
+    test_losses,
     test_outcomes,
     test_plan_step,
     test_preferences,
@@ -58,6 +60,7 @@ NO_PICK_LOCK = (
     ),
     Swap("claims._CLAIM", "SELECT ctid AS tid FROM work", "SELECT notification_id, n FROM work"),
 )  # fmt: skip
+AT_ONCE = Value("activities.losses.Losses._takes", lambda _, __: timedelta(0))
 OUTCOMES_FENCED = Swap(
     "outcomes._MATCH", "AND n = o.n FOR UPDATE",
     "AND n = o.n AND cohort IN (SELECT id FROM cohort WHERE epoch = 1) FOR UPDATE",
@@ -213,6 +216,8 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("cohorts._NEXT_EPOCH", "epoch = $2 AND lease < now()", "epoch >= $2"),),
         test_epochs.test_of_two_who_redrive_one_wins,
     ),
+    "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
+    "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),
     "leave: any epoch": (
         (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
     ),

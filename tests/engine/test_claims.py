@@ -140,12 +140,26 @@ async def test_only_what_nobody_brought_home_in_time_is_lost(engine: Engine) -> 
     """A row in flight that is called unknown too early would be sent twice."""
     cohort, [one, two] = await engine.planned(2)
     await engine.claim(cohort)
-    assert await engine.claims.lost(cohort.id, limit=10) == []
+    assert await engine.lost(cohort.id, limit=10) == []
     await engine.lose(one)
-    assert [c.notification_id for c in await engine.claims.lost(cohort.id, limit=10)] == [one]
-    assert await engine.claims.lost(None, limit=10, grace=timedelta(minutes=1)) == []
+    assert [c.notification_id for c in await engine.lost(cohort.id, limit=10)] == [one]
     await engine.lose(two, ago=timedelta(minutes=2))
-    assert [c.notification_id for c in await engine.claims.lost(None, limit=10, grace=timedelta(minutes=1))] == [two]
+    assert [c.notification_id for c in await engine.lost(None, limit=1)] == [two], "the longest first"
+
+
+async def test_what_came_home_meanwhile_is_not_lost(engine: Engine) -> None:
+    """Between the look and the question."""
+    cohort, [_, two] = await engine.planned(2)
+    claims = await engine.claim(cohort)
+    seen = await engine.claims.in_hand(cohort.id, limit=10)
+    await engine.answer([c for c in claims if c.notification_id != two])
+    await engine.lose(two)
+    assert [c.notification_id for c in await engine.claims.lost(seen)] == [two]
+    await engine.answer(await engine.claims.lost(seen), RETRY)
+    await engine.make_due()
+    await engine.claim(cohort)
+    await engine.lose(two)
+    assert await engine.claims.lost(seen) == [], "another attempt is another hand-over"
 
 
 async def test_options_of_a_strange_shape_spoil_no_claim(engine: Engine) -> None:

@@ -12,6 +12,8 @@ from temporalio.testing import ActivityEnvironment
 from activities.delivery import HAND_ON_S
 from domain.channels import Channel
 from domain.lanes import Lane
+from infra.clock import ManualClock
+from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
 from tests.engine.driving import HeldProvider, accounts_of, activities, drive, handed_over
 from tests.engine.gates import Cut, Gate, gated
 from tests.engine.support import EVERYWHERE, OK, PERMANENT, RETRY, Engine
@@ -168,7 +170,10 @@ async def test_what_a_killed_worker_had_in_hand_is_recovered(
     await engine.claim(cohort)  # and never a word again
     await engine.lose(one)
     other = Engine.over(engine.pool, idempotent=provider != "forgets")
-    activity = activities(other)
+    clock = ManualClock()
+    activity = activities(other, clock=clock)
+    await ActivityEnvironment().run(activity.deliver, drive(cohort))
+    clock.advance(ANSWERS_WITHIN)
     await ActivityEnvironment().run(activity.deliver, drive(cohort))
     await engine.make_due()
     await ActivityEnvironment().run(activity.deliver, drive(cohort))

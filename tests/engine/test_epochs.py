@@ -60,7 +60,7 @@ async def test_the_new_epoch_holds_for_every_row(engine: Engine) -> None:
     assert len(await engine.claim(new, Channel.EMAIL)) == 1
     assert len(await engine.claim(new, Channel.INAPP)) == 1
     await engine.lose(lost)
-    assert [c.notification_id for c in await engine.claims.lost(new.id, limit=9)] == [lost]
+    assert [c.notification_id for c in await engine.lost(new.id, limit=9)] == [lost]
 
 
 async def test_an_old_epoch_leaves_nothing_behind(engine: Engine) -> None:

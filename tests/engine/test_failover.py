@@ -22,6 +22,8 @@ from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW, Circuit
 from domain.permits import Bucket
 from domain.results import ResultClass, SendResult
+from infra.clock import ManualClock
+from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.permits import PermitRepository
 from tests.engine.driving import activities, drive
@@ -350,7 +352,11 @@ async def test_a_lost_look_at_an_overdue_receipt_makes_no_unknown(engine: Engine
     claims = await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
     assert [c.awaiting for c in claims] == [True]
     await engine.lose(one)
-    await fleet.drive()
+    clock = ManualClock()
+    next_worker = activities(engine, accounts=fleet.accounts, clock=clock)
+    for _ in range(2):  # it sees the claim, and later that nobody comes back for it
+        await ActivityEnvironment().run(next_worker.deliver, drive(fleet.cohort))
+        clock.advance(ANSWERS_WITHIN)
     await fleet.drive_what_waits()
     assert fleet.sent() == {"a": 1, "b": 1}
     assert "unknown" not in await engine.events(one)

@@ -100,7 +100,7 @@ async def test_two_outcomes_of_one_step_are_not_in_one_transaction(engine: Engin
     cohort, [one] = await engine.planned(1)
     claim = (await engine.claim(cohort))[0]
     await engine.lose(one)
-    lost = engine.decider().lost((await engine.claims.lost(cohort.id, limit=1))[0])
+    lost = engine.decider().lost((await engine.lost(cohort.id, limit=1))[0])
     blocker, repository = await answered(engine, 1), HeldOutcomes(engine)
     await asyncio.gather(*await held(repository, *blocker, engine.answered(claim, OK), lost))
     assert repository.sizes == [1, 1, 1]

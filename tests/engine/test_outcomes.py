@@ -28,7 +28,7 @@ async def test_a_success_takes_back_a_resend_that_has_not_begun(engine: Engine) 
     cohort, [one] = await engine.planned(1, options='{"on_unknown": "resend"}')
     [claim] = await engine.claim(cohort)
     await engine.lose(one)
-    await engine.answer(await engine.claims.lost(cohort.id, limit=1), LOST)
+    await engine.answer(await engine.lost(cohort.id, limit=1), LOST)
     [resend] = await engine.work(one)
     assert (resend["state"], resend["attempt"]) == (0, 1)
     await engine.answer([claim], OK)
@@ -41,7 +41,7 @@ async def test_a_success_takes_back_a_resend_that_came_back_unsent(engine: Engin
     cohort, [one] = await engine.planned(1, options='{"on_unknown": "resend"}')
     [claim] = await engine.claim(cohort)
     await engine.lose(one)
-    await engine.answer(await engine.claims.lost(cohort.id, limit=1), LOST)
+    await engine.answer(await engine.lost(cohort.id, limit=1), LOST)
     await engine.make_due()
     await engine.claim(cohort)
     await engine.pool.execute("UPDATE work SET state = 0")
@@ -54,7 +54,7 @@ async def test_a_resend_given_back_after_the_first_has_arrived_is_not_sent(engin
     cohort, [one] = await engine.planned(1, options='{"on_unknown": "resend"}')
     [claim] = await engine.claim(cohort)
     await engine.lose(one)
-    await engine.answer(await engine.claims.lost(cohort.id, limit=1), LOST)
+    await engine.answer(await engine.lost(cohort.id, limit=1), LOST)
     await engine.make_due()
     [resend] = await engine.claim(cohort)
     await engine.answer([claim], OK)
@@ -75,7 +75,7 @@ async def test_nothing_follows_a_resend_once_the_first_is_known_to_have_arrived(
     )
     [first] = await engine.claim(cohort)
     await engine.lose(one)
-    await engine.answer(await engine.claims.lost(cohort.id, limit=1), LOST)
+    await engine.answer(await engine.lost(cohort.id, limit=1), LOST)
     await engine.make_due()
     [resend] = await engine.claim(cohort)
     await engine.answer([first], OK)
@@ -91,7 +91,7 @@ async def test_a_late_answer_corrects_unknown(engine: Engine) -> None:
     claims = await engine.claim(cohort)
     for notification in (one, two, three):
         await engine.lose(notification)
-    await engine.answer(await engine.claims.lost(cohort.id, limit=10), LOST)
+    await engine.answer(await engine.lost(cohort.id, limit=10), LOST)
     assert await engine.end(one) == ("unknown", "answer_lost", True)
     await engine.flush(*[engine.answered(c, r) for c, r in zip(claims, (OK, PERMANENT, RETRY), strict=True)])
     assert await engine.end(one) == ("sent", None, True)
@@ -106,7 +106,7 @@ async def test_unknown_never_undoes_what_is_known(engine: Engine) -> None:
     claims = await engine.claim(cohort)
     for notification in ids:
         await engine.lose(notification)
-    looked = await engine.claims.lost(cohort.id, limit=10)
+    looked = await engine.lost(cohort.id, limit=10)
     await engine.flush(*[engine.answered(c, r) for c, r in zip(claims, (OK, PERMANENT, RETRY), strict=True)])
     before = [await engine.events(i) for i in ids]
     await engine.flush(*[engine.decider().lost(c) for c in looked])
@@ -119,7 +119,7 @@ async def test_two_who_find_the_same_loss_tell_it_once(engine: Engine) -> None:
     cohort, [one] = await engine.planned(1)
     await engine.claim(cohort)
     await engine.lose(one)
-    first, second = [await engine.claims.lost(cohort.id, limit=1) for _ in range(2)]
+    first, second = [await engine.lost(cohort.id, limit=1) for _ in range(2)]
     await engine.flush(*[engine.decider().lost(c) for c in first])
     await engine.flush(*[engine.decider().lost(c) for c in second])
     assert await engine.events(one) == ["planned", "attempt", "unknown"]

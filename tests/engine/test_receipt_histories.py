@@ -45,11 +45,11 @@ Handed = tuple[str, Message]
 class Hasty(Provider):
     """One that may report before it answers."""
 
-    meanwhile: Callable[[], Awaitable[None]]
+    meanwhile: Callable[[Sequence[Message]], Awaitable[None]]
 
     async def send(self, batch: Sequence[Message]) -> Sequence[SendResult]:
         answers = await super().send(batch)
-        await self.meanwhile()
+        await self.meanwhile(batch)
         return answers
 
 
@@ -85,9 +85,12 @@ class History:
             spread=self.dice.random,
         )  # fmt: skip
 
-    async def _meanwhile(self) -> None:
-        if self.handed and not self.calm and self.dice.random() < 0.3:
-            await self._report(self.handed[-1])
+    async def _meanwhile(self, batch: Sequence[Message]) -> None:
+        """On these alone: what is reported of another one may come between its claim and its call, where nobody knows."""
+        asked = {(message.notification_id, message.n) for message in batch}
+        mine = [(a, m) for a, m in self.handed if (m.notification_id, m.n) in asked]
+        if mine and not self.calm and self.dice.random() < 0.3:
+            await self._report(mine[-1])
 
     def _answers(self, account: str) -> Callable[[Message], SendResult]:
         def answer(message: Message) -> SendResult:

@@ -220,7 +220,7 @@ async def test_what_was_taken_by_a_worker_that_died_is_known_by_its_receipt(engi
     name = f"{one}-1"
     assert await take(engine, receipt(Status.DELIVERED, provider_id=name, reference=name)) == [Effect.CHANGED]
     await engine.lose(one)
-    await engine.flush(*[engine.decider().lost(claim) for claim in await engine.claims.lost(None, limit=9)])
+    await engine.flush(*[engine.decider().lost(claim) for claim in await engine.lost(None, limit=9)])
     assert await engine.end(one) == ("delivered", None, True)
 
 
@@ -241,7 +241,7 @@ async def test_a_late_refusal_takes_back_the_resend_that_waits(engine: Engine, a
     chain: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHOOK], "strategy": "fallback"}
     one, claim = await claimed(engine, options='{"on_unknown": "resend"}', **chain)
     await engine.lose(one)
-    await engine.flush(*[engine.decider().lost(c) for c in await engine.claims.lost(None, limit=9)])
+    await engine.flush(*[engine.decider().lost(c) for c in await engine.lost(None, limit=9)])
     assert [w["n"] for w in await engine.work(one)] == [1]
     [late] = await engine.answer([claim], answer)
     assert [w["n"] for w in await engine.work(one)] == [2], "the chain goes on"

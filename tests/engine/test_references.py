@@ -88,7 +88,7 @@ async def test_an_unknown_becomes_what_is_true(
     [claim] = await engine.claim(cohort)
     if by_sweep:
         await engine.lose(one)
-        [lost] = await engine.claims.lost(cohort.id, limit=9)
+        [lost] = await engine.lost(cohort.id, limit=9)
         await engine.flush(engine.decider(cohort).lost(lost))
     else:
         await engine.answer([claim], LOST)

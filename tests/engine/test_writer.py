@@ -106,7 +106,7 @@ async def test_a_row_that_poisons_the_flush_fails_alone(engine: Engine) -> None:
     assert {(await engine.end(i))[0] for i in ids if i != bad} == {"failed"}
     # Nothing of it was kept; it comes back as unknown, which can be written.
     await engine.lose(bad)
-    await engine.flush(*[engine.decider().lost(c) for c in await engine.claims.lost(cohort.id, limit=1)])
+    await engine.flush(*[engine.decider().lost(c) for c in await engine.lost(cohort.id, limit=1)])
     assert await engine.end(bad) == ("unknown", "answer_lost", True)
 
 

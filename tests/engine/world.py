@@ -210,7 +210,7 @@ class World:
         await self.engine.flush(outcome)
 
     async def look(self) -> None:
-        self.seen += await self.engine.claims.lost(None, limit=5)
+        self.seen += await self.engine.lost(None, limit=5)
 
     async def call_lost(self, claims: Sequence[Claim]) -> None:
         telling = {(c.notification_id, c.n, c.attempt): c for c in claims}.values()
@@ -333,7 +333,7 @@ class World:
     async def _until_nothing_is_open(self, last: SendResult) -> None:
         await self.jump(LEASE)
         for turn in range(MOST_TURNS):
-            await self.call_lost(await self.engine.claims.lost(None, limit=100))
+            await self.call_lost(await self.engine.lost(None, limit=100))
             await self.redrive()
             for lane in Lane:
                 await self.group(lane)

@@ -199,6 +199,17 @@ def test_a_token_is_good_until_its_end_and_no_longer() -> None:
         tokens.read(token)
 
 
+def test_a_token_outlives_the_key_it_was_made_under_while_that_is_named() -> None:
+    token = UserTokens("a" * 32).issue("acme", "u-1", expires_at=SOON)
+    rotated = UserTokens("b" * 32, others=["a" * 32])
+    assert rotated.read(token).user_id == "u-1"
+    assert UserTokens("b" * 32).read(rotated.issue("acme", "u-2", expires_at=SOON)).user_id == "u-2", (
+        "made under the new one"
+    )
+    with pytest.raises(Unavailable):
+        UserTokens("", others=["a" * 32]).read(token)
+
+
 def test_another_installations_token_is_refused_and_without_a_secret_there_are_none() -> None:
     token = UserTokens("a" * 32).issue("acme", "u-1", expires_at=SOON)
     with pytest.raises(Unauthenticated):

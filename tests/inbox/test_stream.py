@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -53,17 +52,19 @@ async def ticket(client: httpx.AsyncClient, *, user: str = "u-1") -> str:
     return made
 
 
-async def test_a_message_appears_while_looking(client: httpx.AsyncClient, inbox: Inbox) -> None:
+async def test_a_message_appears_while_looking(
+    api: RunningApi, client: httpx.AsyncClient, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not when it is next polled: here that is in a day. (What polling is for, tests/inbox/test_feed.py has.)"""
+    monkeypatch.setattr(api.container.inbox.feed, "_poll_s", 86_400.0)
     await inbox.store([item("before")])
     async with open_stream(client, ticket=await ticket(client)) as stream:
         assert stream.response.headers["content-type"].startswith("text/event-stream")
         assert stream.response.headers["x-accel-buffering"] == "no"
         assert stream.response.headers["access-control-allow-origin"] == "*"
-        began = time.monotonic()
         await inbox.store([item("now")])
         name, shown = await stream.next()
         assert (name, shown["title"], shown["read_at"]) == ("item", "now", None)
-        assert time.monotonic() - began < 1.5
     listed = (await client.get("/v1/users/u-1/inbox")).json()
     assert [i["title"] for i in listed["items"]] == ["now", "before"]
     assert {i["id"]: i for i in listed["items"]}[shown["id"]] == shown, "list and stream show the same item"
@@ -169,13 +170,13 @@ async def test_heartbeats_keep_the_connection_and_move_the_position(
 
 
 async def test_streams_end_when_the_server_stops(api: RunningApi, client: httpx.AsyncClient) -> None:
+    """Catches: streams that a stopping server has to cut off when its patience is over. This one has patience for ever."""
+    api.server.config.timeout_graceful_shutdown = None
     async with open_stream(client, ticket=await ticket(client)) as stream:
-        began = time.monotonic()
         stopping = asyncio.create_task(api.stop())
         with pytest.raises(StopAsyncIteration):
             await stream.next()
         await stopping
-        assert time.monotonic() - began < 3
 
 
 async def test_a_reader_who_leaves_or_stops_reading_frees_its_place(

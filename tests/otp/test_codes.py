@@ -61,3 +61,15 @@ def test_names_of_what_is_counted_differ_by_tenant_and_scope() -> None:
 def test_without_a_key_nothing_is_computed() -> None:
     with pytest.raises(Unavailable):
         OtpCodes("").code(Seed.new(uuid7(), send=1, length=6))
+
+
+def test_a_code_is_judged_by_the_key_that_it_was_made_under() -> None:
+    """While a key is rotated: the codes of the minutes before go on."""
+    seed = Seed.new(uuid7(), send=1, length=6)
+    rotated = OtpCodes("fedcba9876543210" * 2, others=["0123456789abcdef" * 2])
+    before = rotated.under(CODES.key_id)
+    assert before is not None
+    assert before.matches(seed, CODES.code(seed), stored=CODES.hashed(seed, CODES.code(seed)))
+    assert rotated.key_id == OTHER.key_id
+    assert rotated.under(rotated.key_id) is rotated
+    assert CODES.under(OTHER.key_id) is None

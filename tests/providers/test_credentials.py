@@ -34,3 +34,18 @@ def test_the_key_is_named_and_without_one_nothing_is_sealed() -> None:
     assert BOX.key_id != CredentialBox("k" * 32).key_id
     with pytest.raises(Unavailable, match="TONGDA_SECRET_KEY"):
         CredentialBox("").seal(VALUES, tenant="acme", account="relay-1")
+
+
+def test_a_key_that_is_named_beside_ours_opens_what_it_sealed_and_seals_nothing() -> None:
+    """The key that was there before, or the one to come: processes are restarted one by one."""
+    other = CredentialBox("k" * 32)
+    sealed = other.seal(VALUES, tenant="acme", account="relay-1")
+    ring = CredentialBox("0123456789abcdef" * 2, others=["k" * 32])
+    assert ring.open(sealed, tenant="acme", account="relay-1", key_id=other.key_id) == VALUES
+    assert ring.key_id == BOX.key_id
+    assert ring.other_ids == {other.key_id}
+    anew = ring.seal(VALUES, tenant="acme", account="relay-1")
+    assert BOX.open(anew, tenant="acme", account="relay-1", key_id=ring.key_id) == VALUES
+    for box, key_id in ((BOX, other.key_id), (ring, BOX.key_id), (ring, "nobody's")):
+        with pytest.raises(Unreadable):
+            box.open(sealed, tenant="acme", account="relay-1", key_id=key_id)

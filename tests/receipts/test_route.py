@@ -9,12 +9,14 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from activities.account_making import AccountMaker
+from api.receipts import receipt_service
 from channels.memory import MemoryHttp
 from channels.registry import Wiring, provider_types
 from infra.credentials import CredentialBox
-from infra.secrets import receipt_path
+from infra.secrets import receipt_path, webhook_secret
 from tests.receipts.conftest import KEY, OTHERS_SECRET, SECRET, Site
 
 
@@ -158,6 +160,27 @@ async def test_parameters_that_a_provider_appends_are_its_own(site: Site) -> Non
     one = await site.send("orders")
     answer = await site.post({"id": f"{one}-1", "status": "delivered"}, path=site.post.path + "?nonce=1&timestamp=2")
     assert answer.status_code == 200
+
+
+async def test_an_address_and_a_secret_of_the_key_before_are_still_heard(site: Site) -> None:
+    """Catches: a rotation after which what was sent the minute before is never reported on."""
+    one = await site.send("orders")
+    settings = site.api.container.settings
+    rotated = settings.model_copy(update={"secret_key": SecretStr("n" * 32), "other_secret_keys": SecretStr(KEY)})
+    container = site.api.container
+    made = receipt_service(
+        rotated, container.receipts._repository, providers=container.providers, now=time.time, due=lambda _: None
+    )
+    before, container.receipts = container.receipts, made
+    try:
+        body = {"id": f"{one}-1", "status": "delivered"}
+        assert (await site.post(body)).json() == {"taken": 1}
+        path = receipt_path("n" * 32, provider="webhook", account="webhook-default")
+        assert (await site.post(body, path=path, secret=webhook_secret("n" * 32, "acme"))).json() == {"taken": 1}
+        path = receipt_path("o" * 32, provider="webhook", account="webhook-default")
+        assert (await site.post(body, path=path)).status_code == 404
+    finally:
+        container.receipts = before
 
 
 async def test_without_a_secret_key_nobody_is_heard(site: Site) -> None:

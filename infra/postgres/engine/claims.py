@@ -30,6 +30,7 @@ from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from infra.postgres.choices import decoded
 from infra.postgres.engine.giving_back import Returned, give_back
+from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
@@ -86,8 +87,9 @@ locked is skipped, so that nobody waits for anybody and the order of locks does 
 _LOST = (
     """
 WITH u AS MATERIALIZED (
-    SELECT * FROM work WHERE state = 1 AND unknown_at <= now() - $2::interval AND ($1::uuid IS NULL OR cohort = $1)
-    ORDER BY unknown_at LIMIT $3
+    SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) x(id, n, attempt)
+    JOIN LATERAL (SELECT * FROM work WHERE notification_id = x.id AND n = x.n AND attempt = x.attempt
+                  AND state = 1 AND unknown_at <= now() OFFSET 0) w ON true
 )"""
     + _ROW
 )
@@ -265,10 +267,18 @@ class ClaimRepository:
         rows = await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, CLAIM_WINDOW, unknown_after)
         return [_claim(row, now_s=now_s) for row in rows]
 
-    async def lost(self, cohort: UUID | None, *, limit: int, grace: timedelta = timedelta(0)) -> list[Claim]:
-        """Rows whose answer is lost: `unknown_at` passed without an outcome, `grace` ago. None = of any cohort."""
+    async def in_hand(self, cohort: UUID | None, *, limit: int) -> list[InHand]:
+        """The cohort's claims without an outcome. None: of any, those whose `unknown_at` has passed, longest first."""
+        fetched = self._pool.fetch(OVERDUE, limit) if cohort is None else self._pool.fetch(IN_HAND_OF, cohort, limit)
+        return [InHand(row["notification_id"], row["n"], row["attempt"], row["account"]) for row in await fetched]
+
+    async def lost(self, claims: Sequence[InHand]) -> list[Claim]:
+        """Those of them that are still in hand and whose `unknown_at` has passed. Whether the clock that says so has been
+        set, `activities.losses` knows."""
         now_s = time.monotonic()
-        rows = await self._pool.fetch(_LOST, cohort, grace, limit)
+        rows = await self._pool.fetch(
+            _LOST, [c.notification_id for c in claims], [c.n for c in claims], [c.attempt for c in claims]
+        )
         return [_claim(row, now_s=now_s) for row in rows]
 
     async def give_back(self, claims: Sequence[Returned]) -> None:

@@ -73,7 +73,8 @@ _RELEASE = "UPDATE work SET cohort = NULL WHERE cohort = $1 AND state = 0 AND du
 
 _LEFT = """
 SELECT account, n = 0 AS unplanned,
-       extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE unknown_at END) - now())::float8 AS wait_s
+       extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE greatest(unknown_at, now() + $2) END) - now())::float8
+       AS wait_s
 FROM work WHERE cohort = $1 GROUP BY 1, 2"""
 
 _HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4, takes_until = NULL WHERE id = $1 AND epoch = $2"
@@ -93,6 +94,9 @@ SELECT l.lane, count(w.*) FILTER (WHERE cohort IS NULL AND state = 0 AND due_at 
        count(w.*) FILTER (WHERE cohort IS NOT NULL) AS in_cohorts,
        coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 0 AND due_at <= now())), 0)::float8 AS oldest_s
 FROM unnest($1::smallint[]) l(lane) LEFT JOIN work w ON w.lane = l.lane GROUP BY l.lane"""
+
+LOOK_AGAIN = timedelta(seconds=2)
+"""How soon it is asked again about what is overdue in somebody's hands: to be lost it has to be seen for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class CohortRepository:
             if await connection.fetchval(_LOCK, cohort, epoch) is None:
                 return {}
             await connection.execute(_RELEASE, cohort, horizon)
-            waits = _waits(await connection.fetch(_LEFT, cohort))
+            waits = _waits(await connection.fetch(_LEFT, cohort, LOOK_AGAIN))
             if not waits:
                 await connection.execute(_END, cohort, epoch)
             else:

@@ -110,7 +110,8 @@ Index(
     },
     postgresql_with={"pages_per_range": 16, "autosummarize": "on"},
 )
-"""Which blocks can hold a value: for what is rare. See decision 0015."""
+"""Which blocks can hold a value: for what is rare. See decision 0015. `autosummarize` cannot be changed on a partitioned
+index; each partition's is switched off (`infra.postgres.blocks`)."""
 
 delivery = Table(
     "delivery",
