@@ -100,7 +100,7 @@ class DeliveryActivities:
         )
         if entered is None:
             return Driven()
-        step = self._step(lane, few=entered.takes)
+        step = self._step(drive, lane=lane, takes=entered.takes)
         if not entered.takes:
             self._poke(lane)  # one less is starting
         await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now, step=step)
@@ -119,11 +119,12 @@ class DeliveryActivities:
             self._poke(lane)  # what became due while we took on was left to us
         return Driven(groups.handed_over, waits)
 
-    def _step(self, lane: Lane, *, few: bool) -> Step:
-        """Whoever has few messages goes first."""
-        if few:
+    def _step(self, drive: Drive, *, lane: Lane, takes: bool) -> Step:
+        """Whoever has few messages goes first, and in the high lane what is tried again."""
+        if takes:
             self._pace.note(lane)
-        return FREE if few or lane is Lane.HIGH else self._steps[lane]
+        again = lane is Lane.HIGH and drive.account is not None
+        return FREE if takes or again else self._steps[lane]
 
     def _hand_over(self, drive: Drive, *, cohort: UUID, lane: Lane, step: Step, enough: Callable[[], bool]) -> HandOver:
         return HandOver(

@@ -18,6 +18,7 @@ from domain.lanes import TAKES_FOR, Lane
 STEP_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
+TURN_S = 0.1
 
 
 class Pace:
@@ -50,8 +51,16 @@ class Pace:
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        async with self._one:
+        """One step at a time; but one that hangs, for instance at somebody's lock, holds others up for `TURN_S` only."""
+        held = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TURN_S):
+                held = await self._one.acquire()
+        try:
             yield
+        finally:
+            if held:
+                self._one.release()
 
 
 class Step:

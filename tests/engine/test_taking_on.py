@@ -189,6 +189,38 @@ async def test_bulk_goes_in_small_steps_while_somebody_with_few_is_at_work() -> 
     assert low.most(500) == 500
 
 
+async def test_bulk_takes_one_step_at_a_time_and_none_waits_for_one_that_hangs() -> None:
+    """Catches: plans, claims and flushes of many cohorts at once beside a lone message; and a step that waits for
+    somebody's lock and stops all bulk of the process."""
+
+    async def nobody() -> None:
+        return None
+
+    pace = Pace(nobody)
+    pace.note(LOW)
+    step, inside, most = Step(pace, LOW), 0, 0
+
+    async def one(leaves: asyncio.Event) -> None:
+        nonlocal inside, most
+        async with step.alone():
+            inside += 1
+            most = max(most, inside)
+            await leaves.wait()
+            inside -= 1
+
+    quick, never = asyncio.Event(), asyncio.Event()
+    quick.set()
+    await asyncio.gather(*[one(quick) for _ in range(5)])
+    assert most == 1
+    hangs = asyncio.create_task(one(never))
+    await asyncio.sleep(0)
+    await one(quick)
+    assert most == 2
+    never.set()
+    await hangs
+    await one(quick)
+
+
 async def test_those_with_few_see_whom_other_processes_serve(engine: Engine) -> None:
     """Catches: bulk in one process that does not know of the high lane in another."""
     assert await engine.cohorts.few_at_work() is None
