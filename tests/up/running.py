@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cli.up import leash
 from cli.up.service import CHECKOUT
 from tests.up.processes import gone
 
@@ -20,6 +22,10 @@ START_S = 120.0
 STOP_S = 60.0
 LEFT_S = 5.0
 """The kernel and `init` need a moment to clear away what was killed."""
+
+
+_TIED = (sys.executable, "-I", "-S", leash.__file__)
+"""It is told to stop when the tests end, however they end."""
 
 
 @dataclass
@@ -37,7 +43,15 @@ class Instance:
         inherited = {n: v for n, v in os.environ.items() if not n.startswith("TONGDA_")}
         with self._screen.open("wb") as screen:
             self.process = subprocess.Popen(
-                [CHECKOUT / "scripts" / "run", *self.arguments],
+                [
+                    *_TIED,
+                    str(os.getpid()),
+                    str(int(signal.SIGTERM)),
+                    "-1",
+                    "-1",
+                    CHECKOUT / "scripts" / "run",
+                    *self.arguments,
+                ],
                 env={**inherited, "TONGDA_HOME": str(self.home), "TONGDA_INSTANCE": self.mark, **self.settings},
                 stdin=subprocess.DEVNULL,
                 stdout=screen,
