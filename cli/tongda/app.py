@@ -31,6 +31,7 @@ def build() -> typer.Typer:
     app.add_typer(providers.app, name="providers")
     app.add_typer(secrets.app, name="secrets")
     app.command("receipt-url")(receipts.receipt_url)
+    app.command("webhook-secret")(receipts.webhook_secret)
     app.command("doctor")(doctor.doctor)
     return app
 

@@ -1,4 +1,4 @@
-"""`receipt-url`: where a provider posts what became of an account's messages."""
+"""What derives from the secret key and others have to be told: `receipt-url`, `webhook-secret`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,26 @@ def receipt_url(
     """Show the address for an account's receipts. It holds a secret: whoever has it may post there.
 
     Needs the service's environment (TONGDA_SECRET_KEY, TONGDA_PUBLIC_URL), or a service of ./scripts/run."""
+    settings, key = _opened()
+    print(secrets.receipt_url(key, public_url=_base(settings), provider=provider, account=account))
+
+
+def webhook_secret(tenant: Annotated[str, typer.Argument(help="The tenant's id.")]) -> None:
+    """Show a tenant's webhook signing secret (Standard Webhooks, whsec_...), for its receivers to check what they get.
+
+    Needs the service's environment (TONGDA_SECRET_KEY), or a service of ./scripts/run."""
+    _, key = _opened()
+    print(secrets.webhook_secret(key, tenant))
+
+
+def _opened() -> tuple[Settings, str]:
+    """The settings of here and their secret key; ends the command with what is missing."""
     settings, findings = settings_of(os.environ)
     key = secret_key_of(settings) if settings else ""
     if settings is None or not key:
         print(findings[0].says if settings is None else f"There is no secret key: {KEY_MISSING}.", file=sys.stderr)
         raise typer.Exit(FAILED)
-    print(secrets.receipt_url(key, public_url=_base(settings), provider=provider, account=account))
+    return settings, key
 
 
 def secret_key_of(settings: Settings) -> str:
