@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
+
+from tests.engine.support import Engine
 
 ENGINE = "infra.postgres.engine"
 
@@ -35,3 +38,8 @@ class Value:
 
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(self.target, self.value)
+
+
+Test: TypeAlias = Callable[[Engine], Awaitable[None]]
+Breakages: TypeAlias = dict[str, tuple[tuple[Swap | Value, ...], Test]]
+"""Name of a rule -> what takes it out, and the test that must fail then."""

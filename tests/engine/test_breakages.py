@@ -6,7 +6,7 @@ DESIGN.md names for each rule what goes wrong otherwise. A test that passes with
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 import asyncpg
 import pytest
 
-from domain.states import SUCCESS, Status
 from infra.postgres.engine.claims import Verdict
 from infra.postgres.engine.outcomes import _Match
 from tests.engine import (
@@ -26,22 +25,19 @@ from tests.engine import (
     test_epochs,
     test_failover,
     test_giving_back,
-    test_grouping,
     test_locks,
     test_losses,
     test_outcomes,
     test_plan_step,
     test_preferences,
-    test_receipt_ways,
     test_receipts,
-    test_references,
-    test_resuming,
-    test_taking_on,
     test_windows,
 )
-from tests.engine.breaking import ENGINE, Swap, Value
+from tests.engine.breakages_of_cohorts import OF_COHORTS
+from tests.engine.breakages_of_receipts import OF_RECEIPTS, reported
+from tests.engine.breaking import ENGINE, Breakages, Swap, Value
 from tests.engine.conftest import EMPTY, open_pool
-from tests.engine.support import OK, PERMANENT, RETRY, Engine
+from tests.engine.support import OK, PERMANENT, Engine
 
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
 DECIDED_IN_ONE_STATEMENT = (
@@ -76,20 +72,12 @@ WORK_FOR_EVERY_ROW = test_accepting.PLAIN.replace(
 CUT_OFF_WITHIN_S = 30.0
 NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
 
-Test = Callable[[Engine], Awaitable[None]]
 changed = test_claims.test_what_changed_since_the_plan_is_seen
 
 
-def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
-    """The guard over providers that report."""
-
-    async def run(engine: Engine) -> None:
-        await guard(test_receipts.reporting(engine.pool), **arguments)
-
-    return run
-
-
-BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
+BREAKAGES: Breakages = {
+    **OF_COHORTS,
+    **OF_RECEIPTS,
     "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
     "claim: waits for locked rows": (
         (Swap("claims._CLAIM", " SKIP LOCKED"),), test_claims.test_a_claim_does_not_wait_for_another,
@@ -209,168 +197,8 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
         (Swap("outcomes._EVENTS", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
         partial(test_outcomes.test_a_flush_repeated_after_a_lost_commit_writes_nothing_twice, result=OK),
     ),
-    "epoch: without the lease": (
-        (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,
-    ),
-    "epoch: without the old one": (
-        (Swap("cohorts._NEXT_EPOCH", "epoch = $2 AND lease < now()", "epoch >= $2"),),
-        test_epochs.test_of_two_who_redrive_one_wins,
-    ),
     "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
     "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),
-    "leave: any epoch": (
-        (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
-    ),
-    "leave: ends whatever is left": (
-        (Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),),
-        test_epochs.test_a_cohort_ends_only_when_nothing_is_left,
-    ),
-    "leave: holds everything": (
-        (Swap("cohorts._RELEASE", "now() + $2", "now() + $2 + interval '9 days'"),),
-        test_epochs.test_what_is_due_beyond_the_horizon_is_released,
-    ),
-    "leave: a lease as usual": (
-        (Swap("cohorts._HOLD", "lease = now() + $4", "lease = now() + least($4, interval '1 minute')"),),
-        test_epochs.test_holding_is_told_with_a_lease_that_lasts,
-    ),
-    "group: no lock": (
-        (Swap("cohorts._GROUP_ALL", " FOR UPDATE SKIP LOCKED"),),
-        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
-    ),
-    "group: waits": (
-        (Swap("cohorts._GROUP_ALL", " SKIP LOCKED"),),
-        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
-    ),
-    "group: shares over all who have work": (
-        (Swap("cohorts._GROUP_ALL", "FROM firsts WHERE first_due <= now()", "FROM firsts"),),
-        test_grouping.test_what_other_tenants_send_later_shrinks_no_cohort,
-    ),
-    "group: holding cohorts count": (
-        (Swap("cohorts._GROUP_ONE", "WHERE lane = $1 AND NOT holding", "WHERE lane = $1"),),
-        test_grouping.test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count,
-    ),
-    "group: starting ones do not matter": (
-        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND false AND"),),
-        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
-    ),
-    "group: all open ones count as starting": (
-        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND"),),
-        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
-    ),
-    "group: starting for ever": (
-        (Swap("cohorts._GROUP_ALL", "created_at > now() - $7::interval", "created_at > now() - 9 * $7::interval"),),
-        test_grouping.test_a_cohort_that_never_begins_holds_up_nobody_for_long,
-    ),
-    "group: what somebody takes on": (
-        (Swap("cohorts._GROUP_ALL", "takes_until > now() AND", "false AND"),),
-        test_taking_on.test_nobody_groups_what_a_cohort_takes_on,
-    ),
-    "group: taken on for ever": (
-        (Swap("cohorts._GROUP_ALL", "takes_until <= now() + $8::interval", "$8::interval IS NOT NULL"),),
-        test_taking_on.test_a_killed_worker_holds_up_its_lane_for_moments_only,
-    ),
-    "take on: no fence": (
-        (Swap("entering._TAKE_ON_ALL", "AND epoch = $5", "AND $5 > 0"),),
-        test_taking_on.test_an_epoch_that_was_replaced_takes_nothing,
-    ),
-    "take on: bulk too": (
-        (Swap("entering._TAKE_ON_FEW", "<= $7", "> -$7"),),
-        test_taking_on.test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few,
-    ),
-    "enter: a tenant's own takes on": (
-        (Swap("entering._ENTER", "AND tenant IS NULL", ""),),
-        test_taking_on.test_a_tenants_own_cohort_takes_on_nothing,
-    ),
-    "group: first come first served": (
-        (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
-        test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,
-    ),
-    "group: a tenant may have every place": (
-        (Swap("cohorts._GROUP_ONE", "WHERE o.open < $8", "WHERE o.open < $8 + 9"),),
-        test_grouping.test_a_tenant_leaves_room_for_those_who_come_later,
-    ),
-    "park: any epoch": (
-        (Swap("claims._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),
-        test_failover.test_an_old_epoch_neither_parks_nor_moves,
-    ),
-    "move: any epoch": (
-        (Swap("claims._MOVE", "c.epoch = $2", "c.epoch <> $2 + 9"),),
-        test_failover.test_an_old_epoch_neither_parks_nor_moves,
-    ),
-    "park: all at one moment": (
-        (Swap("claims._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
-        test_failover.test_permits_park_what_is_over_the_rate_each_to_its_turn,
-    ),
-    "receipt: what was sent has arrived": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
-        test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
-    ),
-    "receipt: nobody looks whether it came": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
-        test_failover.test_what_was_read_in_time_stops_the_chain,
-    ),
-    "receipt: early ones are not looked for": (
-        (Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),),
-        reported(test_receipts.test_a_receipt_that_is_early_waits_for_our_own_record),
-    ),
-    "receipt: the latest is true": (
-        (Value(f"{ENGINE}.receiving.better", lambda _, news: news),),
-        reported(test_receipts.test_the_order_does_not_matter, reports=test_receipts.REPORTS[:2]),
-    ),
-    "receipt: a repeated flush undoes it": (
-        (Swap("receipts._REPORTED", "OR status <> 'sent'"),),
-        reported(test_receipts.test_the_order_does_not_matter, reports=[test_receipts.REPORTS[3]]),
-    ),
-    "receipt: any failure is the step's": (
-        (Value(f"{ENGINE}.receipts.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
-        partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
-    ),
-    "receipt: of any account": (
-        (Swap("receiving._FIND", "AND detail ->> 'account' = $1 "),),
-        reported(test_receipts.test_nobody_reports_on_another_accounts_messages),
-    ),
-    "receipt: of any attempt": (
-        (Swap("receiving._FIND", "AND x.attempt IN (0, (detail ->> 'attempt')::smallint) "),),
-        reported(test_references.test_a_reference_counts_only_for_the_account_that_was_given_it),
-    ),
-    "receipt: each name is a message": (
-        (Value(f"{ENGINE}.receipts.messages_of", lambda reports: list(range(len(reports)))),),
-        reported(test_references.test_both_names_are_one_message, status=Status.FAILED),
-    ),
-    "receipt: told under each name": (
-        (Value(f"{ENGINE}.receipts._Step._told_by_another_name", lambda *_: False),),
-        reported(test_references.test_both_names_are_one_message, status=Status.DELIVERED),
-    ),
-    "receipt: what nobody names is not linked": (
-        (Value(f"{ENGINE}.linking.reference", lambda *_, attempt: f"nobody's {attempt}"),),
-        reported(test_references.test_both_receipts_and_record_of_a_nameless_one, early=True),
-    ),
-    "receipt: a silent account took nothing": (
-        (Value(f"{ENGINE}.receipts._Step._silent", None),),
-        test_references.test_what_an_account_that_reports_nothing_took_has_not_failed,
-    ),
-    "resume: what was cancelled": (
-        (Swap("chains._RESUMABLE", "m.cancelled_at IS NULL AND"),), test_resuming.test_not_after_a_recall,
-    ),
-    "resume: what ended and was cancelled": (
-        (Swap("chains._FORGET", "rest IS NOT NULL", "false"),),
-        partial(test_resuming.test_not_after_a_cancellation, final=True),
-    ),
-    "resume: what has expired": (
-        (Swap("chains._RESUMABLE", "m.expires_at > now()", "true"),), test_resuming.test_not_after_it_has_expired,
-    ),
-    "resume: what was made anew": (
-        (Swap("chains._RESUMABLE", "type = 'resent'", "false"),),
-        test_resuming.test_not_beside_a_new_one_that_was_made_from_it,
-    ),
-    "resume: what has arrived": (
-        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
-        test_resuming.test_nothing_follows_what_arrived_over_another_channel,
-    ),
-    "resume: the notification stays at its end": (
-        (Swap("chains._REOPEN", "final = false", "final = final"),),
-        test_resuming.test_also_after_its_window_and_each_place_in_its_turn,
-    ),
     "give back: a moved one is not sent": (
         (Swap("giving_back._GIVE_BACK", "AND r.receipt IS DISTINCT FROM 'OK'"),),
         test_giving_back.test_what_goes_over_another_account_is_sent_in_its_turn,
@@ -378,25 +206,6 @@ BREAKAGES: dict[str, tuple[tuple[Swap | Value, ...], Test]] = {
     "give back: nothing is waited for": (
         (Swap("giving_back._GIVE_BACK", "CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END", "now()"),),
         test_giving_back.test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever,
-    ),
-    "receipt: the wait goes on": (
-        (Swap("receipts._STOP", "AND state = 0", "AND false"),),
-        test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
-    ),
-    "receipt: what follows goes on": (
-        (Swap("chains._REST", "AND state = 0", "AND false"),),
-        test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
-    ),
-    "receipt: what is in flight goes on": (
-        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
-        partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
-    ),
-    "receipt: a look is not made again": (
-        (Value(f"{ENGINE}.outcomes._Match.looks_again", False),),
-        partial(
-            test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
-            options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
-        ),
     ),
     "outcome: a late refusal settles nothing": (
         (Value(f"{ENGINE}.outcomes._Match.settles", False),),

@@ -1,0 +1,99 @@
+"""Rules of cohorts, to be taken out one by one, each with the test that guards it."""
+
+from __future__ import annotations
+
+from tests.engine import test_epochs, test_failover, test_grouping, test_taking_on
+from tests.engine.breaking import Breakages, Swap
+
+OF_COHORTS: Breakages = {
+    "epoch: without the lease": (
+        (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,
+    ),
+    "epoch: without the old one": (
+        (Swap("cohorts._NEXT_EPOCH", "epoch = $2 AND lease < now()", "epoch >= $2"),),
+        test_epochs.test_of_two_who_redrive_one_wins,
+    ),
+    "leave: any epoch": (
+        (Swap("cohorts._LOCK", "epoch = $2", "epoch <> $2 + 9"),), test_epochs.test_an_old_epoch_leaves_nothing_behind,
+    ),
+    "leave: ends whatever is left": (
+        (Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),),
+        test_epochs.test_a_cohort_ends_only_when_nothing_is_left,
+    ),
+    "leave: holds everything": (
+        (Swap("cohorts._RELEASE", "now() + $2", "now() + $2 + interval '9 days'"),),
+        test_epochs.test_what_is_due_beyond_the_horizon_is_released,
+    ),
+    "leave: a lease as usual": (
+        (Swap("cohorts._HOLD", "lease = now() + $4", "lease = now() + least($4, interval '1 minute')"),),
+        test_epochs.test_holding_is_told_with_a_lease_that_lasts,
+    ),
+    "group: no lock": (
+        (Swap("cohorts._GROUP_ALL", " FOR UPDATE SKIP LOCKED"),),
+        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
+    ),
+    "group: waits": (
+        (Swap("cohorts._GROUP_ALL", " SKIP LOCKED"),),
+        test_grouping.test_a_grouper_passes_by_what_another_is_just_taking,
+    ),
+    "group: shares over all who have work": (
+        (Swap("cohorts._GROUP_ALL", "FROM firsts WHERE first_due <= now()", "FROM firsts"),),
+        test_grouping.test_what_other_tenants_send_later_shrinks_no_cohort,
+    ),
+    "group: holding cohorts count": (
+        (Swap("cohorts._GROUP_ONE", "WHERE lane = $1 AND NOT holding", "WHERE lane = $1"),),
+        test_grouping.test_a_lane_has_a_bound_of_cohorts_and_holding_ones_do_not_count,
+    ),
+    "group: starting ones do not matter": (
+        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND false AND"),),
+        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
+    ),
+    "group: all open ones count as starting": (
+        (Swap("cohorts._GROUP_ALL", "AND NOT begun AND", "AND"),),
+        test_grouping.test_what_comes_while_cohorts_start_forms_a_larger_one,
+    ),
+    "group: starting for ever": (
+        (Swap("cohorts._GROUP_ALL", "created_at > now() - $7::interval", "created_at > now() - 9 * $7::interval"),),
+        test_grouping.test_a_cohort_that_never_begins_holds_up_nobody_for_long,
+    ),
+    "group: what somebody takes on": (
+        (Swap("cohorts._GROUP_ALL", "takes_until > now() AND", "false AND"),),
+        test_taking_on.test_nobody_groups_what_a_cohort_takes_on,
+    ),
+    "group: taken on for ever": (
+        (Swap("cohorts._GROUP_ALL", "takes_until <= now() + $8::interval", "$8::interval IS NOT NULL"),),
+        test_taking_on.test_a_killed_worker_holds_up_its_lane_for_moments_only,
+    ),
+    "take on: no fence": (
+        (Swap("entering._TAKE_ON_ALL", "AND epoch = $5", "AND $5 > 0"),),
+        test_taking_on.test_an_epoch_that_was_replaced_takes_nothing,
+    ),
+    "take on: bulk too": (
+        (Swap("entering._TAKE_ON_FEW", "<= $7", "> -$7"),),
+        test_taking_on.test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few,
+    ),
+    "enter: a tenant's own takes on": (
+        (Swap("entering._ENTER", "AND tenant IS NULL", ""),),
+        test_taking_on.test_a_tenants_own_cohort_takes_on_nothing,
+    ),
+    "group: first come first served": (
+        (Swap("cohorts._GROUP_ONE", "WHERE c.lane = $1 AND c.tenant", "WHERE false AND c.lane = $1 AND c.tenant"),),
+        test_grouping.test_the_tenant_with_the_fewest_cohorts_under_way_is_next,
+    ),
+    "group: a tenant may have every place": (
+        (Swap("cohorts._GROUP_ONE", "WHERE o.open < $8", "WHERE o.open < $8 + 9"),),
+        test_grouping.test_a_tenant_leaves_room_for_those_who_come_later,
+    ),
+    "park: any epoch": (
+        (Swap("claims._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        test_failover.test_an_old_epoch_neither_parks_nor_moves,
+    ),
+    "move: any epoch": (
+        (Swap("claims._MOVE", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        test_failover.test_an_old_epoch_neither_parks_nor_moves,
+    ),
+    "park: all at one moment": (
+        (Swap("claims._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
+        test_failover.test_permits_park_what_is_over_the_rate_each_to_its_turn,
+    ),
+}  # fmt: skip

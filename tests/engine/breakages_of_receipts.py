@@ -1,0 +1,114 @@
+"""Rules of receipts and of chains that go on after their end, to be taken out one by one, each with its guard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from domain.states import SUCCESS, Status
+from tests.engine import test_failover, test_receipt_ways, test_receipts, test_references, test_resuming
+from tests.engine.breaking import ENGINE, Breakages, Swap, Test, Value
+from tests.engine.support import RETRY, Engine
+
+
+def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
+    """The guard over providers that report."""
+
+    async def run(engine: Engine) -> None:
+        await guard(test_receipts.reporting(engine.pool), **arguments)
+
+    return run
+
+
+OF_RECEIPTS: Breakages = {
+    "receipt: what was sent has arrived": (
+        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
+        test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
+    ),
+    "receipt: nobody looks whether it came": (
+        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
+        test_failover.test_what_was_read_in_time_stops_the_chain,
+    ),
+    "receipt: early ones are not looked for": (
+        (Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),),
+        reported(test_receipts.test_a_receipt_that_is_early_waits_for_our_own_record),
+    ),
+    "receipt: the latest is true": (
+        (Value(f"{ENGINE}.receiving.better", lambda _, news: news),),
+        reported(test_receipts.test_the_order_does_not_matter, reports=test_receipts.REPORTS[:2]),
+    ),
+    "receipt: a repeated flush undoes it": (
+        (Swap("receipts._REPORTED", "OR status <> 'sent'"),),
+        reported(test_receipts.test_the_order_does_not_matter, reports=[test_receipts.REPORTS[3]]),
+    ),
+    "receipt: any failure is the step's": (
+        (Value(f"{ENGINE}.receipts.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
+        partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
+    ),
+    "receipt: of any account": (
+        (Swap("receiving._FIND", "AND detail ->> 'account' = $1 "),),
+        reported(test_receipts.test_nobody_reports_on_another_accounts_messages),
+    ),
+    "receipt: of any attempt": (
+        (Swap("receiving._FIND", "AND x.attempt IN (0, (detail ->> 'attempt')::smallint) "),),
+        reported(test_references.test_a_reference_counts_only_for_the_account_that_was_given_it),
+    ),
+    "receipt: each name is a message": (
+        (Value(f"{ENGINE}.receipts.messages_of", lambda reports: list(range(len(reports)))),),
+        reported(test_references.test_both_names_are_one_message, status=Status.FAILED),
+    ),
+    "receipt: told under each name": (
+        (Value(f"{ENGINE}.receipts._Step._told_by_another_name", lambda *_: False),),
+        reported(test_references.test_both_names_are_one_message, status=Status.DELIVERED),
+    ),
+    "receipt: what nobody names is not linked": (
+        (Value(f"{ENGINE}.linking.reference", lambda *_, attempt: f"nobody's {attempt}"),),
+        reported(test_references.test_both_receipts_and_record_of_a_nameless_one, early=True),
+    ),
+    "receipt: a silent account took nothing": (
+        (Value(f"{ENGINE}.receipts._Step._silent", None),),
+        test_references.test_what_an_account_that_reports_nothing_took_has_not_failed,
+    ),
+    "resume: what was cancelled": (
+        (Swap("chains._RESUMABLE", "m.cancelled_at IS NULL AND"),), test_resuming.test_not_after_a_recall,
+    ),
+    "resume: what ended and was cancelled": (
+        (Swap("chains._FORGET", "rest IS NOT NULL", "false"),),
+        partial(test_resuming.test_not_after_a_cancellation, final=True),
+    ),
+    "resume: what has expired": (
+        (Swap("chains._RESUMABLE", "m.expires_at > now()", "true"),), test_resuming.test_not_after_it_has_expired,
+    ),
+    "resume: what was made anew": (
+        (Swap("chains._RESUMABLE", "type = 'resent'", "false"),),
+        test_resuming.test_not_beside_a_new_one_that_was_made_from_it,
+    ),
+    "resume: what has arrived": (
+        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
+        test_resuming.test_nothing_follows_what_arrived_over_another_channel,
+    ),
+    "resume: the notification stays at its end": (
+        (Swap("chains._REOPEN", "final = false", "final = final"),),
+        test_resuming.test_also_after_its_window_and_each_place_in_its_turn,
+    ),
+    "receipt: the wait goes on": (
+        (Swap("receipts._STOP", "AND state = 0", "AND false"),),
+        test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
+    ),
+    "receipt: what follows goes on": (
+        (Swap("chains._REST", "AND state = 0", "AND false"),),
+        test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
+    ),
+    "receipt: what is in flight goes on": (
+        (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
+        partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
+    ),
+    "receipt: a look is not made again": (
+        (Value(f"{ENGINE}.outcomes._Match.looks_again", False),),
+        partial(
+            test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
+            options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
+        ),
+    ),
+}  # fmt: skip
