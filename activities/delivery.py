@@ -20,18 +20,22 @@ from activities.losses import Losses
 from activities.pace import FREE, Pace, Step
 from activities.planning import Planner
 from domain.clock import Clock
-from domain.lanes import DRIVE_WINDOW, LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, Lane
+from domain.lanes import DRIVE_WINDOW, LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, TAKES_FOR, Lane
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
 from infra.postgres.engine.entering import EnteringRepository
+from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import GROUP_SIZE
 from workflows.delivery import ACTIVITY, Drive, Driven
 
 log = structlog.get_logger()
 
+MOST_BEHIND = 3
+"""Groups of a cohort that may be at work while slots are scarce, before it takes on no more."""
 HAND_ON_S = 0.5
 """How long a stopping worker's due rows wait for the next one."""
 
@@ -101,7 +105,7 @@ class DeliveryActivities:
         if entered is None:
             return Driven()
         step = self._step(drive, lane=lane, takes=entered.takes)
-        if not entered.takes:
+        if not entered.takes or lane is not Lane.HIGH:
             self._poke(lane)  # one less is starting
         await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now, step=step)
         groups = Groups(
@@ -113,10 +117,11 @@ class DeliveryActivities:
             if entered.takes:
                 await self._take_on(drive, cohort=cohort, lane=lane, groups=groups, enough=enough)
             waits = await self._rounds(drive, cohort=cohort, lane=lane, groups=groups, enough=enough)
+        except BaseException:
+            asyncio.get_running_loop().call_later(TAKES_FOR.total_seconds(), self._poke, lane)  # what was left to us
+            raise
         finally:
             await groups.ended()
-        if entered.takes:
-            self._poke(lane)  # what became due while we took on was left to us
         return Driven(groups.handed_over, waits)
 
     def _step(self, drive: Drive, *, lane: Lane, takes: bool) -> Step:
@@ -144,11 +149,18 @@ class DeliveryActivities:
         one workflow serves many groups under load. A group is what came while the one before it was handed over."""
         entering, policy = self._repositories.entering, POLICIES[lane]
         looks = 0
-        while not enough():
+        while not enough() and not self._is_behind(groups):
             await groups.last(at_most=TAKES_AFTER)
-            taken = await entering.take_on(
-                cohort, epoch=drive.epoch, lane=lane, limit=policy.takes_on, few=policy.mixes_up_to
-            )
+            try:
+                taken = await entering.take_on(
+                    cohort, epoch=drive.epoch, lane=lane, limit=policy.takes_on, few=policy.mixes_up_to
+                )
+                await self._planner.plan(cohort, epoch=drive.epoch, unplanned=taken.unplanned, now=taken.now)
+            except (*AWAY, *LOST_RACE) as error:
+                log.warning("delivery.planned_again", lane=lane.label, code=type(error).__name__)
+                await self._plan_again(drive, cohort=cohort, lane=lane)
+                groups.start()
+                break
             if taken.size == 0:
                 if looks == LOOKS_MORE:
                     break
@@ -158,15 +170,24 @@ class DeliveryActivities:
             looks = 0
             self._pace.note(lane)
             GROUP_SIZE.labels(lane.label).observe(taken.size)
-            await self._planner.plan(cohort, epoch=drive.epoch, unplanned=taken.unplanned, now=taken.now)
             groups.start()
-            if taken.size == policy.takes_on:
-                self._poke(lane)  # more is due than one can take: others help
+            if taken.more:
+                self._poke(lane)  # others help
                 if lane is not Lane.HIGH:
                     break
         if groups.at_work:
             await entering.take_no_more(cohort, epoch=drive.epoch)
             self._poke(lane)
+
+    def _is_behind(self, groups: Groups) -> bool:
+        """Groups wait for slots of this process: another one may have some for what becomes due from now on."""
+        return groups.at_work > MOST_BEHIND and any(account.slots.free == 0 for account in self._accounts)
+
+    async def _plan_again(self, drive: Drive, *, cohort: UUID, lane: Lane) -> None:
+        """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""
+        entered = await self._repositories.entering.enter(cohort, epoch=drive.epoch, limit=POLICIES[lane].cohort_size)
+        if entered is not None:
+            await self._planner.plan(cohort, epoch=drive.epoch, unplanned=entered.unplanned, now=entered.now)
 
     async def _rounds(
         self, drive: Drive, *, cohort: UUID, lane: Lane, groups: Groups, enough: Callable[[], bool]
@@ -175,6 +196,8 @@ class DeliveryActivities:
         while True:
             await groups.ended()
             waits = await self._repositories.cohorts.leave(cohort, epoch=drive.epoch, horizon=POLICIES[lane].hold_horizon)
+            if waits:
+                self._poke(lane)  # it no longer takes on
             ours = [name for name, wait_s in waits.items() if wait_s <= 0 and drive.account in (None, UNPLANNED, name)]
             if not ours or UNPLANNED in ours or enough():
                 return waits

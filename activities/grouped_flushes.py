@@ -13,6 +13,7 @@ from activities.pace import FREE, Step
 from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import POISON
 
+MOST_FLUSHING = 3
 WAIT_S = 0.5
 """What has waited this long for the flush under way gets one of its own: that one may be waiting for somebody's lock."""
 
@@ -48,7 +49,7 @@ class GroupedFlushes:
         await part.done
 
     def _hurry(self, part: _Part) -> None:
-        if part in self._waiting:
+        if part in self._waiting and self._flushing < MOST_FLUSHING:
             self._start()
 
     def _start(self) -> None:

@@ -54,19 +54,19 @@ class TemporalDriver:
         self._client = client
 
     async def start(self, cohort: CohortRow) -> bool:
+        queue = driven_by(cohort.lane, shared=cohort.tenant is None, size=cohort.size)
+        key = priority_key(size=cohort.size, epoch=cohort.epoch, guest=queue is not cohort.lane)
         try:
             await self._client.start_workflow(
                 DeliveryWorkflow.run,
                 Cohort(str(cohort.id), cohort.epoch, int(cohort.lane)),
                 id=workflow_id(cohort.id, cohort.epoch),
-                task_queue=driven_by(cohort.lane, shared=cohort.tenant is None, size=cohort.size).label,
+                task_queue=queue.label,
                 execution_timeout=EXECUTION_LIMIT,
                 task_timeout=TASK_LIMIT,
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 search_attributes=_search_attributes(cohort),
-                priority=Priority(
-                    priority_key=priority_key(size=cohort.size, epoch=cohort.epoch), fairness_key=cohort.tenant
-                ),
+                priority=Priority(priority_key=key, fairness_key=cohort.tenant),
                 rpc_timeout=START_LIMIT,
             )
         except WorkflowAlreadyStartedError:

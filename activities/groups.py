@@ -19,8 +19,9 @@ class Groups:
         self.handed_over = 0
 
     @property
-    def at_work(self) -> bool:
-        return any(not task.done() for task in self._tasks)
+    def at_work(self) -> int:
+        """How many have not ended."""
+        return sum(not task.done() for task in self._tasks)
 
     def start(self, *, recover: bool = False) -> None:
         """Hand over what is due by now; with `recover`, after what an earlier attempt left without an outcome."""

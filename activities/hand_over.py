@@ -85,6 +85,7 @@ class HandOver:
             if wait_s > 0:
                 await self._go_round(account, wait_s=wait_s)
                 return
+            await self._step.look()  # not between claim and call: whatever fails there would strand what was claimed
             take = account.slots.take_first if self._step.first else account.slots.take
             calls = await take(self._step.most(MOST_CALLS_A_CLAIM))
             if not await self._claim_and_start(account, calls=calls):
@@ -101,7 +102,9 @@ class HandOver:
         try:
             if begun == 0:
                 return True  # another cohort has the probe: the loop looks how long to wait
-            limit = 0 if self._stopping() else await self._permitted(account, begun * capabilities.max_batch)
+            limit = (
+                0 if self._stopping() else await self._permitted(account, self._step.most(begun * capabilities.max_batch))
+            )
             if limit:
                 async with self._step.alone():
                     claimed_s = time.monotonic()
@@ -112,7 +115,6 @@ class HandOver:
                         limit=limit,
                         call_timeout=timedelta(seconds=capabilities.call_timeout_s),
                     )
-                await self._step.look()
         finally:
             batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
             account.slots.give(calls - len(batches))
@@ -200,14 +202,19 @@ class HandOver:
 
     async def _return_unsent(self) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
-        back = list(self._back)
+        back, self._back = self._back, []
         await patiently(lambda: self._claims.give_back(back))
-        del self._back[: len(back)]
 
     def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))
         self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        """What raised is a defect of ours; its claims count as unknown in time."""
+        self._calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("hand_over.defect", code=type(error).__name__)
 
     async def _send(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         """One call: render what may be sent, hand it over, note what came of each."""

@@ -13,7 +13,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+import structlog
+
 from domain.lanes import TAKES_FOR, Lane
+from infra.postgres.errors import AWAY
+
+log = structlog.get_logger()
 
 STEP_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
@@ -43,11 +48,16 @@ class Pace:
     async def look(self) -> None:
         """See whom other processes serve."""
         now_s = self._now_s()
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + LOOK_EVERY_S
+        if now_s < self._look_at_s:
+            return
+        self._look_at_s = now_s + LOOK_EVERY_S
+        try:
             lane = await self._few_at_work()
-            if lane is not None:
-                self.note(lane)
+        except AWAY as error:
+            log.warning("pace.away", code=type(error).__name__)  # whoever asked finds out by itself
+            return
+        if lane is not None:
+            self.note(lane)
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[None]:

@@ -119,7 +119,7 @@ class Sweep:
             return False
         REDRIVEN.labels(cohort.lane.label).inc()
         log.info("cohort.redriven", cohort=str(cohort.id), epoch=epoch, lane=cohort.lane.label)
-        return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant))
+        return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant, cohort.size))
 
     async def _recover_lost(self) -> int:
         """Needs the accounts (may this provider be asked twice?), so only workers do it. A cohort finds its own first: it

@@ -55,15 +55,17 @@ class LanePolicy:
     """Waits after the first, second, ... counted failure; when they are used up, the step has failed."""
 
 
-AGAIN_KEY, FEW_KEY, MANY_KEY = 1, 2, 3
-"""Temporal's priority within a lane's task queue, 1 before 5. Each lane has a queue: the keys need not tell lanes apart."""
+AGAIN_KEY, FEW_KEY, MANY_KEY, GUEST_KEY = 1, 2, 3, 4
+"""Temporal's priority within a lane's task queue, 1 before 5. Guests are the medium lane's few in the high lane's queue."""
 FEW = 20
 """A cohort of no more is somebody's own messages and no page of a bulk send, and takes moments."""
 
 
-def priority_key(*, size: int, epoch: int) -> int:
-    """Which cohort of a lane goes first, where workers are the bottleneck: what was lost and has waited already, then few
-    messages, then many. The bounds of cohorts keep the small ones from starving the large."""
+def priority_key(*, size: int, epoch: int, guest: bool = False) -> int:
+    """Which cohort of a queue goes first, where workers are the bottleneck: what was lost and has waited already, then few
+    messages, then many, then another lane's. The bounds of cohorts keep the small ones from starving the large."""
+    if guest:
+        return GUEST_KEY
     if epoch > 1:
         return AGAIN_KEY
     return FEW_KEY if size <= FEW else MANY_KEY

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
+
+import asyncpg
+import pytest
 
 from activities.accounts import Slots
 from activities.pace import Free, Pace, Step
+from activities.planning import Planner
 from domain.lanes import FEW, POLICIES, SHORT, Lane, driven_by
+from infra.postgres.engine import plans
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.ends import decide_ends
 from tests.engine.driving import HeldProvider, accounts_of, activities, drive
 from tests.engine.support import Engine, soon
 
@@ -70,6 +77,17 @@ async def test_where_much_is_due_others_help(engine: Engine) -> None:
     cohort = await at_work(engine)
     await engine.accepted(8, lane=HIGH)
     assert await take_on(engine, cohort, limit=5) == 5
+    assert await engine.cohorts.group(HIGH) is not None
+
+
+async def test_others_help_whoever_has_more_than_its_share(engine: Engine) -> None:
+    """Catches: help only where every place was taken. Shares are rounded down: three tenants never fill a group, and one
+    that floods beside others who send single messages would get a few places a group for as long as they do."""
+    cohort = await at_work(engine)
+    for tenant, count in (("loud", 4), ("a", 1), ("b", 1)):
+        await engine.accepted(count, lane=HIGH, tenant=tenant)
+    taken = await engine.entering.take_on(cohort.id, epoch=1, lane=HIGH, limit=8, few=None)
+    assert (taken.size, taken.more) == (4, True)
     assert await engine.cohorts.group(HIGH) is not None
 
 
@@ -145,8 +163,72 @@ async def test_an_activity_delivers_what_it_took_on(engine: Engine) -> None:
     assert pokes, "whatever came at the very end is grouped by others"
 
 
-async def test_what_waits_after_it_was_taken_on_is_told(engine: Engine) -> None:
-    """A step that is tried again later stays with the cohort, which no longer takes on."""
+async def test_what_was_taken_on_and_not_planned_waits_for_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caught: a plan that lost a race was tried again only when everything else of the cohort had been answered."""
+    provider, real, plans = HeldProvider(), Planner.plan, 0
+
+    async def plan(planner: Planner, *arguments: Any, **options: Any) -> int:
+        nonlocal plans
+        plans += 1
+        if plans == 2:
+            raise asyncpg.DeadlockDetectedError
+        return await real(planner, *arguments, **options)
+
+    monkeypatch.setattr(Planner, "plan", plan)
+    await engine.accepted(1, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    await engine.accepted(1, lane=HIGH)
+    running = asyncio.create_task(activities(engine, accounts=accounts_of(provider)).deliver(drive(cohort)))
+    await provider.until(lambda: len(provider.waiting) == 2)
+    await provider.let_go()
+    assert (await running).handed_over == 2
+
+
+async def test_a_cohort_that_is_behind_takes_on_no_more(engine: Engine) -> None:
+    """Catches: rows that wait for slots of one process while others have some."""
+    provider = HeldProvider()
+    await engine.accepted(1, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    running = asyncio.create_task(activities(engine, accounts=accounts_of(provider, slots=1)).deliver(drive(cohort)))
+    await provider.until(lambda: len(provider.waiting) == 1)
+    others = None
+    while others is None:
+        await engine.accepted(1, lane=HIGH)
+        others = await engine.cohorts.group(HIGH)
+    await provider.let_go()
+    assert (await running).waits_s == {}
+
+
+async def test_an_end_that_is_told_is_on_the_disk(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a notification that ends in its plan, and lives again after a crash of PostgreSQL, although whoever asked
+    was told of its end."""
+    sources: list[str] = []
+
+    async def decide(connection: Any, ids: Any) -> None:
+        query = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit'"
+        sources.append(await connection.fetchval(query))
+        await decide_ends(connection, ids)
+
+    monkeypatch.setattr(plans, "decide_ends", decide)
+    [one] = await engine.accepted(1, user="u-none", channels=["email"])
+    await engine.pool.execute("DELETE FROM identity")
+    await engine.plan(await engine.grouped())
+    assert (await engine.end(one))[2], "it has ended"
+    assert sources
+    assert "session" not in sources, "as the database is set"
+
+
+async def test_whoever_looks_for_others_is_not_stopped_by_a_database_that_is_away() -> None:
+    """Catches: an error between a claim and its call. What was claimed would not be sent, and its slots would be gone."""
+
+    async def away() -> Lane | None:
+        raise asyncpg.ConnectionDoesNotExistError
+
+    await Step(Pace(away), LOW).look()
+
+
+async def test_a_stopping_worker_leaves_its_lane_to_others(engine: Engine) -> None:
+    """A step that was not begun stays with the cohort, which no longer takes on."""
     await engine.accepted(1, lane=HIGH)
     cohort = await engine.grouped(HIGH)
     stopped = asyncio.Event()

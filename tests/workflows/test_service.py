@@ -216,4 +216,4 @@ async def test_workflows_carry_the_keys_of_priority_and_fairness_within_their_la
             begun = first.workflow_execution_started_event_attributes
             priority = begun.priority
             keys[cohort.tenant or "few"] = (begun.task_queue.name, priority.priority_key, priority.fairness_key)
-    assert keys == {"many": ("medium", 3, "many"), "few": ("high", 2, ""), "lost": ("medium", 1, "lost")}
+    assert keys == {"many": ("medium", 3, "many"), "few": ("high", 4, ""), "lost": ("medium", 1, "lost")}

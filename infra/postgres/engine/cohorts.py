@@ -57,7 +57,7 @@ _FEW_AT_WORK = "SELECT min(lane) FROM cohort WHERE takes_until > now() AND takes
 
 _RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
 
-_LAPSED = "SELECT id, lane, tenant, epoch FROM cohort WHERE lease < now() ORDER BY lease LIMIT $1"
+_LAPSED = "SELECT id, lane, tenant, epoch, size FROM cohort WHERE lease < now() ORDER BY lease LIMIT $1"
 
 _NEXT_EPOCH = """
 UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false
@@ -166,7 +166,7 @@ class CohortRepository:
     async def lapsed(self, *, limit: int) -> list[CohortRow]:
         """Cohorts whose lease has passed, longest first."""
         rows = await self._pool.fetch(_LAPSED, limit)
-        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"]) for row in rows]
+        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"], row["size"]) for row in rows]
 
     async def next_epoch(self, cohort: UUID, *, epoch: int) -> int | None:
         """Compare-and-set: the new epoch, or None when somebody else was first or a sign of life came."""
@@ -198,7 +198,8 @@ class CohortRepository:
         return await retried(self._pool, unit)
 
     async def adopt_orphans(self) -> int:
-        """Rows whose cohort is gone become due again by themselves; there are none unless somebody deleted by hand."""
+        """Rows whose cohort is gone become due again by themselves: somebody deleted it by hand, or one attempt of an
+        activity ended it while another, which was believed dead, moved rows into it."""
 
         async def unit(connection: Connection) -> int:
             status: str = await connection.execute(_ORPHANS)

@@ -48,5 +48,13 @@ TAKE_IN_TURN = _TAKE.format(
 )
 """CTE `taken` (tid): $4 rows of all that are due, each tenant its share, in an order that favours nobody."""
 
+MORE_DUE = """(
+    (SELECT count(*) FROM taken) >= $4
+    OR EXISTS (SELECT FROM due d WHERE EXISTS (
+        SELECT FROM work w
+        WHERE w.lane = $1 AND w.tenant = d.tenant AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now()
+        OFFSET (SELECT greatest($4 / count(*), 1) FROM due))))"""
+"""After `TAKE_IN_TURN`: somebody has more due than its share."""
+
 TAKE_OF_ONE = _TAKE.format(tenants="turn", share="$4")
 """CTE `taken` (tid): $4 rows of the tenant in CTE `turn`."""

@@ -13,7 +13,7 @@ from domain.channels import Channel
 from domain.lanes import LEASE, TAKES_FOR, Lane
 from domain.planning import Request
 from domain.states import Strategy
-from infra.postgres.engine.due import TAKE_IN_TURN, tenants_due
+from infra.postgres.engine.due import MORE_DUE, TAKE_IN_TURN, tenants_due
 from infra.postgres.soon import SOON
 from infra.postgres.windows import decoded as window_of
 
@@ -32,22 +32,24 @@ _OF_COHORT = """
 _ENTER = f"""
 WITH alive AS (
     UPDATE cohort SET lease = now() + $3, holding = false, begun = true,
-                      takes_until = CASE WHEN $6 AND tenant IS NULL AND size < $4 THEN now() + $5::interval END
+                      takes_until = CASE WHEN $6 AND tenant IS NULL AND (begun OR size < $4) THEN now() + $5::interval END
     WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS takes, {SOON}
 )
 SELECT p.*, now() AS now, takes FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
 
 _TAKEN_ON = f""",
+left_over AS MATERIALIZED (SELECT {MORE_DUE} AS more),
 alive AS (
-    UPDATE cohort SET lease = now() + $3, size = size + (SELECT count(*) FROM taken),
-                      takes_until = CASE WHEN (SELECT count(*) FROM taken) < $4 THEN now() + $6::interval END
+    UPDATE cohort SET lease = CASE WHEN lease < now() + $3::interval / 2 THEN now() + $3 ELSE lease END,
+                      size = size + (SELECT count(*) FROM taken),
+                      takes_until = CASE WHEN NOT (SELECT more FROM left_over) THEN now() + $6::interval END
     WHERE id = $2 AND epoch = $5 AND EXISTS (SELECT FROM taken) RETURNING {SOON}
 ),
 moved AS (
     UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)) AND EXISTS (SELECT FROM alive)
     RETURNING notification_id, n, tenant, lane, expires_at
 )
-SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took
+SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took, (SELECT more FROM left_over) AS more
 FROM (VALUES (1)) one LEFT JOIN LATERAL ({_UNPLANNED.format(rows="(SELECT * FROM moved WHERE n = 0)")}) p ON true"""
 
 _TAKE_NO_MORE = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {SOON}"
@@ -75,7 +77,7 @@ class Entered:
     now: datetime
     unplanned: Sequence[Unplanned]
     takes: bool
-    """It is to take on what becomes due meanwhile: nobody else does for `TAKES_FOR`."""
+    """It is to take on what becomes due meanwhile of those who share: nobody else groups it for `TAKES_FOR`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class TakenOn:
     now: datetime
     size: int
     """Rows, those with a plan from before too. 0: nothing was due, or the epoch has been replaced."""
+    more: bool
+    """So much is due that others are needed: they group again."""
     unplanned: Sequence[Unplanned]
 
 
@@ -108,13 +112,13 @@ class EnteringRepository:
 
     async def take_on(self, cohort: UUID, *, epoch: int, lane: Lane, limit: int, few: int | None) -> TakenOn:
         """Take up to `limit` rows of what is due, tenants in turn (`few`: those only that have no more than so many), into
-        this cohort, and go on taking for `TAKES_FOR`, unless so much was due that others are needed."""
+        this cohort, and go on taking for `TAKES_FOR`, unless somebody has more due than its share."""
         arguments = (int(lane), cohort, LEASE, limit, epoch, TAKES_FOR)
         if few is None:
             rows = await self._pool.fetch(_TAKE_ON_ALL, *arguments)
         else:
             rows = await self._pool.fetch(_TAKE_ON_FEW, *arguments, few)
-        return TakenOn(rows[0]["now"], rows[0]["took"], _unplanned(rows))
+        return TakenOn(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows))
 
 
 def _unplanned(rows: Sequence[asyncpg.Record]) -> list[Unplanned]:

@@ -23,7 +23,7 @@ from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
-from infra.postgres.soon import SOON
+from infra.postgres.soon import DURABLE, SOON
 
 _PERSONS = """
 SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices
@@ -149,7 +149,9 @@ class PlanRepository:
             written = {row["notification_id"] for row in rows}
             await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
-            await decide_ends(connection, sorted(written & stepless))
+            if ending := sorted(written & stepless):
+                await connection.execute(DURABLE)  # an end is told
+                await decide_ends(connection, ending)
             return len(written)
 
         return await retried(self._pool, unit)
