@@ -20,7 +20,7 @@ from infra.postgres.errors import AWAY
 
 log = structlog.get_logger()
 
-STEP_ROWS = 16
+STEP_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
 TURN_S = 0.1
