@@ -14,6 +14,7 @@ from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import POISON
 
 MOST_FLUSHING = 3
+"""At once, those that hang included: small steps would otherwise make a flush for every part that has waited."""
 WAIT_S = 0.5
 """What has waited this long for the flush under way gets one of its own: that one may be waiting for somebody's lock."""
 

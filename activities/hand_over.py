@@ -203,7 +203,11 @@ class HandOver:
     async def _return_unsent(self) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
         back, self._back = self._back, []
-        await patiently(lambda: self._claims.give_back(back))
+        try:
+            await patiently(lambda: self._claims.give_back(back))
+        except BaseException:
+            self._back += back  # tried once more at the end
+            raise
 
     def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))

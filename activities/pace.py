@@ -24,6 +24,7 @@ STEP_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
 TURN_S = 0.1
+"""The most that a step waits for the one before it."""
 
 
 class Pace:

@@ -15,7 +15,8 @@ from channels.base import Content, Message
 from domain.channels import Channel
 from domain.errors import Broken, Failed, Invalid
 from domain.lanes import MOST_INTERNAL_FAILURES
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.giving_back import Returned
 from tests.engine.driving import (
     BrokenContents,
     HeldProvider,
@@ -255,3 +256,26 @@ async def test_what_expires_while_it_is_rendered_is_not_sent(engine: Engine) -> 
     assert engine.providers[EMAIL].sent == []
     assert await engine.end(one) == ("expired", "expired_before_hand_over", True)
     assert (await engine.detail(one, "expired"))["stage"] == "hand_over"
+
+
+async def test_what_could_not_be_given_back_is_given_back_at_the_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: it is forgotten when the first try fails, and counts as unknown although not a byte of it left."""
+    real, tries = ClaimRepository.give_back, 0
+
+    async def give_back(claims: ClaimRepository, back: Sequence[Returned]) -> None:
+        nonlocal tries
+        tries += bool(back)
+        if back and tries == 1:
+            raise RuntimeError("a defect")
+        await real(claims, back)
+
+    monkeypatch.setattr(ClaimRepository, "give_back", give_back)
+    cohort, [one] = await engine.planned(1)
+    passing = hand_over(engine, cohort, engine.accounts, contents=BrokenContents(lambda _: ConnectionError()))
+    await passing.account("memory-email")
+    with pytest.raises(RuntimeError):
+        await passing.settle()
+    await passing.close()
+    assert [row["state"] for row in await engine.work(one)] == [0]
