@@ -89,11 +89,14 @@ WHERE EXISTS (SELECT FROM work w WHERE w.lane = lane.lane AND w.cohort IS NULL A
 
 
 _BACKLOG = """
-SELECT l.lane, count(w.*) FILTER (WHERE cohort IS NULL AND state = 0 AND due_at <= now()) AS waiting,
-       count(w.*) FILTER (WHERE cohort IS NULL AND due_at > now()) AS later,
-       count(w.*) FILTER (WHERE cohort IS NOT NULL) AS in_cohorts,
-       coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 0 AND due_at <= now())), 0)::float8 AS oldest_s
-FROM unnest($1::smallint[]) l(lane) LEFT JOIN work w ON w.lane = l.lane GROUP BY l.lane"""
+SELECT lane, coalesce(waiting, 0) AS waiting, coalesce(later, 0) AS later, coalesce(in_cohorts, 0) AS in_cohorts,
+       coalesce(oldest_s, 0)::float8 AS oldest_s
+FROM unnest($1::smallint[]) lane LEFT JOIN (
+    SELECT lane, count(*) FILTER (WHERE cohort IS NULL AND state = 0 AND due_at <= now()) AS waiting,
+           count(*) FILTER (WHERE cohort IS NULL AND due_at > now()) AS later,
+           count(*) FILTER (WHERE cohort IS NOT NULL) AS in_cohorts,
+           extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 0 AND due_at <= now())) AS oldest_s
+    FROM work GROUP BY lane) w USING (lane)"""
 
 LOOK_AGAIN = timedelta(seconds=2)
 """How soon it is asked again about what is overdue in somebody's hands: to be lost it has to be seen for a while."""
