@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import asyncpg
 import structlog
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 
 PORT_TAKEN = 98
 CONNECT_AGAIN_S = 0.5
+AUTOGROUP = Path("/proc/self/autogroup")
 BACKGROUND_NICE = 10
 """Steps of the scheduler's scale: a tenth of the share of a process at 0, when both want the core."""
 
@@ -107,9 +109,16 @@ async def _serve(workers: Sequence[Worker], life: Life) -> None:
 
 
 def step_back(roles: Sequence[Role]) -> None:
-    """Where cores are shared, a process without the high lane lets those go first that have it (API, high lane)."""
-    if Role.HIGH not in roles:
-        os.nice(BACKGROUND_NICE)
+    """Where cores are shared, a process without the high lane lets those go first that have it (API, high lane).
+
+    Linux weighs sessions first and processes within a session only then (`autogroup`, sched(7)), so a session that is all
+    ours steps back as a whole."""
+    if Role.HIGH in roles:
+        return
+    os.nice(BACKGROUND_NICE)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # another system, or one without it
+            AUTOGROUP.write_text(str(BACKGROUND_NICE))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
