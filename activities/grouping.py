@@ -10,7 +10,6 @@ import structlog
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import (
     Priority,
-    SearchAttributeKey,
     SearchAttributePair,
     TypedSearchAttributes,
     WorkflowIDReusePolicy,
@@ -23,13 +22,10 @@ from domain.lanes import Lane, driven_by, priority_key
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
+from infra.temporal import KIND, LANE, TENANT
 from workflows.delivery import EXECUTION_LIMIT, TASK_LIMIT, Cohort, DeliveryWorkflow
 
 log = structlog.get_logger()
-
-LANE = SearchAttributeKey.for_keyword("TongdaLane")
-KIND = SearchAttributeKey.for_keyword("TongdaKind")
-TENANT = SearchAttributeKey.for_keyword("TongdaTenant")
 
 START_LIMIT = timedelta(seconds=10)
 START_AGAIN = timedelta(seconds=2)

@@ -1,1 +1,3 @@
-"""Benchmarks of the whole service, as a user starts it: `scripts/bench [accept|engine|latency|all] [--quick]`."""
+"""Benchmarks of the whole service, as a user starts it:
+`scripts/bench [accept|engine|http|latency|memory|priority|all] [--quick]`.
+"""

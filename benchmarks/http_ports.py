@@ -1,6 +1,6 @@
-"""Other HTTP clients behind the same port, for comparison: aiohttp as the workers used it before, and httpx.
+"""Other HTTP clients behind the same port, for comparison: aiohttp and httpx.
 
-aiohttp is set up as it was on the sending path: the guard on the URL, on what the resolver finds and on the socket, and no
+aiohttp is set up as the sending path needs it: the guard on the URL, on what the resolver finds and on the socket, and no
 redirects, cookies, proxies or decompression. httpx has no hook for a socket's address, so its figure is with the guard on
 the URL alone, which is less than the port promises. Every failure is AnswerLost here: a round with one counts for nothing.
 """

@@ -1,4 +1,4 @@
-"""The channels, and what an address looks like on each."""
+"""The channels. What an address looks like on each is in `domain/addresses.py`."""
 
 from __future__ import annotations
 

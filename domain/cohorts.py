@@ -1,4 +1,5 @@
-"""Cohorts: notifications that became due in the same moment in the same lane, driven by one workflow."""
+"""Cohorts: notifications of one lane that one workflow drives: those that became due together and, where tenants share the
+cohort, those that became due while it was at work."""
 
 from __future__ import annotations
 

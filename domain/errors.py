@@ -18,7 +18,6 @@
     └── Failed                      the service could not do it; transient unless said otherwise
         ├── Overloaded              a queue is full: come back after `retry_after_s`
         ├── Unavailable             something that this needs cannot be reached
-        ├── Fenced                  this epoch of a cohort has been replaced: stop quietly
         ├── NoLongerWanted          what was accepted must not be sent any more: end it quietly
         └── Broken                  a defect of ours; `code` finds it in the logs
 
@@ -186,13 +185,6 @@ class Unavailable(Failed):
     """Something that this needs cannot be reached; nothing was changed."""
 
     code = "unavailable"
-
-
-class Fenced(Failed):
-    """Another epoch drives this cohort now."""
-
-    code = "fenced"
-    transient = False
 
 
 class NoLongerWanted(Failed):

@@ -15,8 +15,6 @@ _TAILS = struct.Struct(">512Q")
 """Random numbers fetched at a time: a system call for each id would be a third of what it costs."""
 _VARIANT, _RANDOM = 0b10 << 62, (1 << 62) - 1
 _DELIVERY = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-([1-9][0-9]{0,3})(?:-([1-9][0-9]{0,4}))?", re.ASCII)
-_RANDOM_BYTES = 4096
-"""Fetched at a time: a system call for each id would be a third of what it costs."""
 _lock = threading.Lock()
 _last = 0
 _tails: list[int] = []

@@ -1,4 +1,4 @@
-"""The failure vocabulary: what every answer of a provider becomes (DESIGN: failure vocabulary)."""
+"""The failure vocabulary: what every answer of a provider becomes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,6 @@ class ResultClass(StrEnum):
     """Our credentials, quota contract or allow-list: the account must be mended by an operator."""
     UNKNOWN = "UNKNOWN"
     """It was sent and the answer was lost: it may or may not have been taken."""
-
-
-RETRYABLE = frozenset({ResultClass.RETRY, ResultClass.RATE, ResultClass.TOKEN, ResultClass.CONFIG})
-"""Classes after which the same address may be tried again: nothing was taken."""
 
 
 @dataclass(frozen=True, slots=True)

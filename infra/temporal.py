@@ -5,12 +5,16 @@ from __future__ import annotations
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest, ListSearchAttributesRequest
 from temporalio.client import Client
+from temporalio.common import SearchAttributeKey
 from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError, RPCStatusCode
 
 from infra.settings import Settings
 
-SEARCH_ATTRIBUTES = ("TongdaLane", "TongdaKind", "TongdaTenant", "TongdaCampaign")
+LANE = SearchAttributeKey.for_keyword("TongdaLane")
+KIND = SearchAttributeKey.for_keyword("TongdaKind")
+TENANT = SearchAttributeKey.for_keyword("TongdaTenant")
+SEARCH_ATTRIBUTES = (LANE.name, KIND.name, TENANT.name)
 """Keywords by which workflows are found in the Temporal Web UI. Their values are names and ids, never personal data."""
 
 

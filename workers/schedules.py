@@ -16,10 +16,10 @@ from temporalio.client import (
     SchedulePolicy,
     ScheduleSpec,
 )
-from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
+from temporalio.common import SearchAttributePair, TypedSearchAttributes
 from temporalio.service import RPCError
 
-from infra.temporal import register_search_attributes
+from infra.temporal import KIND, register_search_attributes
 from workflows.housekeeping import QUEUE, SWEEP_EVERY, SWEEP_LIMIT, SweepWorkflow
 
 log = structlog.get_logger()
@@ -32,13 +32,12 @@ SYNC_EVERY_S = 30.0
 async def sync(client: Client) -> None:
     """Register search attributes and schedules where they are missing; safe to repeat, from several processes."""
     await register_search_attributes(client)
-    kind = SearchAttributeKey.for_keyword("TongdaKind")
     action = ScheduleActionStartWorkflow(
         SweepWorkflow.run,
         id="sweep",
         task_queue=QUEUE,
         execution_timeout=2 * SWEEP_LIMIT,
-        typed_search_attributes=TypedSearchAttributes([SearchAttributePair(kind, "sweep")]),
+        typed_search_attributes=TypedSearchAttributes([SearchAttributePair(KIND, "sweep")]),
     )
     schedule = Schedule(
         action=action,

@@ -61,11 +61,8 @@ INAPP_CALLS = 4
 class Wired:
     """What the worker process runs."""
 
-    database: Database
-    client: Client
     delivery: DeliveryActivities
     sweep: SweepActivities
-    starter: Starter
 
 
 @contextlib.asynccontextmanager
@@ -106,7 +103,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             accounts=accounts,
             poke=starter.poke,
         )
-        yield Wired(database, client, delivery, SweepActivities(sweep), starter)
+        yield Wired(delivery, SweepActivities(sweep))
 
 
 def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:

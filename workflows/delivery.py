@@ -54,7 +54,8 @@ class Driven:
 
     handed_over: int = 0
     waits_s: dict[str, float] = field(default_factory=dict)
-    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
+    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left, or
+    another epoch drives it."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Swept:
 
 @workflow.defn(name="SweepWorkflow")
 class SweepWorkflow:
-    """Looks for what was left behind; DESIGN: the sweep."""
+    """Looks for what was left behind (docs/architecture.md, the way of one notification: 7)."""
 
     @workflow.run
     async def run(self) -> Swept:

@@ -10,8 +10,8 @@ from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from cli.up.temporal import NAMESPACE, SEARCH_ATTRIBUTES
-from infra.temporal import register_search_attributes, runtime
+from cli.up.temporal import NAMESPACE
+from infra.temporal import SEARCH_ATTRIBUTES, register_search_attributes, runtime
 
 RETENTION = timedelta(hours=72)
 """How long the history of a workflow that has ended can be looked at."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from temporalio.service import RPCError
 
-from cli.up.temporal import SEARCH_ATTRIBUTES, TemporalNotReady
+from cli.up.temporal import TemporalNotReady
 from infra.settings import Settings
-from infra.temporal import connect, register_search_attributes
+from infra.temporal import SEARCH_ATTRIBUTES, connect, register_search_attributes
 
 
 async def prepare() -> None:

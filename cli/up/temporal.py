@@ -16,12 +16,11 @@ from cli.up.child import Child, Command
 from cli.up.launch import Launch, launch
 from cli.up.ports import LOOPBACK, Ports
 from cli.up.times import REQUEST_S, TEMPORAL_READY_S, TEMPORAL_STOP_S
+from infra.temporal import SEARCH_ATTRIBUTES
 
 PREFERRED_PORT: Final = 7233
 PREFERRED_UI_PORT: Final = 8233
 NAMESPACE: Final = "default"
-SEARCH_ATTRIBUTES: Final = ("TongdaLane", "TongdaKind", "TongdaTenant", "TongdaCampaign")
-"""All of type Keyword."""
 
 DYNAMIC_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
     {

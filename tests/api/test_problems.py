@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 import domain.errors
 from api import problems
 from api.problem_types import PROBLEM_TYPES
-from domain.errors import Broken, Fenced, Rejected, TongdaError, Unavailable
+from domain.errors import Broken, NoLongerWanted, Rejected, TongdaError, Unavailable
 from tests.api.conftest import Api, codes
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,6 @@ def test_every_code_is_published() -> None:
         "error",
         "rejected",
         "failed",
-        "fenced",
         "no_longer_wanted",
         "broken",
     }  # roots, and what never reaches a caller but as `internal`
@@ -153,7 +152,7 @@ async def test_a_request_id_of_ours_where_theirs_is_none(api: Api) -> None:
     [
         (Unavailable("No node.", code="datacenter"), 503, "unavailable", "No node."),
         (Broken("A table is missing.", code="schema_missing"), 500, "internal", None),
-        (Fenced("Replaced."), 500, "internal", None),
+        (NoLongerWanted("Used."), 500, "internal", None),
         (RuntimeError("secret"), 500, "internal", None),
         (TimeoutError("secret"), 503, "unavailable", "The database did not answer in time; try again."),
     ],

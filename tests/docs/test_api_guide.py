@@ -76,7 +76,7 @@ def service() -> Iterator[dict[str, str]]:
         instance = Instance(Path(folder) / "home", arguments=())
         try:
             facts = instance.until_ready()
-            yield {**os.environ, "TONGDA_URL": facts["api_url"], "TONGDA_KEY_FILE": facts["key_file"]}
+            yield {**os.environ, "TONGDA_API_URL": facts["api_url"], "TONGDA_API_KEY_FILE": facts["key_file"]}
         finally:
             instance.signal(signal.SIGTERM)
             instance.wait()
@@ -122,7 +122,7 @@ def _see_it_live(service: dict[str, str]) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         try:
             page = browser.new_page()
-            page.add_init_script(f"window.TONGDA_API = {service['TONGDA_URL']!r}; window.TONGDA_TOKEN = {token!r}")
+            page.add_init_script(f"window.TONGDA_API = {service['TONGDA_API_URL']!r}; window.TONGDA_TOKEN = {token!r}")
             page.route("http://127.0.0.1:9/", lambda route: route.fulfill(body=page_source, content_type="text/html"))
             page.goto("http://127.0.0.1:9/")
             expect(page.locator("#inbox")).to_contain_text("A-77")

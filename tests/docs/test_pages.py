@@ -9,10 +9,13 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from cli.up.temporal import DYNAMIC_CONFIG
+from infra.postgres.tables import metadata
 from infra.telemetry import engine_metrics, metrics
 from tests.docs.markdown import ROOT, blocks, links, pages
 
 OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+MOST_LINES = 400
 
 
 def _anchors(page: Path) -> set[str]:
@@ -85,10 +88,25 @@ def test_every_temporal_setting_is_explained() -> None:
     assert {name for name in DYNAMIC_CONFIG if name not in OPERATIONS} == set()
 
 
-def test_log_events_that_are_explained_exist() -> None:
+def test_log_events_are_explained_and_exist() -> None:
+    """Of the product: all that is a warning or worse, and of the rest what the table names."""
     rooms = ("api", "workers", "activities", "infra")
     said = "\n".join(path.read_text(encoding="utf-8") for room in rooms for path in (ROOT / room).rglob("*.py"))
     table = OPERATIONS.split("## Logs")[1].split("## Metrics")[0]
-    events = [name for row in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)]
-    assert "cohort.redriven" in events
-    assert [event for event in events if f'"{event}"' not in said] == []
+    events = {name for row in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)}
+    serious = set(re.findall(r'log(?:\.(?:warning|error|exception|critical)|ged)\(\s*"([^"]+)"', said))
+    assert {"cohort.start_failed", "request.failed"} <= serious
+    assert serious - events == set()
+    assert {event for event in events if f'"{event}"' not in said} == set()
+
+
+def test_every_table_stands_in_architecture() -> None:
+    named = set(re.findall(r"`(\w+)`", ARCHITECTURE.split("## Tables")[1].split("## Rules")[0]))
+    assert {table for table in metadata.tables if table not in named} == set()
+
+
+def test_no_file_of_python_is_longer_than_contributing_says() -> None:
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    files = [path for folder in folders for path in folder.rglob("*.py")]
+    assert files
+    assert [str(path) for path in files if path.read_text(encoding="utf-8").count("\n") > MOST_LINES] == []

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from domain.attempts import CONFIG_WAIT, JITTER, MOST_UNKNOWN_RESENDS, Decision, Step, decide
 from domain.lanes import POLICIES, Lane
-from domain.results import RETRYABLE, ResultClass, SendResult
+from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status
 
+RETRYABLE = frozenset({ResultClass.RETRY, ResultClass.RATE, ResultClass.TOKEN, ResultClass.CONFIG})
+"""Nothing was taken: the same address may be tried again."""
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 spreads = st.floats(0, 1, exclude_max=True)
 steps = st.builds(

@@ -1,4 +1,4 @@
-"""Who may know whom (STYLE.md rule 1): workflows import the standard library, temporalio and domain, nothing else."""
+"""Who may know whom (CONTRIBUTING.md, rule 1): workflows import the standard library, temporalio and domain only."""
 
 from __future__ import annotations
 

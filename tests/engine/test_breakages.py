@@ -1,6 +1,6 @@
 """The proof that the rules are tested: each rule is taken out, and the test that guards it must fail.
 
-DESIGN.md names for each rule what goes wrong otherwise. A test that passes without its rule proves nothing.
+docs/architecture.md lists the rules. A test that passes without its rule proves nothing.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from cli.up import temporal
 from cli.up.environment import BadEnvironment, Environment
 from cli.up.home import Home, HomeHeld
 from cli.up.ports import Ports, is_free, listens
@@ -90,9 +89,3 @@ def test_a_bad_setting_is_named_before_anything_starts(monkeypatch: pytest.Monke
     monkeypatch.setenv("TONGDA_SMTP_PORT", "mail")
     with pytest.raises(BadEnvironment, match="TONGDA_SMTP_PORT"):
         Environment(os.environ).check()
-
-
-def test_the_embedded_temporal_has_the_search_attributes_that_the_service_uses() -> None:
-    from infra.temporal import SEARCH_ATTRIBUTES
-
-    assert set(temporal.SEARCH_ATTRIBUTES) == set(SEARCH_ATTRIBUTES)

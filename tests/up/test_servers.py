@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 from temporalio.client import Client
 
-from cli.up.temporal import SEARCH_ATTRIBUTES
+from infra.temporal import SEARCH_ATTRIBUTES
 
 
 @pytest.mark.postgres

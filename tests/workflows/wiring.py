@@ -15,7 +15,6 @@ from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from infra.postgres.accepting import AcceptRepository
-from infra.postgres.database import Database
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
@@ -81,11 +80,8 @@ async def serving(
         poke=starter.poke,
     )
     wired = Wired(
-        database=cast("Database", None),
-        client=client,
         delivery=cast("DeliveryActivities", delivery or activities(engine, poke=starter.poke)),
         sweep=SweepActivities(sweep),
-        starter=starter,
     )
     async with contextlib.AsyncExitStack() as stack:
         for role in roles:

@@ -1,7 +1,7 @@
 """What is known of a step's messages, taken into its delivery and its open row, under the notification's lock.
 
-Our own record and receipts both write `receipt_inbox`, whoever is first (rule 10); what one finds there of the other it
-takes in here. So the result does not depend on the order.
+Our own record and receipts both write `receipt_inbox`, in either order (docs/decisions/0023): each takes in here what it
+finds there of the other. So the result does not depend on the order.
 """
 
 from __future__ import annotations
