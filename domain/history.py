@@ -1,4 +1,5 @@
-"""The event store: what happened to each notification, kept for long. A port; `infra` implements it three times.
+"""The event store: what happened to each notification, kept for long. A port; `infra` implements it three times, and no
+process is wired to it yet: timelines are read from the table `event`.
 
 `infra.history.memory` (twin for tests), `infra.history.postgres` (the embedded default) and `infra.cassandra.history` pass
 one contract file, tests/history/test_contract.py.

@@ -70,6 +70,10 @@ notification = Table(
     Column("digest", Uuid),
     postgresql_partition_by="RANGE (id)",
 )
+"""One notification. `user_id`, or `to_channel` and `to_address`: who it is for. `content`: inline, else `template` in the
+version in force at accept. `options`: what accept pinned for plan and hand-over (`infra.postgres.accepting`). `final`:
+nothing more will be tried. `partial`: some channels arrived and some did not. `version`: of the content, raised by an edit.
+`origin`: the one that it was made anew from. `deleted_at`: out of view. `digest`: the one that carries it."""
 Index("notification_tenant", notification.c.tenant, notification.c.id)
 Index(
     "notification_user",
@@ -155,3 +159,5 @@ event = Table(
     Column("detail", JSON),
     postgresql_partition_by="RANGE (notification_id)",
 )
+"""One line of a timeline, never changed. `n`: its step, 0 where it is of the whole notification. `cohort`, `epoch`: the
+workflow that drove it then. `detail`: ids and codes only."""
