@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,11 +15,10 @@ from benchmarks import bodies
 from benchmarks.baseline_runs import Baseline
 from benchmarks.cpu import CpuMeter, us_each
 from benchmarks.instance import Instance, empty_sink, empty_tables, sink_counts
+from benchmarks.offering import offer, until
 
 DONE_S = 300.0
 POLL_S = 0.05
-OFFERERS = 2
-"""Batch requests under way at a time; the API commits two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ class Delivering:
         await empty_tables(self._database)
         batches = [bodies.batch(list(items[start : start + bodies.BATCH])) for start in range(0, len(items), bodies.BATCH)]
         meter, began = CpuMeter(self._instance.processes), time.perf_counter()
-        await self._offer(batches)
+        await offer(self._instance, len(batches), body=batches.__getitem__, key=self._instance.key)
         offered_s = time.perf_counter() - began
         await self._until_recorded()
         took_s = time.perf_counter() - began
@@ -86,27 +84,13 @@ class Delivering:
             "recorded_successes": successes,
         }
 
-    async def _offer(self, batches: Sequence[bytes]) -> None:
-        """Through the batch route, `OFFERERS` at a time."""
-        turns = asyncio.Semaphore(OFFERERS)
-        headers = {"Authorization": f"Bearer {self._instance.key}", "Content-Type": "application/json"}
-
-        async def post(api: httpx.AsyncClient, body: bytes) -> None:
-            async with turns:
-                answer = await api.post("/v1/notifications/batch", content=body)
-            if answer.status_code != httpx.codes.ACCEPTED or answer.json()["rejected"]:
-                raise AssertionError(f"a batch was answered with {answer.status_code}")
-
-        async with httpx.AsyncClient(base_url=self._instance.api_url, headers=headers, trust_env=False, timeout=60) as api:
-            await asyncio.gather(*(post(api, body) for body in batches))
-
     async def _until_recorded(self) -> None:
         """Until no step is open any more: a work row goes in the transaction that records its outcome."""
-        for _ in range(int(DONE_S / POLL_S)):
-            if not await self._database.fetchval("SELECT EXISTS (SELECT FROM work)"):
-                return
-            await asyncio.sleep(POLL_S)
-        raise TimeoutError("not everything that was accepted was recorded in time")
+
+        async def so() -> bool:
+            return not await self._database.fetchval("SELECT EXISTS (SELECT FROM work)")
+
+        await until(so, within_s=DONE_S, every_s=POLL_S, late="not everything that was accepted was recorded in time")
 
     async def _mails_taken(self) -> int:
         async with httpx.AsyncClient(trust_env=False) as client:

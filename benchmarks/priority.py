@@ -22,6 +22,7 @@ import httpx
 from benchmarks import bodies
 from benchmarks.instance import Instance, empty_sink, empty_tables, sink_counts
 from benchmarks.load import closed_loop, quantile_ms
+from benchmarks.offering import Lanes, client, offer, until
 from benchmarks.wrk import Target
 from infra.postgres.bootstrap import bootstrap
 
@@ -35,9 +36,8 @@ WARM = 20
 MOST_LONE = 10_000
 FLOODERS = 16
 """Connections that offer the high lane more than it can take."""
-OFFERERS = 2
 FLOOD_LIFE_S = 5
-DONE_S, LOOK_S = 600.0, 0.1
+DONE_S, LOOK_S, BEGUN_S = 600.0, 0.1, 10.0
 LOW, MEDIUM = 2, 1
 _ANSWERED = """
 SELECT extract(epoch FROM min(e.at) - n.accepted_at)::float8 AS s FROM notification n
@@ -64,15 +64,16 @@ class Priority:
     def __init__(self, instance: Instance, database: asyncpg.Connection) -> None:
         self._instance = instance
         self._database = database
+        self._lanes = Lanes(database)
         self._round = 0
 
     async def lone(self, count: int, *, until_drained: bool = False) -> dict[str, Any]:
         """High-lane messages one every PAUSE_S; with `until_drained` as long as the low lane has work, `count` at most."""
         hook = self._hook()
         accepted: dict[str, float] = {}
-        async with self._api(self._instance.key) as api:
+        async with client(self._instance, self._instance.key) as api:
             for _ in range(count):
-                if until_drained and not await self._any_open(LOW):
+                if until_drained and not await self._lanes.any_open(LOW):
                     break
                 await asyncio.sleep(PAUSE_S)
                 accepted |= await self._send(api, f"{self._instance.sandbox_url}/hook/{hook}", priority="high")
@@ -107,18 +108,18 @@ class Priority:
         webhook = bodies.webhook(self._instance.sink_address, priority="high")
         body = bodies.encoded({**webhook, "expires_in": FLOOD_LIFE_S})  # so that what is too much does not wait for long
         request = Target(self._instance.api_port, "/v1/notifications", body, self._instance.key).request()
-        before = await self._done(LOW), await self._done(0)
+        before = await self._lanes.done(LOW), await self._lanes.done(0)
         began = time.perf_counter()
         run = await closed_loop(self._instance.api_port, requests=[request], connections=FLOODERS, duration_s=duration_s)
         took_s = time.perf_counter() - began
-        low, high = await self._done(LOW) - before[0], await self._done(0) - before[1]
+        low, high = await self._lanes.done(LOW) - before[0], await self._lanes.done(0) - before[1]
         waiting = await self._database.fetchval("SELECT count(*) FROM work WHERE lane = 0")
         return {
             "high_offered_per_second": round(run.per_second),
             "high_done_per_second": round(high / took_s),
             "high_waiting_at_the_end": waiting,
             "low_done_per_second": round(low / took_s),
-            "low_open_at_the_end": await self._open(LOW),
+            "low_open_at_the_end": await self._lanes.open(LOW),
         }
 
     async def tenants(self, *, noise: int, duration_s: float) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class Priority:
         await self._fresh()
         async with self._noise(noise, key=loud) as began:
             beside = await self._together(quiet, duration_s=duration_s, tenant="loud-a")
-            left = await self._open(MEDIUM, tenant="loud-a")
+            left = await self._lanes.open(MEDIUM, tenant="loud-a")
             done = (noise - left) / (time.perf_counter() - began)
         return {"alone": alone, "beside": beside, "noise_per_second": round(done), "noise": noise}
 
@@ -154,7 +155,7 @@ class Priority:
 
         async def one(place: int, key: str) -> None:
             due_s = time.perf_counter() + place * EACH_S / len(keys)
-            async with self._api(key) as api:
+            async with client(self._instance, key) as api:
                 while due_s < until_s:
                     await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
                     if noise_is_over.is_set():
@@ -181,19 +182,16 @@ class Priority:
         return _quantiles(seconds, of=len(sent))
 
     async def _watch(self, tenant: str, over: asyncio.Event) -> None:
-        for _ in range(int(DONE_S / LOOK_S)):
-            if not await self._open(MEDIUM, tenant=tenant):
-                break
-            await asyncio.sleep(LOOK_S)
+        async def so() -> bool:
+            return await self._lanes.open(MEDIUM, tenant=tenant) == 0
+
+        with contextlib.suppress(TimeoutError):
+            await until(so, within_s=DONE_S, every_s=LOOK_S, late="")
         over.set()
 
     def _hook(self) -> str:
         self._round += 1
         return f"bench-priority-{self._round}"
-
-    def _api(self, key: str) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-        return httpx.AsyncClient(base_url=self._instance.api_url, headers=headers, trust_env=False, timeout=60)
 
     async def _send(self, api: httpx.AsyncClient, address: str, *, priority: str) -> dict[str, float]:
         """Its id and the moment of its 202."""
@@ -202,47 +200,22 @@ class Priority:
         return {str(answer.raise_for_status().json()["id"]): time.time()}
 
     async def _offer(self, count: int, *, priority: str, key: str) -> None:
-        """Through the batch route, OFFERERS at a time."""
+        """Webhooks to the lean sink, through the batch route."""
         item = bodies.webhook(self._instance.sink_address, priority=priority)
         sizes = [min(bodies.BATCH, count - start) for start in range(0, count, bodies.BATCH)]
-        turns = asyncio.Semaphore(OFFERERS)
-
-        async def post(api: httpx.AsyncClient, size: int) -> None:
-            async with turns:
-                answer = await api.post("/v1/notifications/batch", content=bodies.batch([item] * size))
-            if answer.status_code != httpx.codes.ACCEPTED or answer.json()["rejected"]:
-                raise AssertionError(f"a batch was answered with {answer.status_code}")
-
-        async with self._api(key) as api:
-            await asyncio.gather(*(post(api, size) for size in sizes))
-
-    async def _open(self, lane: int, *, tenant: str | None = None) -> int:
-        query = "SELECT count(*) FROM work WHERE lane = $1 AND ($2::text IS NULL OR tenant = $2)"
-        count: int = await self._database.fetchval(query, lane, tenant)
-        return count
-
-    async def _any_open(self, lane: int) -> bool:
-        """Asked while a message is under way: to count what is open of 100,000 would be 25 ms of a core."""
-        return bool(await self._database.fetchval("SELECT EXISTS (SELECT FROM work WHERE lane = $1)", lane))
-
-    async def _done(self, lane: int) -> int:
-        query = "SELECT count(*) FROM notification WHERE lane = $1 AND status = 'delivered'"
-        count: int = await self._database.fetchval(query, lane)
-        return count
+        await offer(self._instance, len(sizes), body=lambda place: bodies.batch([item] * sizes[place]), key=key)
 
     async def _begun(self, lane: int) -> None:
-        for _ in range(1000):
-            if await self._open(lane):
-                return
-            await asyncio.sleep(0.01)
-        raise TimeoutError("nothing was offered in time")
+        async def so() -> bool:
+            return await self._lanes.open(lane) > 0
+
+        await until(so, within_s=BEGUN_S, every_s=0.01, late="nothing was offered in time")
 
     async def _until_done(self, lane: int) -> None:
-        for _ in range(int(DONE_S / LOOK_S)):
-            if not await self._open(lane):
-                return
-            await asyncio.sleep(LOOK_S)
-        raise TimeoutError("a lane was not drained in time")
+        async def so() -> bool:
+            return await self._lanes.open(lane) == 0
+
+        await until(so, within_s=DONE_S, every_s=LOOK_S, late="a lane was not drained in time")
 
     async def _fresh(self) -> None:
         """Empty tables, once nothing is on its way."""
