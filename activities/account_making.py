@@ -11,7 +11,7 @@ import structlog
 
 from activities.accounts import Account, Slots, Stop
 from activities.permits import Leases, Permits
-from channels.account_settings import AccountSettings, decoded
+from channels.account_settings import AccountSettings, decode_settings
 from channels.base import Capabilities, Message, Provider, TargetRefused
 from channels.email.smtp import SmtpSettings
 from channels.provider_types import ProviderType, Wiring
@@ -78,7 +78,7 @@ class AccountMaker:
             opened: dict[str, Any] = dict(stored.settings)
             if stored.sealed is not None:
                 opened |= self._box.open(stored.sealed, key_id=stored.key_id, tenant=stored.tenant, account=stored.id)
-            return decoded(kind.settings, opened)
+            return decode_settings(kind.settings, opened)
         except (Unreadable, Unavailable):
             raise Unusable("credentials_unreadable") from None
         except msgspec.ValidationError:

@@ -40,7 +40,7 @@ class TemplateContents:
         if claim.template is not None and claim.template_version is not None:
             template = await self._catalog.version(claim.tenant, claim.template, claim.template_version)
         if claim.otp_id is not None:
-            return await self._codes.content(claim, claim.otp_id, template=template, data=decoded(claim.data))
+            return await self._codes.content(claim, claim.otp_id, template=template, data=decode_object(claim.data))
         if template is None:
             return inline(claim)
         user = {"name": claim.person_name or "", "locale": claim.locale}
@@ -53,21 +53,21 @@ class TemplateContents:
 
     async def _data(self, claim: Claim) -> dict[str, Any]:
         """What was posted, and of a digest the list that it is made from; of one that collected nothing, itself alone."""
-        own = decoded(claim.data)
+        own = decode_object(claim.data)
         if not claim.digest:
             return own
         found = await self._digests.items(claim.notification_id)
-        items = [decoded(data) for data in found.data] or [own]
+        items = [decode_object(data) for data in found.data] or [own]
         return {**own, ITEMS: items, COUNT: max(found.count, len(items))}
 
 
-def decoded(text: str | None) -> dict[str, Any]:
+def decode_object(text: str | None) -> dict[str, Any]:
     """A stored JSON object; absent = empty."""
     return _OBJECT.decode(text) if text else {}
 
 
 def inline(claim: Claim) -> Content:
-    posted = decoded(claim.content)
+    posted = decode_object(claim.content)
     return Content(
         title=posted.get("title") or "",
         text=posted.get("text") or "",
@@ -91,7 +91,7 @@ def message(claim: Claim, content: Content) -> Message:
         expires_at=claim.expires_at,
         high=claim.lane is Lane.HIGH,
         category=claim.category,
-        metadata=decoded(claim.metadata),
-        data=decoded(claim.data),
+        metadata=decode_object(claim.metadata),
+        data=decode_object(claim.data),
         test=claim.test,
     )

@@ -9,12 +9,12 @@ from api.problems import parameter_error
 from domain.errors import Invalid
 
 
-def encoded(key: str) -> str:
+def encode_cursor(key: str) -> str:
     """The cursor behind `key`."""
     return base64.urlsafe_b64encode(key.encode()).rstrip(b"=").decode()
 
 
-def decoded(cursor: str | None) -> str | None:
+def decode_cursor(cursor: str | None) -> str | None:
     """The key in it. Raises Invalid for what is not a cursor."""
     if cursor is None:
         return None

@@ -13,7 +13,7 @@ import msgspec
 from activities.account_making import AccountMaker, Unusable, guarded_smtp, refused_target
 from api.accept.decode import field_error
 from api.provider_trials import Trials
-from channels.account_settings import AccountSettings, decoded, divided, secret_names, settings_schema
+from channels.account_settings import AccountSettings, decode_settings, divided, secret_names, settings_schema
 from channels.provider_types import ProviderType, Wiring
 from channels.registry import provider_types
 from domain.errors import FieldError, Invalid, Unavailable
@@ -138,7 +138,7 @@ class ProviderParts:
 
     def _decoded(self, kind: ProviderType, given: Mapping[str, Any]) -> AccountSettings:
         try:
-            settings = decoded(kind.settings, given)
+            settings = decode_settings(kind.settings, given)
         except msgspec.ValidationError as error:
             raise Invalid([_told(kind, str(error))]) from None
         problems = [FieldError(f"/settings{p.pointer}", p.code, p.message) for p in settings.problems()]
@@ -163,7 +163,7 @@ class ProviderParts:
     ) -> None:
         """Otherwise whoever may change an account could have its password sent to a server of their own."""
         secret = [name for name in secret_names(kind.settings) if kept.get(name)]
-        if secret and decoded(kind.settings, before).targets() != settings.targets():
+        if secret and decode_settings(kind.settings, before).targets() != settings.targets():
             told = "Another server needs it given again: a credential goes to no other host than the one it was given for."
             raise Invalid([FieldError(f"/settings/{name}", "required", told) for name in secret])
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from api.routes.preference_bodies import Clock
 from domain.windows import RECIPIENT, TENANT, Window
 from domain.zones import is_time_zone
-from infra.postgres import windows
+from infra.postgres.windows import encode_window
 
 EXAMPLE: dict[str, Any] = {"from": "19:00", "to": "08:00", "time_zone": RECIPIENT}
 
@@ -42,7 +42,7 @@ class WindowBody(BaseModel):
 
     def stored(self) -> dict[str, Any]:
         """As `category` and `tenant` keep it."""
-        return windows.encoded(self.made())
+        return encode_window(self.made())
 
 
 class WindowShown(BaseModel):
@@ -56,4 +56,4 @@ class WindowShown(BaseModel):
 
     @classmethod
     def of(cls, window: Window | None) -> WindowShown | None:
-        return None if window is None else cls.model_validate(windows.encoded(window))
+        return None if window is None else cls.model_validate(encode_window(window))

@@ -80,7 +80,7 @@ def settings_schema(kind: type[AccountSettings]) -> dict[str, Any]:
     return schema
 
 
-def decoded(kind: type[S], given: Mapping[str, Any]) -> S:
+def decode_settings(kind: type[S], given: Mapping[str, Any]) -> S:
     """Raises msgspec.ValidationError, whose text may quote a value that is no member of an enumeration."""
     return msgspec.convert(given, kind)
 

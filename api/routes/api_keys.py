@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded
+from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.schemas import Body, Line, Moment, ObjectId
 from api.security import Permission, Principal, Role, may_grant, require
@@ -142,7 +142,7 @@ async def list_keys(
 ) -> ApiKeyPage:
     found = await keys.listed(who.tenant, after=_position(cursor), limit=limit + 1, app_id=app)
     page = found[:limit]
-    more = encoded(str(page[-1].id)) if len(found) > limit else None
+    more = encode_cursor(str(page[-1].id)) if len(found) > limit else None
     now = container.clock.now()
     return ApiKeyPage(items=[ApiKey.of(stored, now=now) for stored in page], next_cursor=more)
 
@@ -202,7 +202,7 @@ def _state(stored: StoredKey, *, now: datetime) -> Literal["active", "expired", 
 
 
 def _position(cursor: str | None) -> UUID:
-    text = decoded(cursor)
+    text = decode_cursor(cursor)
     if text is None:
         return _FIRST
     try:

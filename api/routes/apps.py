@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded
+from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.schemas import Body, Line, ObjectId
 from api.security import Permission, Principal, require
@@ -78,9 +78,9 @@ async def list_apps(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> AppPage:
-    found = await apps.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1)
+    found = await apps.listed(who.tenant, after=decode_cursor(cursor) or "", limit=limit + 1)
     page = found[:limit]
-    more = encoded(page[-1].id) if len(found) > limit else None
+    more = encode_cursor(page[-1].id) if len(found) > limit else None
     return AppPage(items=[App.of(stored) for stored in page], next_cursor=more)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.accept.request import LEAST_FALLBACK_AFTER, MOST_LIFE
 from api.container import Container, container_of
-from api.cursors import decoded, encoded
+from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.routes.durations import span_between
 from api.schemas import Body, Flag, ObjectId
@@ -148,9 +148,9 @@ async def list_categories(
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
 ) -> CategoryPage:
-    found = await categories.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1)
+    found = await categories.listed(who.tenant, after=decode_cursor(cursor) or "", limit=limit + 1)
     page = found[:limit]
-    more = encoded(page[-1].name) if len(found) > limit else None
+    more = encode_cursor(page[-1].name) if len(found) > limit else None
     return CategoryPage(items=[Category.of(stored) for stored in page], next_cursor=more)
 
 

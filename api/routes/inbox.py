@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Security, status
 from fastapi.security import HTTPBearer
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded, malformed
+from api.cursors import decode_cursor, encode_cursor, malformed
 from api.inbox_parts import InboxParts
 from api.routes.inbox_shapes import AllRead, InboxQuery, Item, Items, NewToken, Ticket, Token
 from api.security import Permission, Principal, require
@@ -148,13 +148,13 @@ async def _page(parts: InboxParts, owner: Owner, *, query: InboxQuery) -> Items:
     page: list[InboxEntry] = found[: query.limit]
     return Items(
         items=[Item.of(entry) for entry in page],
-        next_cursor=encoded(str(page[-1].id)) if len(found) > query.limit else None,
+        next_cursor=encode_cursor(str(page[-1].id)) if len(found) > query.limit else None,
         unread=await parts.store.unread(owner.tenant, owner.user_id),
     )
 
 
 def _before(cursor: str | None) -> UUID | None:
-    key = decoded(cursor)
+    key = decode_cursor(cursor)
     try:
         return None if key is None else UUID(key)
     except ValueError:

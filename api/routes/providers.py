@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded
+from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.provider_parts import ProviderParts
 from api.provider_trials import Trial
@@ -90,9 +90,9 @@ async def list_providers(
     """Yours, and the installation's, which serve the channels that you have none of your own for."""
     own = [Provider.of(stored, providers) for stored in await providers.accounts.listed(who.tenant)]
     shared = [Provider.of_installation(one) for one in providers.installation.values()]
-    after = decoded(cursor) or ""
+    after = decode_cursor(cursor) or ""
     found = sorted((one for one in (*own, *shared) if one.id > after), key=lambda one: one.id)
-    more = encoded(found[limit - 1].id) if len(found) > limit else None
+    more = encode_cursor(found[limit - 1].id) if len(found) > limit else None
     return ProviderPage(items=found[:limit], next_cursor=more)
 
 

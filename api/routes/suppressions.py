@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded, malformed
+from api.cursors import decode_cursor, encode_cursor, malformed
 from api.idempotency import Created, Creation, creating
 from api.routes.suppression_shapes import Suppression, SuppressionIn, SuppressionQuery, Suppressions
 from api.routes.users import Manager, Reader
@@ -85,7 +85,7 @@ async def list_suppressions(
         reason=query.reason,
     )
     page = found[: query.limit]
-    more = encoded(str(page[-1].id)) if len(found) > query.limit else None
+    more = encode_cursor(str(page[-1].id)) if len(found) > query.limit else None
     return Suppressions(items=[Suppression.of(one) for one in page], next_cursor=more)
 
 
@@ -110,7 +110,7 @@ async def lift_suppression(suppression_id: UUID, who: Manager, repository: Repos
 
 
 def _before(cursor: str | None) -> UUID | None:
-    key = decoded(cursor)
+    key = decode_cursor(cursor)
     try:
         return None if key is None else UUID(key)
     except ValueError:

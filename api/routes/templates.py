@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.accept.rows import Sender
 from api.container import Container, container_of
-from api.cursors import decoded, encoded, malformed
+from api.cursors import decode_cursor, encode_cursor, malformed
 from api.idempotency import Created, Creation, IdempotencyKey, accepted, checked, creating
 from api.routes.notification_shapes import Accepted
 from api.routes.preview_shapes import Preview, PreviewRecipient, PreviewRequest, Previews
@@ -91,9 +91,9 @@ async def list_templates(
     cursor: Cursor = None,
     category: Annotated[str | None, Query(max_length=128)] = None,
 ) -> TemplatePage:
-    found = await templates.listed(who.tenant, after=decoded(cursor) or "", limit=limit + 1, category=category)
+    found = await templates.listed(who.tenant, after=decode_cursor(cursor) or "", limit=limit + 1, category=category)
     page = found[:limit]
-    more = encoded(page[-1].name) if len(found) > limit else None
+    more = encode_cursor(page[-1].name) if len(found) > limit else None
     return TemplatePage(items=[TemplateSummary.of(stored) for stored in page], next_cursor=more)
 
 
@@ -131,7 +131,7 @@ async def list_versions(
     stored = await drafts.repository.get(who.tenant, name)
     found = await drafts.repository.versions(who.tenant, name, below=_number(cursor), limit=limit + 1)
     page = [VersionDetail.of(version, published=stored.published_version) for version in found[:limit]]
-    more = encoded(str(page[-1].version)) if len(found) > limit else None
+    more = encode_cursor(str(page[-1].version)) if len(found) > limit else None
     return VersionPage(items=page, next_cursor=more)
 
 
@@ -209,7 +209,7 @@ async def _reader(asked: PreviewRequest, who: Principal, persons: PersonReposito
 
 def _number(cursor: str | None) -> int:
     """The version that the page lies below."""
-    text = decoded(cursor)
+    text = decode_cursor(cursor)
     if text is None:
         return 2**31 - 1
     if not text.isdecimal() or len(text) > 9:

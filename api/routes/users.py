@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.cursors import decoded, encoded
+from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.routes.user_shapes import User, UserChange, UserIn, Users
 from api.security import Permission, Principal, require
@@ -68,9 +68,11 @@ async def create_user(
 @router.get("", summary="List users, or find them by an address")
 async def list_users(who: Reader, persons: Listed, query: Annotated[ListQuery, Query()]) -> Users:
     filters = PersonFilters(state=query.state, channel=query.channel, address=query.address)
-    found = await persons.listed(who.tenant, after=decoded(query.cursor) or "", limit=query.limit + 1, filters=filters)
+    found = await persons.listed(
+        who.tenant, after=decode_cursor(query.cursor) or "", limit=query.limit + 1, filters=filters
+    )
     page = found[: query.limit]
-    more = encoded(page[-1].profile.id) if len(found) > query.limit else None
+    more = encode_cursor(page[-1].profile.id) if len(found) > query.limit else None
     return Users(items=[User.of(stored) for stored in page], next_cursor=more)
 
 

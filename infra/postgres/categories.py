@@ -15,9 +15,9 @@ from domain.channels import Channel
 from domain.errors import Conflict, NotFound
 from domain.states import Strategy
 from domain.windows import Window
-from infra.postgres import windows
 from infra.postgres.tables import category
 from infra.postgres.tables import tenant as tenant_table
+from infra.postgres.windows import decode_window, encode_window
 
 MOST_CATEGORIES = 1000
 """In one tenant: the accept path keeps them all in memory."""
@@ -78,7 +78,7 @@ class CategoryRepository:
             strategy=route.strategy,
             fallback_after=route.fallback_after,
             mandatory=mandatory,
-            send_window=None if route.window is None else windows.encoded(route.window),
+            send_window=None if route.window is None else encode_window(route.window),
         )
         row = (await connection.execute(new.on_conflict_do_nothing().returning(*_COLUMNS))).first()
         if row is None:
@@ -124,7 +124,7 @@ class CategoryRepository:
         async with self._engine.connect() as connection:
             rows = (await connection.execute(query)).all()
         found = {row.name: _route(row) for row in rows if row.name is not None}
-        return Routes(found, windows.decoded(rows[0].everywhere) if rows else None)
+        return Routes(found, decode_window(rows[0].everywhere) if rows else None)
 
 
 def _is(tenant: str, name: str) -> tuple[Any, ...]:
@@ -141,7 +141,7 @@ def _route(row: Any) -> Route:
     """Channels that this version does not know (after a roll-back) are passed over."""
     return Route(
         tuple(Channel(name) for name in row.channels if name in _KNOWN), Strategy(row.strategy), row.fallback_after,
-        windows.decoded(row.send_window),
+        decode_window(row.send_window),
     )  # fmt: skip
 
 

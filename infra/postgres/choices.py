@@ -42,7 +42,7 @@ class _Choices(msgspec.Struct, omit_defaults=True):
     quiet_hours: _QuietHours | None = None
 
 
-def encoded(preferences: Preferences) -> dict[str, Any]:
+def encode_preferences(preferences: Preferences) -> dict[str, Any]:
     """The JSON object to store."""
     quiet = preferences.quiet_hours
     caps = _Caps(_caps(preferences.channel_caps), _caps(preferences.category_caps))
@@ -58,7 +58,7 @@ def encoded(preferences: Preferences) -> dict[str, Any]:
     return made
 
 
-def decoded(choices: str | bytes) -> Preferences:
+def decode_preferences(choices: str | bytes) -> Preferences:
     """What is stored. What this version cannot read permits nothing: it may be an opt-out."""
     try:
         found = msgspec.json.decode(choices, type=_Choices)

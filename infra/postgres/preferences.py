@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.errors import Conflict, NotFound
 from domain.preferences import NO_PREFERENCES, Preferences
-from infra.postgres.choices import decoded, encoded
+from infra.postgres.choices import decode_preferences, encode_preferences
 from infra.postgres.persons import LIVING
 from infra.postgres.tables import person, preference
 
@@ -119,7 +119,7 @@ class PreferenceRepository:
             if state not in LIVING:
                 raise Conflict("This user was erased or merged into another and cannot be changed.")
             stored = await _read(connection, tenant, person_id)
-            values = {"choices": encoded(change(stored.preferences)), "app": app}
+            values = {"choices": encode_preferences(change(stored.preferences)), "app": app}
             statement = insert(preference).values(tenant=tenant, person_id=person_id, **values)
             key = [preference.c.tenant, preference.c.person_id]
             await connection.execute(
@@ -144,4 +144,4 @@ async def _read(connection: AsyncConnection, tenant: str, person_id: str) -> Sto
     row: Any = (await connection.execute(query)).first()
     if row is None:
         return StoredPreferences(NO_PREFERENCES)
-    return StoredPreferences(decoded(msgspec.json.encode(row.choices)), row.app, row.updated_at)
+    return StoredPreferences(decode_preferences(msgspec.json.encode(row.choices)), row.app, row.updated_at)

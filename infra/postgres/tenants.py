@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from domain.errors import NotFound
 from domain.windows import Window
-from infra.postgres import windows
 from infra.postgres.tables import tenant
+from infra.postgres.windows import decode_window
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +49,4 @@ class TenantRepository:
 def _found(row: Any) -> StoredTenant:
     if row is None:
         raise NotFound("There is no such tenant.")
-    return StoredTenant(row.id, row.name, row.time_zone, windows.decoded(row.send_window))
+    return StoredTenant(row.id, row.name, row.time_zone, decode_window(row.send_window))

@@ -10,12 +10,12 @@ import msgspec
 from domain.windows import RECIPIENT, Window
 
 
-def encoded(window: Window) -> dict[str, Any]:
+def encode_window(window: Window) -> dict[str, Any]:
     """The JSON object to store."""
     return {"from": f"{window.start:%H:%M}", "to": f"{window.end:%H:%M}", "time_zone": window.zone}
 
 
-def decoded(stored: Any) -> Window | None:
+def decode_window(stored: Any) -> Window | None:
     """What is stored, as JSON text or decoded already; None for nothing, and for what this version cannot read."""
     try:
         found = msgspec.json.decode(stored) if isinstance(stored, str | bytes) else stored

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import channels.registry as registry
-from channels.account_settings import AccountSettings, Secret, decoded, divided, secret_names, settings_schema
+from channels.account_settings import AccountSettings, Secret, decode_settings, divided, secret_names, settings_schema
 from channels.base import Provider
 from channels.email.smtp import SmtpSettings
 from channels.memory import MemoryHttp, MemoryInbox, MemoryProvider, MemorySmtp
@@ -82,7 +82,7 @@ def test_the_schema_of_settings_is_what_decodes_them() -> None:
     valid = jsonschema_rs.Draft202012Validator(schema)
     for document in documents:
         try:
-            decoded(SmtpSettings, document)
+            decode_settings(SmtpSettings, document)
             taken = True
         except msgspec.ValidationError:
             taken = False

@@ -23,7 +23,7 @@ from domain.lanes import Lane
 from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
 from infra.postgres.accepting import AcceptRepository, Key, Row
-from infra.postgres.choices import encoded
+from infra.postgres.choices import encode_preferences
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.control import ControlRepository
@@ -132,7 +132,7 @@ class Engine:
         await self.pool.execute(
             "INSERT INTO preference (tenant, person_id, choices, app) VALUES ($1, $2, $3, 'shop') "
             "ON CONFLICT (tenant, person_id) DO UPDATE SET choices = EXCLUDED.choices",
-            TENANT, user, msgspec.json.encode(encoded(Preferences(**chosen))).decode(),
+            TENANT, user, msgspec.json.encode(encode_preferences(Preferences(**chosen))).decode(),
         )  # fmt: skip
         await self.pool.execute("UPDATE person SET time_zone = $3 WHERE tenant = $1 AND id = $2", TENANT, user, time_zone)
 

@@ -110,7 +110,7 @@ BREAKAGES: Breakages = {
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
     ),
     "claim: windows as they were planned": (
-        (Value(f"{ENGINE}.claims.window_of", lambda _: None),),
+        (Value(f"{ENGINE}.claims.decode_window", lambda _: None),),
         test_windows.test_a_retry_after_its_end_waits_for_the_next_opening,
     ),
     "claim: what is put off is recorded as untried": (

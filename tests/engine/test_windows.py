@@ -14,7 +14,7 @@ from domain.lanes import FEW, POLICIES, Lane
 from domain.quiet_hours import QuietHours
 from domain.results import ResultClass, SendResult
 from domain.windows import RECIPIENT, TENANT, Window
-from infra.postgres import windows
+from infra.postgres.windows import encode_window
 from tests.engine.driving import handed_over
 from tests.engine.support import RETRY, Engine, soon
 from tests.engine.support import TENANT as ACME
@@ -26,7 +26,7 @@ def window(*, opens_in: float, zone: str = "UTC", clock: str = "UTC", lasts: flo
     """Options with a window by `zone`, which reads as `clock`, that opens in so many hours; and its beginning."""
     start = datetime.now(ZoneInfo(clock)).replace(second=0, microsecond=0) + timedelta(hours=opens_in)
     end = start + timedelta(hours=lasts)
-    stored = windows.encoded(Window(start.time(), end.time(), zone))
+    stored = encode_window(Window(start.time(), end.time(), zone))
     return msgspec.json.encode({"window": stored}).decode(), start.time()
 
 

@@ -28,13 +28,13 @@ from domain.states import Status
 from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
-from infra.postgres.choices import decoded
+from infra.postgres.choices import decode_preferences
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.suppressions import digest_sql
-from infra.postgres.windows import decoded as window_of
+from infra.postgres.windows import decode_window
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
@@ -304,7 +304,7 @@ def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:
 
 def _wishes(row: asyncpg.Record) -> Wishes:
     """What the person wants by now."""
-    preferences = NO_PREFERENCES if row["choices"] is None else decoded(row["choices"])
+    preferences = NO_PREFERENCES if row["choices"] is None else decode_preferences(row["choices"])
     return Wishes(preferences, row["category"], row["mandatory"])
 
 
@@ -329,7 +329,7 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     wishes, chain = _wishes(row), chain_steps(row["chain"])
     channel = Channel(row["channel"])
     zones = Zones(row["time_zone"] or "", row["tenant_zone"] or "")
-    put_off = Hours(lane, row["expires_at"], wishes, zones, window_of(options.get("window"))).put_off(row["claimed_at"])
+    put_off = Hours(lane, row["expires_at"], wishes, zones, decode_window(options.get("window"))).put_off(row["claimed_at"])
     return Claim(
         notification_id=row["notification_id"],
         n=row["n"],

@@ -15,7 +15,7 @@ from domain.planning import Request
 from domain.states import Strategy
 from infra.postgres.engine.due import MORE_DUE, TAKE_IN_TURN, tenants_due
 from infra.postgres.soon import SOON
-from infra.postgres.windows import decoded as window_of
+from infra.postgres.windows import decode_window
 
 _UNPLANNED = """
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
@@ -142,6 +142,6 @@ def _request(row: asyncpg.Record) -> Request:
         direct=(Channel(row["to_channel"]), row["to_address"]) if row["to_channel"] else None,
         category=row["category"],
         lane=Lane(row["lane"]),
-        window=window_of(row["hours"]),
+        window=decode_window(row["hours"]),
         tenant_zone=row["tenant_zone"] or "",
     )

@@ -18,7 +18,7 @@ from domain.planning import Person, Plan, PlannedStep
 from domain.preferences import NO_PREFERENCES
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
-from infra.postgres.choices import decoded
+from infra.postgres.choices import decode_preferences
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
@@ -175,7 +175,7 @@ def _person(row: asyncpg.Record) -> Person:
     for channel, address in zip(row["channels"] or (), row["addresses"] or (), strict=True):
         if channel in _CHANNELS:
             addresses.setdefault(Channel(channel), address)
-    preferences = NO_PREFERENCES if row["choices"] is None else decoded(row["choices"])
+    preferences = NO_PREFERENCES if row["choices"] is None else decode_preferences(row["choices"])
     return Person(row["id"], row["state"] == "active", row["locale"], addresses, row["time_zone"], preferences)
 
 
