@@ -2,82 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from datetime import UTC, datetime, timedelta
-from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
-import httpx
 import pytest
 
 from activities.erasing import Erasing
-from channels.base import InboxItem
-from domain.channels import Channel
 from infra.postgres import erasing
 from infra.postgres.erasing import HOW, ErasureRepository
-from infra.postgres.inbox import Inbox
 from infra.postgres.tables import PERSONAL
-from tests.api.conftest import TENANT, Api, at_once, insert_delivery, insert_notification, insert_step
-from tests.api.test_suppressions import deliver, grouped
-from tests.engine.support import RETRY, Engine
-
-MARK, OTHER = "k4n4ry", "0th3r"
-PATH = "/v1/users/u-1/erase"
-
-
-async def fill(api: Api, user: str, mark: str) -> UUID:
-    """Something of this user in every personal column; returns a notification that waits for a retry."""
-    address = f"{mark}@example.com"
-    email = {"channel": "email", "address": address}
-    profile = {"id": user, "name": mark, "locale": "zh-CN", "attributes": {"x": mark}, "identities": [email]}
-    await api.post("/v1/users", profile, once=f"{mark}-1")
-    await api.post(f"/v1/users/{user}/identities", {"channel": "wecom", "address": mark}, once=f"{mark}-2")
-    await api.post(f"/v1/users/{user}/suppressions", email | {"reason": "hard_bounce"}, once=f"{mark}-3")
-    await api.post("/v1/suppressions", {"channel": "wecom", "address": mark, "reason": "complaint"}, once=f"{mark}-4")
-    point = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4"
-    keys = {"p256dh": point, "auth": "BTBZMqHH6r4Tts7J_aSIgg"}
-    subscription = {"endpoint": f"https://push.example.com/{mark}", "keys": keys}
-    await api.post(f"/v1/users/{user}/devices", {"kind": "webpush", "subscription": subscription})
-    await api.pool.execute("UPDATE device SET keys = keys || $2 WHERE person_id = $1", user, json.dumps({"x": mark}))
-    chosen = {"categories": {mark: {"enabled": True}}}
-    await api.call("PUT", f"/v1/users/{user}/preferences", json=chosen)
-    said = json.dumps({"text": mark})
-    personal = {"content": said, "data": said, "metadata": said, "user_id": user, "to_address": address}
-    done = await insert_notification(api.pool, **personal, status="sent", final=True)
-    await insert_delivery(api.pool, done, address=address, rest=json.dumps({"chain": [[2, "webhook", mark]]}))
-    waits = await insert_notification(api.pool, **personal)
-    await insert_step(api.pool, waits, address=address, chain=json.dumps([[2, "webhook", mark]]))
-    await api.pool.execute(
-        "INSERT INTO inbox_item (id, tenant, user_id, notification_id, n, title, text, url, category, data, expires_at) "
-        "VALUES (gen_random_uuid(), $1, $2, $3, 1, $4, $4, $4, 'c', $5, now() + interval '1 day')",
-        TENANT, user, done, mark, said,
-    )  # fmt: skip
-    return waits
-
-
-async def found(api: Api, mark: str) -> dict[tuple[str, str], int]:
-    """(table, column) of the list -> rows that hold the mark."""
-    counts: dict[tuple[str, str], int] = {}
-    for table, columns in PERSONAL.items():
-        for column in columns:
-            shown = f"convert_from({column}, 'UTF8')" if (table, column) == ("idempotency", "answer") else f"{column}::text"
-            query = f"SELECT count(*) FROM {table} WHERE {shown} LIKE '%' || $1 || '%'"
-            counts[table, column] = await api.pool.fetchval(query, mark)
-    return counts
-
-
-async def later(api: Api) -> None:
-    """A minute has passed."""
-    await api.pool.execute("UPDATE erasure SET requested_at = requested_at - interval '2 minutes', due_at = now()")
-
-
-async def erased(api: Api, *, status: int = 202) -> dict[str, Any]:
-    answer = await api.post(PATH)
-    assert answer.status_code == status, answer.text
-    body: dict[str, Any] = answer.json()
-    return body
+from tests.api.conftest import TENANT, Api, at_once, insert_notification, insert_step
+from tests.api.erasing_support import MARK, OTHER, PATH, erased, fill, found, later
+from tests.api.test_suppressions import deliver
 
 
 async def test_nothing_is_left_in_any_column_of_the_list(api: Api) -> None:
@@ -193,67 +129,6 @@ async def test_it_goes_on_by_itself(api: Api) -> None:
     assert await runner.run_once() is False
 
 
-async def in_flight(api: Api) -> tuple[Engine, Any, Any, UUID]:
-    """A message to u-1 in the hands of a provider."""
-    email = {"channel": "email", "address": f"{MARK}@example.com"}
-    await api.post("/v1/users", {"id": "u-1", "identities": [email]})
-    sent = await api.post(
-        "/v1/notifications", {"to": {"user": "u-1"}, "channels": ["email"], "content": {"text": MARK}}
-    )  # fmt: skip
-    notification = UUID(sent.json()["id"])
-    engine = Engine.over(api.pool)
-    cohort = await grouped(api, notification)
-    await engine.plan(cohort)
-    [claim] = await engine.claim(cohort, Channel.EMAIL)
-    return engine, cohort, claim, notification
-
-
-async def test_what_is_in_flight_is_said_and_waited_for(api: Api) -> None:
-    """It may arrive, and its answer comes later: the truth is recorded, without the address. Nothing follows it."""
-    engine, _, claim, notification = await in_flight(api)
-    assert [(await erased(api))[name] for name in ("in_flight", "cancelled")] == [1, 0]
-    await later(api)
-    assert (await erased(api))["progress"] == "under_way"
-    await engine.flush(engine.answered(claim))
-    assert await engine.end(notification) == ("sent", None, True)
-    assert await found(api, MARK) == dict.fromkeys(await found(api, MARK), 0)
-    await later(api)
-    assert (await erased(api, status=200))["in_flight"] == 0
-
-
-async def test_a_retry_that_was_asked_for_does_not_come(api: Api) -> None:
-    engine, _, claim, notification = await in_flight(api)
-    await erased(api)
-    await engine.flush(engine.answered(claim, RETRY))
-    assert await engine.end(notification) == ("cancelled", "cancelled_by_request", True)
-    assert await api.count("work") == 0
-
-
-async def test_a_word_that_comes_after_the_end_brings_no_address_back(api: Api) -> None:
-    """Catches: a worker that stood still. Its answer was given up as lost and the erasure is finished when it wakes up."""
-    engine, _, claim, notification = await in_flight(api)
-    await engine.flush(engine.decider().lost(claim))
-    await erased(api)
-    await later(api)
-    assert (await erased(api, status=200))["progress"] == "finished"
-    await engine.flush(engine.answered(claim))
-    assert await engine.end(notification) == ("sent", None, True)
-    assert await found(api, MARK) == dict.fromkeys(await found(api, MARK), 0)
-
-
-async def test_no_message_comes_into_an_erased_inbox(api: Api) -> None:
-    await api.post("/v1/users", {"id": "u-1"})
-    done = await insert_notification(api.pool, user_id="u-1")
-    await erased(api)
-    expires_at = datetime.now(UTC) + timedelta(days=1)
-    late = InboxItem(
-        tenant=TENANT, user_id="u-1", notification_id=done, n=1, title=MARK, text=MARK, url=None, category="c", data={},
-        expires_at=expires_at,
-    )  # fmt: skip
-    await Inbox(api.container.database).store([late])
-    assert await api.count("inbox_item") == 0
-
-
 async def test_an_objection_outlives_its_owner_as_a_digest(api: Api) -> None:
     """The same person may come in again by the next import, and has said that nobody shall write."""
     await fill(api, "u-1", MARK)
@@ -293,14 +168,3 @@ async def test_stored_answers_are_found_whatever_the_id(api: Api, user: str) -> 
         assert (await api.post(target, body, once=f"k-{number}")).status_code == 201
     assert (await api.post(f"{path}/erase")).status_code == 202
     assert await api.count("idempotency") == 0
-
-
-async def test_an_identity_that_comes_at_the_same_moment_is_refused_or_erased(api: Api) -> None:
-    await api.post("/v1/users", {"id": "u-1"})
-
-    async def add(number: int) -> httpx.Response:
-        return await api.post("/v1/users/u-1/identities", {"channel": "wecom", "address": f"{MARK}-{number}"})
-
-    answers = await asyncio.gather(*(add(n) for n in range(5)), api.post(PATH), *(add(n) for n in range(5, 10)))
-    assert {answer.status_code for answer in answers} <= {201, 202, 409}
-    assert await api.count("identity") == 0

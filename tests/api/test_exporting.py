@@ -12,7 +12,7 @@ from infra.postgres import exporting, user_stats
 from infra.postgres.exporting import SECTIONS, ExportRepository
 from infra.postgres.tables import PERSONAL
 from tests.api.conftest import TENANT, Api, codes, insert_delivery, insert_notification, insert_step
-from tests.api.test_erasing import MARK, OTHER, fill
+from tests.api.erasing_support import MARK, OTHER, fill
 
 
 def items(document: dict[str, Any], section: str) -> list[dict[str, Any]]:
