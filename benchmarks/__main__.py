@@ -101,7 +101,7 @@ def main() -> int:
         parser.error("--servers is for --temporal cluster")
     names = [*SUITES, HTTP] if arguments.suite == "all" else [arguments.suite]
     RESULTS.mkdir(exist_ok=True)
-    # Told to stop in either way, the service is stopped too.
+    # However this process is told to stop, the service stops too.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         uvloop.run(run(names, quick=arguments.quick, cluster=cluster))

@@ -23,10 +23,10 @@ ONE, BATCH = "/v1/notifications", "/v1/notifications/batch"
 BATCH_CONNECTIONS = 4
 WARM_S = 1.0
 BUSY_ROUNDS, BUSY_ROUND_S = 3, 3.0
-"""Short: what a round accepts has to be delivered before the next."""
+"""Short, because what a round accepts has to be delivered before the next begins."""
 DRAIN_S = 240.0
 OPEN_CONNECTIONS = 128
-"""Of the open loop: few would be a closed one whenever an answer takes longer than usual."""
+"""Connections of the open loop: with few of them it would be a closed loop whenever an answer takes longer than usual."""
 
 
 @dataclass(frozen=True, slots=True)

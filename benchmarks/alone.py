@@ -15,7 +15,7 @@ from cli.up.postgres_folder import locate
 
 @contextlib.asynccontextmanager
 async def postgres_alone() -> AsyncIterator[str]:
-    """Its URL; stopped and removed at the end."""
+    """Yields its URL; stops and removes it at the end."""
     folder = _folder()
     ports, place, log = Ports(), locate(folder, elsewhere=()), folder / "postgres.log"
     await postgres.initialise(place, log=log)
@@ -28,7 +28,7 @@ async def postgres_alone() -> AsyncIterator[str]:
 
 
 def _folder() -> Path:
-    """One that PostgreSQL's plain user can pass through."""
+    """A temporary folder that PostgreSQL's plain user can pass through."""
     made = Path(tempfile.mkdtemp(prefix="tongda-alone-"))
     made.chmod(0o711)
     return made

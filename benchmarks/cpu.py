@@ -48,7 +48,7 @@ class CpuMeter:
         self._before = self._read()
 
     def _read(self) -> dict[str, float]:
-        # The supervisor's family would hold everybody's dead.
+        # The supervisor is left out: its cutime would hold every process that has ended.
         return {name: family_s(pid) for name, pid in self._processes.items() if name != "supervisor"}
 
     def used_s(self) -> dict[str, float]:

@@ -33,7 +33,8 @@ from sandbox.sink import SinkServer, Tally
 CONNECTIONS = 64
 LOOPBACK = ("127.0.0.0/8",)
 FEWER = {"httpx": 10}
-"""Its pool looks at every connection for every request, which takes more than a millisecond with 64 of them."""
+"""httpx gets fewer calls: its pool looks at every connection for every request, which takes more than a millisecond with
+64 of them."""
 SECRET_KEY = "benchmark-" * 4
 
 

@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 LOOPBACK = "127.0.0.1"
 START_S = 180.0
 STOP_S = 70.0
-"""Above the supervisor's own grace for all of its children together."""
+"""Longer than the supervisor waits for all of its children together."""
 SETTLE_S = 2.0
 """After the start, so that the demo's last steps are not measured."""
 HOT_TABLES = ("notification", "work", "cohort", "delivery", "event", "idempotency")
@@ -58,7 +58,7 @@ class Instance:
 
 
 def free_port() -> int:
-    """A port that nobody has at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
@@ -78,7 +78,7 @@ async def running_service(**settings: str) -> AsyncIterator[Instance]:
 
 
 def new_folder() -> Path:
-    """A temporary one that PostgreSQL's user can pass through."""
+    """A temporary folder that PostgreSQL's user can pass through."""
     folder = Path(tempfile.mkdtemp(prefix="tongda-bench-"))
     folder.chmod(0o711)  # as root PostgreSQL runs as another user, who has to pass through
     return folder
@@ -102,7 +102,7 @@ def _said(folder: Path) -> str:
 
 
 def _start_supervisor(folder: Path, *, sink: int, settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """With the embedded defaults: what the operator has set for another instance is not for this one."""
+    """The environment without `TONGDA_*`: what the operator has set for another instance does not count here."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TONGDA_")}
     environment |= {
         "TONGDA_HOME": str(folder / "home"),

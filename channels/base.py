@@ -138,7 +138,7 @@ class Recall:
 
 class RecallAnswer(StrEnum):
     RECALLED = "recalled"
-    """It is gone unread, and does not turn up any more, on its way or not."""
+    """It is gone unread; if it was still on its way, it does not turn up any more."""
     ALREADY_READ = "already_read"
     REFUSED = "refused"
     """The provider takes it back no more (too late, for instance)."""

@@ -86,7 +86,7 @@ class MemoryProvider:
         return scripted
 
     async def recall(self, batch: Sequence[Recall]) -> Sequence[RecallAnswer]:
-        """Takes no entry of the script but a TransportError, which means that it cannot be asked."""
+        """Takes an entry of the script only if it is a TransportError: then the provider cannot be asked."""
         if self._script and isinstance(self._script[0], TransportError):
             self._script.popleft()
             return [RecallAnswer.UNAVAILABLE] * len(batch)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Both are plain attributes or methods without waiting; whoever asks often keeps the bound method."""
+    """Both are plain attributes or methods without waiting; a caller that asks often may keep the bound method."""
 
     def now(self) -> datetime:
         """The moment, in UTC, as people have it; may be set back or forward."""

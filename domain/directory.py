@@ -19,8 +19,8 @@ PAGE = 500
 """Entries of one page unless said otherwise: what servers allow by themselves (OpenLDAP 500, Active Directory 1,000)."""
 MAX_PAGE = 1_000
 CHANGES_OVERLAP = timedelta(minutes=5)
-"""Whoever asks for changes asks from the latest `changed_at` it has seen, less this. An entry's time is taken when its
-change begins and seen when it ends, and the servers of one directory have clocks of their own."""
+"""A caller who asks for changes asks from the latest `changed_at` that it has seen, less this. An entry's time is taken
+when its change begins and seen when it ends, and the servers of one directory have clocks of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,11 +37,11 @@ class LanePolicy:
     cohorts_open: int
     """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
     cohorts_of_tenant: int
-    """Those of them that one tenant may have, where it does not share them: the rest of the lane is kept for others,
-    however much it brings."""
+    """How many of them one tenant may have for itself: the rest of the lane is kept for others, however much that tenant
+    sends."""
     cohorts_starting: int
-    """Cohorts on their way through Temporal, whose workflow has not begun to work yet, at a time. What becomes due
-    meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
+    """How many cohorts may be on their way through Temporal at a time: started, and their workflow has not begun to work.
+    What becomes due meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
     hold_horizon: timedelta
     """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
     takes_on: int
@@ -58,7 +58,7 @@ class LanePolicy:
 AGAIN_KEY, FEW_KEY, MANY_KEY, GUEST_KEY = 1, 2, 3, 4
 """Temporal's priority within a lane's task queue, 1 before 5. Guests are the medium lane's few in the high lane's queue."""
 FEW = 20
-"""A cohort of no more is somebody's own messages and no page of a bulk send, and takes moments."""
+"""A cohort of at most so many is somebody's own messages and no page of a bulk send; it takes moments."""
 
 
 def priority_key(*, size: int, epoch: int, guest: bool = False) -> int:
@@ -77,7 +77,7 @@ they have no bulk, whose plans and claims of hundreds of rows would stand in its
 
 
 def driven_by(lane: Lane, *, shared: bool, size: int) -> Lane:
-    """Whose workers drive a cohort. Size 0 is not known."""
+    """The lane whose workers drive a cohort. Size 0: it is not known."""
     return Lane.HIGH if lane is Lane.MEDIUM and shared and size <= SHORT else lane
 
 

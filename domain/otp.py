@@ -23,17 +23,19 @@ SHORTEST_LIFE, LONGEST_LIFE = timedelta(minutes=1), timedelta(hours=1)
 MOST_ATTEMPTS = 5
 """Wrong guesses over the whole life of an id, resends included: otherwise each resend would buy new guesses."""
 MOST_SENDS = 5
-"""The first and its resends."""
+"""Codes of one id: the first and its resends."""
 CATEGORY = "otp"
-"""Of codes that name none and whose template has none: a tenant may give it a route."""
+"""The category of codes that name none and whose template has none; a tenant may give it a route."""
 DEFAULT_CHANNELS: tuple[Channel, ...] = (Channel.EMAIL,)
-"""Where neither the request nor the category's route names channels. Whoever asks for a code has no inbox open."""
+"""The channels where neither the request nor the category's route names any. Not in-app: somebody who asks for a code has
+no inbox open."""
 NEXT_CHANNEL_AFTER = timedelta(seconds=30)
-"""Without a receipt of a channel that reports, unless the request or the category's route says otherwise."""
+"""How long a channel that reports may give no receipt before the next one is tried, unless the request or the category's
+route says otherwise."""
 STORED_CHANNELS = frozenset({Channel.INAPP})
 """Channels that keep the message as it reads in our own database, where no code may stand."""
 KEPT_FOR = timedelta(days=7)
-"""After its end: so long a late guess is told what became of it, not that there is nothing."""
+"""How long after its end an id is kept: a late guess learns what became of it, not that there is no such id."""
 
 
 class Verdict(StrEnum):

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 BURST_SHARE = 0.1
-"""Of a second's permits, which may go at once."""
+"""The share of a second's permits that may go at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
     burst: int
     per_second: float
-    """At which it fills."""
+    """Permits a second at which the bucket fills."""
 
     @classmethod
     def of(cls, rate_per_second: float) -> Bucket:

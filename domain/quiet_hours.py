@@ -46,7 +46,7 @@ class QuietHours:
         return None
 
     def _searched_end(self, now: datetime, place: tzinfo) -> datetime | None:
-        """Minute by minute: once a year, for those whose quiet hours end while the clock is put forward."""
+        """Looks minute by minute, which happens once a year, where quiet hours end while the clock is put forward."""
         at = now.astimezone(UTC).replace(second=0, microsecond=0)
         while at - now < _LONGEST:
             at += timedelta(minutes=1)

@@ -11,7 +11,7 @@ from domain.carrying import TITLE_MOST
 TEST, LOCALE = "test", "locale"
 """Names in a notification's stored options: it is a test; the locale that was asked for instead of the recipient's."""
 MARKS: Mapping[str, str] = {"zh": "[测试] ", "": "[Test] "}
-"""By language; "" is for every other. It stands before the title, so that nobody takes a test for the real thing."""
+"""The mark before the title, by language ("": every other), so that nobody takes a test for the real thing."""
 MOST = 30
 PER = timedelta(minutes=1)
 """Test-sends of one tenant through one API process."""

@@ -11,11 +11,12 @@ from domain.preferences import Wishes
 from domain.quiet_hours import QuietHours
 
 RECIPIENT = "recipient"
-"""The clock of the user's time zone; of who has none, and of an address, the tenant's."""
+"""The clock of the user's time zone; where there is none, and for an address, the tenant's."""
 TENANT = "tenant"
 """The clock of the tenant's time zone, UTC where there is none."""
 MOST_TURNS = 16
-"""Windows and quiet hours that are gone through for a moment that suits both: eight days, where they share none."""
+"""How many windows and quiet hours are looked at for a moment that suits both: eight days of them, where they share
+none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Because(StrEnum):
 class PutOff:
     until: datetime
     because: Because
-    """What holds to the last, where both do."""
+    """What holds longest, where both hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Hours:
     wishes: Wishes
     zones: Zones
     window: Window | None = None
-    """Holds in the low lane alone: what was hurried since has left it."""
+    """Holds in the low lane alone, which a notification that was hurried has left."""
 
     def put_off(self, now: datetime) -> PutOff | None:
         """Until when it waits, which may be past its end; None: nothing keeps it.

@@ -36,7 +36,7 @@ PORT_TAKEN = 98
 CONNECT_AGAIN_S = 0.5
 AUTOGROUP = Path("/proc/self/autogroup")
 BACKGROUND_NICE = 10
-"""Steps of the scheduler's scale: a tenth of the share of a process at 0, when both want the core."""
+"""The scheduler's scale: at 10 a process gets a tenth of what one at 0 gets, when both want the core."""
 
 
 class Life:
@@ -70,7 +70,7 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
 
 
 async def _connected(settings: Settings, life: Life) -> Client | None:
-    """A client, however long Temporal takes to come; None when told to stop before."""
+    """Waits for Temporal, however long it takes; None when this process is told to stop before."""
     told = False
     while not life.stopping():
         try:
@@ -96,7 +96,7 @@ async def _syncing(client: Client) -> AsyncIterator[None]:
 
 
 async def _serve(workers: Sequence[Worker], life: Life) -> None:
-    """Run all; the end of one is the end of the process."""
+    """Run all workers; when one ends, the process ends."""
     runs = [asyncio.create_task(worker.run()) for worker in workers]
     stop = asyncio.create_task(life.stop.wait())
     life.ready = True
@@ -109,7 +109,7 @@ async def _serve(workers: Sequence[Worker], life: Life) -> None:
 
 
 def step_back(roles: Sequence[Role]) -> None:
-    """Where cores are shared, a process without the high lane lets those go first that have it (API, high lane).
+    """A process without the high lane lets the API and the high lane's workers go first, where they share cores.
 
     Linux weighs sessions first and processes within a session only then (`autogroup`, sched(7)), so a session that is all
     ours steps back as a whole."""

@@ -1,6 +1,6 @@
 """The accounts of a worker process, kept up with the database: a change is used within `LOOK_EVERY_S`, without a restart.
 
-The version of all accounts together is asked for every moment; only when it has moved are they read. What has not changed
+The loader asks for the version of all accounts together; only when that has moved does it read them. What has not changed
 keeps its connections, slots and health; what has gone is closed once nothing is in flight over it.
 """
 
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 2.0
 DRAIN_MOST_S = 120.0
-"""Above the longest call: what is still in flight then has been given up by its caller."""
+"""Longer than any call takes: after it, callers have given up what is still in flight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,8 @@ class AccountLoader:
                 self._start(self._woken(account_id))
 
     async def _woken(self, account_id: str) -> None:
-        """Only now, when this process sends over it again: one that does not would put it off once more. The last process
-        to see the change wakes what the others have put off since."""
+        """Called when this process already sends over the account again: if it did not, it would put the rows off once
+        more. The last process to see the change wakes what the others have put off since."""
         try:
             await self._wake(account_id)
         except Exception as error:  # what waits is looked at again by itself
@@ -124,7 +124,7 @@ class AccountLoader:
 
 
 def _differs(row: StoredAccount, before: StoredAccount) -> bool:
-    """In what its connections are made of."""
+    """Whether what its connections are made of differs."""
     return (row.provider, row.settings, row.sealed) != (before.provider, before.settings, before.sealed)
 
 

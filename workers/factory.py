@@ -16,7 +16,8 @@ from workflows.delivery import DeliveryWorkflow
 from workflows.housekeeping import QUEUE, SweepWorkflow
 
 DRAIN_LIMIT = timedelta(seconds=40)
-"""Above the longest call of a provider: at shutdown what is in flight comes home, so that a deploy makes no unknowns."""
+"""Longer than any call of a provider takes: at shutdown calls in flight end and are recorded, so that a deploy makes no
+unknowns."""
 
 
 def make_worker(client: Client, role: Role, *, wired: Wired) -> Worker:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 EVERY_S = 5.0
 CLEAN_EVERY = 60
-"""Turns."""
+"""In turns of the loop."""
 
 
 class Heartbeat:
@@ -69,7 +69,7 @@ class Heartbeat:
             await asyncio.sleep(EVERY_S)
 
     async def stop(self) -> None:
-        """It ends: nobody needs to wait for its silence."""
+        """The process says that it ends, so that nobody has to notice its silence."""
         try:
             await self._repository.clean(ending=self._process)
         except Exception as error:
@@ -81,7 +81,7 @@ _NOTHING: tuple[object, ...] = (Circuit.CLOSED, 0.0, 0, None, None, None)
 
 
 def _mark(account: Account, now_s: float) -> tuple[object, ...]:
-    """Differs when there is something new to tell."""
+    """A mark that differs when there is something new to write."""
     health = account.health
     slow = round(1.0 - health.weight_share(now_s), 2)
     return (

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 SWEEP_SCHEDULE = "tongda-sweep"
 SYNC_EVERY_S = 30.0
-"""A Temporal database that was deleted is made usable again within this time."""
+"""How often: so soon is a Temporal database that was deleted usable again."""
 
 
 async def sync(client: Client) -> None:
@@ -51,7 +51,7 @@ async def sync(client: Client) -> None:
 
 
 async def keep_synced(client: Client) -> None:
-    """For as long as the housekeeping worker lives."""
+    """Call `sync` again and again, for as long as the housekeeping worker lives."""
     while True:
         try:
             await sync(client)

@@ -107,7 +107,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
 
 
 def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
-    """The one that drops old weeks; the API's sweep only makes new ones."""
+    """A repository that also drops old weeks; the API's only makes new ones."""
     days = settings.retention_days
     return PartitionRepository(pool, keep=timedelta(days=days) if days else None)
 

@@ -1,4 +1,4 @@
-"""`DeliveryWorkflow`: drives one cohort from its plan to the last outcome that is near.
+"""`DeliveryWorkflow`: drives one cohort from its plan to the last outcome within the lane's hold horizon.
 
 Through it pass the cohort's id, its epoch, names of accounts and waits; never text, addresses or lists of people. All state
 is in PostgreSQL: a workflow that is lost at any point is replaced by one of the next epoch (`activities.sweep`), and the
@@ -17,15 +17,16 @@ from temporalio.common import RetryPolicy
 ACTIVITY = "deliver"
 
 DRIVE_LIMIT = timedelta(seconds=75)
-"""Above the drive window, the last call's time-out and the last flush together."""
+"""The longest that one call of `deliver` may take: more than the drive window, the last call's time-out and the last
+flush together."""
 TASK_LIMIT = timedelta(seconds=8)
-"""Of a workflow task, set by whoever starts the workflow: a killed worker is noticed after this long. A call that takes
-longer is told of meanwhile by the SDK."""
+"""The time-out of a workflow task, set where the workflow is started: a killed worker is noticed after this long. While a
+call takes longer, the SDK reports that it goes on."""
 DATABASE_AWAY = RetryPolicy(initial_interval=timedelta(milliseconds=500), backoff_coefficient=2.0,
                             maximum_interval=timedelta(seconds=10))  # fmt: skip
 """Failures of ours are Temporal's to retry; the workflow's execution time-out ends it."""
 EXECUTION_LIMIT = timedelta(minutes=15)
-"""Set by whoever starts the workflow: what takes longer is driven again from PostgreSQL."""
+"""Set where the workflow is started: what takes longer is driven again from PostgreSQL."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Driven:
 
     handed_over: int = 0
     waits_s: dict[str, float] = field(default_factory=dict)
-    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left, or
-    another epoch drives it."""
+    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left, or another epoch
+    drives it."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class DeliveryWorkflow:
             await asyncio.sleep(wait_s)
 
     async def _deliver(self, account: str | None) -> Driven:
-        """In this worker: a trip through Temporal's queue would make half of what a cohort costs there."""
+        """Runs in this worker: through Temporal's queue, a cohort would cost twice as much in Temporal."""
         drive = Drive(self._cohort.id, self._cohort.epoch, self._cohort.lane, account)
         driven: Driven = await workflow.execute_local_activity(
             ACTIVITY, drive, result_type=Driven, start_to_close_timeout=DRIVE_LIMIT, retry_policy=DATABASE_AWAY
@@ -118,12 +119,12 @@ class DeliveryWorkflow:
         return driven
 
     def _note(self, driven: Driven) -> None:
-        """Keep the earliest time that any picture gives for an account: two calls may end in one moment, and the one
+        """Keep the earliest time that any call has seen for an account: two calls may end in one moment, and the one
         noted last may have looked first. A call too many finds nothing; a call too few would leave a row waiting."""
         progress = self._progress
         self._progress = Progress(progress.handed_over + driven.handed_over, progress.rounds + 1, driven.waits_s)
         if not driven.waits_s:
-            self._over = True  # the cohort has ended or is another epoch's: older pictures say nothing any more
+            self._over = True  # the cohort has ended or is another epoch's: what calls saw before that counts no more
             self._due.clear()
         if self._over:
             return

@@ -13,7 +13,7 @@ QUEUE = "housekeeping"
 SWEEP_EVERY = timedelta(seconds=10)
 SWEEP_LIMIT = timedelta(seconds=60)
 SWEEP_RETRY = RetryPolicy(maximum_attempts=3)
-"""The next firing comes anyway."""
+"""Few: the schedule starts the next sweep anyway."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Swept:
     orphans: int = 0
     """Rows whose cohort was gone."""
     unknown: int = 0
-    """Hand-overs that nobody brought home."""
+    """Hand-overs whose outcome nobody recorded in time."""
 
 
 @workflow.defn(name="SweepWorkflow")

@@ -45,7 +45,7 @@ class InboxProvider:
         return [RecallAnswer.RECALLED if one else RecallAnswer.ALREADY_READ for one in gone]
 
     async def close(self) -> None:
-        """The port belongs to whoever made it."""
+        """Nothing to close: the port is closed where it was made."""
 
 
 def inbox_item(message: Message) -> InboxItem:

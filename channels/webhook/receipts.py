@@ -41,11 +41,11 @@ _FIELDS = frozenset({"id", "status", "at", "class", "code"})
 MOST_ERRORS = 50
 _CODE = re.compile(r"[A-Za-z0-9._ -]{1,64}", re.ASCII)
 _NOBODY = bytes(32)
-"""Signs for a tenant that is not there: it takes as long to refuse."""
+"""Stands in for a tenant that does not exist, so that a refusal takes as long."""
 
 
 class WebhookReceipts(ReceiptReader):
-    """Of all tenants: whose key has to fit is known by the delivery."""
+    """The keys of all tenants: the delivery tells whose key has to fit."""
 
     def __init__(self, wiring: ReceiptWiring) -> None:
         self._wiring = wiring

@@ -118,7 +118,7 @@ class WebhookProvider:
         return [await self._send(message) for message in batch]
 
     async def close(self) -> None:
-        """The port belongs to whoever made it."""
+        """Nothing to close: the port is closed where it was made."""
 
     async def _send(self, message: Message) -> SendResult:
         now, delivery_id = self._now(), message.delivery_id
@@ -183,7 +183,7 @@ def signing_key(secret: str) -> bytes:
 
 @lru_cache(maxsize=1024)
 def signing_keys(secrets: str) -> tuple[bytes, ...]:
-    """Of each of these secrets, of which there is one at least. Raises ValueError."""
+    """The keys of one or more secrets. Raises ValueError."""
     return tuple(signing_key(secret) for secret in secrets.split(" "))
 
 
