@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from api.app import create_app
 from api.problem_types import PROBLEM_TYPES
+from cli.tongda.app import build
 from infra.settings import Settings
 from tests.docs.markdown import ROOT, pages
 
@@ -85,3 +88,28 @@ def test_names_of_the_code_exist(page: Path, said: str) -> None:
     words = set(re.findall(r"\w+", said)) | POSTGRESQL
     named = set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", page.read_text(encoding="utf-8")))
     assert {name for name in named if name not in words} == set()
+
+
+def options(command: TyperGroup | TyperCommand) -> set[str]:
+    """All that it and what is below it take."""
+    own = {option for parameter in command.params for option in parameter.opts}
+    below = command.commands.values() if isinstance(command, TyperGroup) else ()
+    return own.union(*(options(one) for one in below))
+
+
+def test_commands_of_tongda_exist_and_are_explained() -> None:
+    tongda = get_command(build())
+    assert isinstance(tongda, TyperGroup)
+    for page in present():
+        for name, below in re.findall(r"scripts/tongda ([a-z-]+)(?: ([a-z-]+))?", page.read_text(encoding="utf-8")):
+            assert name in tongda.commands, name
+            command = tongda.commands[name]
+            assert not isinstance(command, TyperGroup) or not below or below in command.commands, f"{name} {below}"
+    explained = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)(.*)$", explained, re.MULTILINE)
+    for name, command in tongda.commands.items():
+        said = "\n".join(rest for one, rest in rows if one == name)
+        assert said, name
+        if isinstance(command, TyperGroup):
+            assert {below for below in command.commands if not re.search(rf"\b{below}\b", said)} == set(), name
+        assert set(re.findall(r"`(--[a-z-]+)", said)) <= options(command), name
