@@ -18,8 +18,8 @@ from infra.postgres.engine.claims import Verdict
 from infra.postgres.engine.edits import Edit, Edited, EditRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.plans import PlanRepository
-from tests.engine.breaking import Swap
 from tests.engine.gates import Gate, done_or_blocked, gated
+from tests.engine.mutations import Swap
 from tests.engine.support import RETRY, TENANT, Engine, soon
 
 NEW = '{"title": "New", "text": "New"}'
@@ -191,7 +191,7 @@ async def test_a_step_of_an_older_version_is_not_sent(engine: Engine) -> None:
     assert claim.verdict is Verdict.STALE
 
 
-BREAKAGES: dict[str, tuple[Swap, Any]] = {
+MUTATIONS: dict[str, tuple[Swap, Any]] = {
     "edit: steps not locked": (
         Swap("edits._STEPS", " FOR UPDATE"), test_an_edit_that_waited_for_a_claim_is_refused,
     ),
@@ -210,11 +210,11 @@ BREAKAGES: dict[str, tuple[Swap, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.parametrize("name", MUTATIONS)
 async def test_the_guard_fails_without_the_rule(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof that the rules above are tested."""
-    breakage, guard = BREAKAGES[name]
-    breakage.apply(monkeypatch)
+    mutation, guard = MUTATIONS[name]
+    mutation.apply(monkeypatch)
     before = asyncio.all_tasks()
     failure: BaseException | None = None
     try:

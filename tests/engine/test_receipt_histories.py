@@ -23,9 +23,9 @@ from domain.receipts import better
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, Status, rank
 from infra.postgres.engine.cohorts import CohortRow
-from tests.engine.breaking import Swap, Value
 from tests.engine.conftest import EMPTY
 from tests.engine.driving import activities, drive
+from tests.engine.mutations import Swap, Value
 from tests.engine.support import TENANT, Engine
 from tests.engine.test_failover import Provider
 
@@ -234,7 +234,7 @@ async def test_whatever_is_reported_the_end_is_the_truth(engine: Engine, seed: i
     await history.is_the_truth()
 
 
-BREAKAGES: dict[str, Swap | Value] = {
+MUTATIONS: dict[str, Swap | Value] = {
     "each name is a message": Value(
         "infra.postgres.engine.receipts.messages_of", lambda reports: list(range(len(reports)))
     ),
@@ -244,10 +244,10 @@ BREAKAGES: dict[str, Swap | Value] = {
 }
 
 
-@pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.parametrize("name", MUTATIONS)
 @pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 async def test_the_histories_find_what_is_broken(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    BREAKAGES[name].apply(monkeypatch)
+    MUTATIONS[name].apply(monkeypatch)
 
     async def until_one_shows_it() -> None:
         for seed in range(60):

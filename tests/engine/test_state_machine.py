@@ -27,8 +27,8 @@ from domain.lanes import POLICIES, Lane
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from tests.depth import deep
-from tests.engine.breaking import Swap, Value
 from tests.engine.conftest import EMPTY
+from tests.engine.mutations import Swap, Value
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
 from tests.engine.world import World
 
@@ -238,7 +238,7 @@ async def test_every_notification_ends_once_and_in_the_truth(engine: Engine) -> 
 
 
 _MATCH = "infra.postgres.engine.outcomes._Match"
-BREAKAGES: dict[str, Swap | Value] = {
+MUTATIONS: dict[str, Swap | Value] = {
     "claim: after its time": Swap("claims._CLAIM", "u.expires_at <= now() AS expired", "false AS expired"),
     "claim: to a suppressed address": Swap(
         "claims._CLAIM", "x.suppressed IS NOT NULL AS suppressed", "false AS suppressed"
@@ -264,10 +264,10 @@ MOST_RARER = 3000
 
 
 @JITTERS
-@pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.parametrize("name", MUTATIONS)
 async def test_the_machine_finds_what_is_broken(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The proof that it looks where rules matter; the first history that shows it is enough, to us or to the database."""
-    BREAKAGES[name].apply(monkeypatch)
+    MUTATIONS[name].apply(monkeypatch)
     with pytest.raises((AssertionError, asyncpg.IntegrityConstraintViolationError)):
         await explored(engine, MOST)
 

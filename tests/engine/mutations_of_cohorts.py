@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.engine import test_epochs, test_failover, test_grouping, test_taking_on
-from tests.engine.breaking import Breakages, Swap
+from tests.engine.mutations import Mutations, Swap
 
-OF_COHORTS: Breakages = {
+OF_COHORTS: Mutations = {
     "epoch: without the lease": (
         (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,
     ),

@@ -41,5 +41,5 @@ class Value:
 
 
 Test: TypeAlias = Callable[[Engine], Awaitable[None]]
-Breakages: TypeAlias = dict[str, tuple[tuple[Swap | Value, ...], Test]]
+Mutations: TypeAlias = dict[str, tuple[tuple[Swap | Value, ...], Test]]
 """Name of a rule -> what takes it out, and the test that must fail then."""

@@ -33,10 +33,10 @@ from tests.engine import (
     test_receipts,
     test_windows,
 )
-from tests.engine.breakages_of_cohorts import OF_COHORTS
-from tests.engine.breakages_of_receipts import OF_RECEIPTS, reported
-from tests.engine.breaking import ENGINE, Breakages, Swap, Value
 from tests.engine.conftest import EMPTY, open_pool
+from tests.engine.mutations import ENGINE, Mutations, Swap, Value
+from tests.engine.mutations_of_cohorts import OF_COHORTS
+from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
 from tests.engine.support import OK, PERMANENT, Engine
 
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
@@ -75,7 +75,7 @@ NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
 changed = test_claims.test_what_changed_since_the_plan_is_seen
 
 
-BREAKAGES: Breakages = {
+MUTATIONS: Mutations = {
     **OF_COHORTS,
     **OF_RECEIPTS,
     "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
@@ -247,11 +247,11 @@ async def cut_off(pool: asyncpg.Pool, *, before: set[asyncio.Task[Any]]) -> None
         assert not standing, f"these cannot be ended: {standing}"
 
 
-@pytest.mark.parametrize("name", BREAKAGES)
+@pytest.mark.parametrize("name", MUTATIONS)
 async def test_the_guard_fails_without_the_rule(name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    breakages, guard = BREAKAGES[name]
-    for breakage in breakages:
-        breakage.apply(monkeypatch)
+    mutations, guard = MUTATIONS[name]
+    for mutation in mutations:
+        mutation.apply(monkeypatch)
     before = asyncio.all_tasks()
     failure: BaseException | None = None
     try:
@@ -279,5 +279,5 @@ MATCHES = ("follows", "ends", "stands", "arrived", "looks_again", "settles")
 
 
 def test_matches_are_what_is_broken_here() -> None:
-    """The properties that are swapped above exist; a rename would otherwise make their breakages empty."""
+    """The properties that are swapped above exist; a rename would otherwise make their mutations empty."""
     assert all(isinstance(getattr(_Match, name), property) for name in MATCHES)

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.states import SUCCESS, Status
 from tests.engine import test_failover, test_receipt_ways, test_receipts, test_references, test_resuming
-from tests.engine.breaking import ENGINE, Breakages, Swap, Test, Value
+from tests.engine.mutations import ENGINE, Mutations, Swap, Test, Value
 from tests.engine.support import RETRY, Engine
 
 
@@ -21,7 +21,7 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
     return run
 
 
-OF_RECEIPTS: Breakages = {
+OF_RECEIPTS: Mutations = {
     "receipt: what was sent has arrived": (
         (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
         test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
