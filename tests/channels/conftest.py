@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import uvloop
 
 from tests.channels.certificates import Certificate, make
+from tests.channels.lean_http import LeanHttp, lean_http
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +21,10 @@ def runner(request: pytest.FixtureRequest) -> Iterator[asyncio.Runner]:
     factory = uvloop.new_event_loop if request.param == "uvloop" else None
     with asyncio.Runner(loop_factory=factory) as one:
         yield one
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[LeanHttp]:
+    """A small web server that answers as it is told."""
+    async with lean_http() as server:
+        yield server
