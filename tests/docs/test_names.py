@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 from typer.main import get_command
 
 from api.app import create_app
@@ -90,8 +91,8 @@ def test_names_of_the_code_exist(page: Path, said: str) -> None:
     assert {name for name in named if name not in words} == set()
 
 
-def options(command: TyperGroup | TyperCommand) -> set[str]:
-    """All that it and what is below it take."""
+def options(command: Any) -> set[str]:
+    """All that a command and what is below it take."""
     own = {option for parameter in command.params for option in parameter.opts}
     below = command.commands.values() if isinstance(command, TyperGroup) else ()
     return own.union(*(options(one) for one in below))
