@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import uvloop
 
+from infra.smtp import SmtpPool
 from tests.channels.certificates import Certificate, make
 from tests.channels.lean_http import LeanHttp, lean_http
+from tests.channels.lean_smtp import Lean, lean_smtp
+from tests.channels.smtp_calls import pool_for
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +31,17 @@ async def web() -> AsyncIterator[LeanHttp]:
     """A small web server that answers as it is told."""
     async with lean_http() as server:
         yield server
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "pipelining"])
+async def lean(request: pytest.FixtureRequest) -> AsyncIterator[Lean]:
+    """A small mail server that answers as it is told."""
+    async with lean_smtp(pipelining=request.param) as server:
+        yield server
+
+
+@pytest.fixture
+async def pool(lean: Lean) -> AsyncIterator[SmtpPool]:
+    made = pool_for(lean)
+    yield made
+    await made.close()
