@@ -1,5 +1,4 @@
-"""Cohorts: notifications of one lane that one workflow drives: those that became due together and, where tenants share the
-cohort, those that became due while it was at work."""
+"""Cohorts: notifications that became due in the same moment in the same lane, driven by one workflow."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Health:
         """Class and code of the last one that did not."""
 
     def remember(self, result: ResultClass, code: str, *, now_s: float) -> None:
-        """Shown to people who look at the account; decides nothing."""
+        """For whoever looks at the account; decides nothing."""
         if result in FAILURES:
             self.failed_s, self.failure = now_s, f"{result} {code}".rstrip()
         else:

@@ -33,7 +33,7 @@ class LanePolicy:
     expires_in: timedelta
     """Life of a notification that names none itself."""
     cohort_size: int
-    """The most notifications that a new cohort is made of. A shared one takes on more while it is at work (`takes_on`)."""
+    """The most notifications that one workflow drives."""
     cohorts_open: int
     """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
     cohorts_of_tenant: int

@@ -17,8 +17,7 @@ from temporalio.common import RetryPolicy
 ACTIVITY = "deliver"
 
 DRIVE_LIMIT = timedelta(seconds=75)
-"""The longest that one call of `deliver` may take: more than the drive window, the last call's time-out and the last
-flush together."""
+"""Above the drive window, the last call's time-out and the last flush together."""
 TASK_LIMIT = timedelta(seconds=8)
 """The time-out of a workflow task, set where the workflow is started: a killed worker is noticed after this long. While a
 call takes longer, the SDK reports that it goes on."""
@@ -55,8 +54,7 @@ class Driven:
 
     handed_over: int = 0
     waits_s: dict[str, float] = field(default_factory=dict)
-    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left, or another epoch
-    drives it."""
+    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
 
 
 @dataclass(frozen=True)
