@@ -23,7 +23,8 @@ ROOMS = (
     "activities", "api", "benchmarks", "channels", "cli", "deploy", "domain", "infra", "sandbox", "scripts", "workers",
     "workflows",
 )  # fmt: skip
-POSTGRESQL = {"max_connections", "pg_replication_slots", "archive_command", "pg_wal"}
+OF_OTHERS = {"max_connections", "pg_replication_slots", "archive_command", "pg_wal", "sched_autogroup_enabled"}
+"""Names of PostgreSQL's and of Linux."""
 OF_THE_GUIDES_PAGE = {"TONGDA_API", "TONGDA_TOKEN"}
 """Its example in a browser has variables of these names."""
 
@@ -86,7 +87,7 @@ def test_problem_codes_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", present(), ids=names)
 def test_names_of_the_code_exist(page: Path, said: str) -> None:
     """Fields, reasons, codes, events, tables, metrics: what is in backquotes and has an underscore."""
-    words = set(re.findall(r"\w+", said)) | POSTGRESQL
+    words = set(re.findall(r"\w+", said)) | OF_OTHERS
     named = set(re.findall(r"`([a-z]+(?:_[a-z0-9]+)+)`", page.read_text(encoding="utf-8")))
     assert {name for name in named if name not in words} == set()
 
