@@ -1,21 +1,55 @@
-"""A cohort's groups: what it began with, and what it took on later, each handed over by itself and waited for together."""
+"""A cohort's groups: what it began with, what it took on later, and what became due again meanwhile, each handed over by
+itself and waited for together."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from typing import Protocol
 
 from activities.hand_over import HandOver
 
 
-class Groups:
-    """Whatever happens to one group, the others run to their end: none is cancelled between its claim and its send."""
+class Due(Protocol):
+    """What of a cohort is due, as the database knows it."""
 
-    def __init__(self, make: Callable[[], HandOver], *, due_accounts: Callable[[], Awaitable[Sequence[str]]]) -> None:
+    async def accounts(self) -> Sequence[str]:
+        """Accounts over which something is due now, as far as this call is to serve them."""
+        ...
+
+    async def next_s(self, account: str) -> float | None:
+        """Seconds until the next open row is due over this account; None when there is none."""
+        ...
+
+
+class Groups:
+    """Whatever happens to one group, the others run to their end: none is cancelled between its claim and its send.
+
+    What becomes due again while one is at work is followed up: handed over in its time, over each account at most every
+    `follow_up_every_s`, until `follow_ups_stop`.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Callable[[], bool]], HandOver],
+        *,
+        due: Due,
+        stopping: Callable[[], bool],
+        follow_ups_stop: Callable[[], bool],
+        follow_up_every_s: float,
+    ) -> None:
         self._make = make
-        self._due_accounts = due_accounts
+        self._due = due
+        self._stopping = stopping
+        self._follow_ups_stop = follow_ups_stop
+        self._every_s = follow_up_every_s
         self._tasks: list[asyncio.Task[None]] = []
+        self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
+        self._followed: set[str] = set()
+        """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
+        self._next_turn_s: dict[str, float] = {}
         self.handed_over = 0
 
     @property
@@ -25,26 +59,74 @@ class Groups:
 
     def start(self, *, recover: bool = False) -> None:
         """Hand over what is due by now; with `recover`, after what an earlier attempt left without an outcome."""
-        self._tasks = [task for task in self._tasks if not task.done() or task.exception() is not None]
-        self._tasks.append(asyncio.create_task(self._run(self._make(), recover=recover)))
+        self._begin(self._all_due(self._make(self._stopping), recover=recover))
 
-    async def _run(self, hand_over: HandOver, *, recover: bool) -> None:
-        try:
-            if recover:
-                await hand_over.recover()
-            await _all(*[hand_over.account(name) for name in await self._due_accounts()])
-        finally:
-            await hand_over.close()
-            self.handed_over += hand_over.handed_over
+    def due_again(self, account: str, at_s: float) -> None:
+        """Something is due over this account at this time.monotonic()."""
+        if account in self._followed:
+            return
+        now_s = time.monotonic()
+        at_s = max(at_s, self._next_turn_s.get(account, now_s))
+        if account in self._timers:
+            planned_s, timer = self._timers[account]
+            if planned_s <= at_s:
+                return
+            timer.cancel()
+        if at_s > now_s:
+            self._timers[account] = at_s, asyncio.get_running_loop().call_later(at_s - now_s, self._follow_up, account)
+        else:
+            self._follow_up(account)
 
     async def last(self, *, at_most: timedelta) -> None:
         """Until the group that was started last has ended."""
         await asyncio.wait(self._tasks[-1:], timeout=at_most.total_seconds())
 
     async def ended(self) -> None:
-        """Until all have: everything that happened is recorded and nothing is in our hands. Raises what the first of them
-        raised that failed."""
+        """Until all have: everything that happened is recorded and nothing is in our hands. What is due again later is left
+        to the caller. Raises what the first of them raised that failed."""
+        while self.at_work:
+            await asyncio.wait(self._tasks)
+        for _, timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         await _all(*self._tasks)
+
+    def _begin(self, group: Coroutine[None, None, None]) -> None:
+        self._tasks = [task for task in self._tasks if not task.done() or task.exception() is not None]
+        self._tasks.append(asyncio.create_task(group))
+
+    def _follow_up(self, account: str) -> None:
+        self._timers.pop(account, None)
+        if self._follow_ups_stop():
+            return
+        self._followed.add(account)
+        self._next_turn_s[account] = time.monotonic() + self._every_s
+        self._begin(self._due_over(self._make(self._follow_ups_stop), account))
+
+    async def _all_due(self, hand_over: HandOver, *, recover: bool) -> None:
+        try:
+            if recover:
+                await hand_over.recover()
+            await _all(*[hand_over.account(name) for name in await self._due.accounts()])
+        finally:
+            await self._close(hand_over)
+
+    async def _due_over(self, hand_over: HandOver, account: str) -> None:
+        """It asks when the next is due, because not all is told: what went back unsent, what was parked one by one."""
+        try:
+            try:
+                await hand_over.account(account)
+            finally:
+                self._followed.discard(account)
+            next_s = await self._due.next_s(account)
+            if next_s is not None:
+                self.due_again(account, time.monotonic() + next_s)
+        finally:
+            await self._close(hand_over)
+
+    async def _close(self, hand_over: HandOver) -> None:
+        await hand_over.close()
+        self.handed_over += hand_over.handed_over
 
 
 async def _all(*loops: Coroutine[None, None, None] | asyncio.Task[None]) -> None:

@@ -18,6 +18,7 @@ import structlog
 from activities.accounts import Account, Accounts, Stop
 from activities.contents import Contents, message
 from activities.decisions import Decider
+from activities.follow_ups import DueAgain
 from activities.losses import Losses
 from activities.outcomes import Outcomes, OutcomeWriter, patiently
 from activities.pace import FREE, Step
@@ -55,10 +56,12 @@ class HandOver:
         stopping: Callable[[], bool],
         losses: Losses,
         step: Step = FREE,
+        due_again: DueAgain = lambda *_: None,
     ) -> None:
         self._claims = claims
         self._losses = losses
         self._step = step
+        self._due_again = due_again
         self._accounts = accounts
         self._contents = contents
         self._cohort = cohort
@@ -155,12 +158,14 @@ class HandOver:
         await self._claims.park(
             self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
         )
+        self._due_again(account.name, time.monotonic() + wait.total_seconds())
 
     async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
         detail = {"channel": account.channel, "account": to, "after": account.name, "reason": "circuit_open"}
         await self._claims.move(
             self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants
         )
+        self._due_again(to, time.monotonic())
 
     async def _reroute_from(self, name: str, *, stopped: Stop | None) -> None:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is

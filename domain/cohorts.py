@@ -1,8 +1,13 @@
-"""Cohorts: notifications that became due in the same moment in the same lane, driven by one workflow."""
+"""Cohorts: notifications of one lane that became due together, or while others of them were at work, and that one workflow
+drives."""
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
+
+UNPLANNED: Final = ""
+"""Where accounts are named: rows that have no plan yet, and therefore none. No account is called so."""
 
 
 def workflow_id(cohort: UUID, epoch: int) -> str:

@@ -33,7 +33,7 @@ class LanePolicy:
     expires_in: timedelta
     """Life of a notification that names none itself."""
     cohort_size: int
-    """The most notifications that one workflow drives."""
+    """The most notifications that a cohort is made of, and that are planned in one step."""
     cohorts_open: int
     """Started cohorts at a time; the rest waits in PostgreSQL. Cohorts that merely hold do not count."""
     cohorts_of_tenant: int
@@ -49,10 +49,19 @@ class LanePolicy:
     mixes_up_to: int | None
     """Tenants with so few due notifications share a cohort, in turn, which takes on what becomes due meanwhile; one with
     more has cohorts of its own. None: all share."""
+    takes_on_beside_others: bool
+    """A cohort goes on taking on when so much is due that others help. False: it leaves the rest to them."""
+    tried_again_first: bool
+    """What is tried again goes as messages of few do, however many there are."""
     resend_unknown: bool
     """What `on_unknown` means where the notification does not say."""
     retries: tuple[timedelta, ...]
     """Waits after the first, second, ... counted failure; when they are used up, the step has failed."""
+
+    @property
+    def shared_by_all(self) -> bool:
+        """Every cohort of the lane is of all tenants."""
+        return self.mixes_up_to is None
 
 
 AGAIN_KEY, FEW_KEY, MANY_KEY, GUEST_KEY = 1, 2, 3, 4
@@ -95,6 +104,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         hold_horizon=timedelta(minutes=5),
         takes_on=200,
         mixes_up_to=None,
+        takes_on_beside_others=True,
+        tried_again_first=True,
         resend_unknown=True,
         retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
     ),
@@ -107,6 +118,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         hold_horizon=timedelta(minutes=1),
         takes_on=SHORT,
         mixes_up_to=FEW,
+        takes_on_beside_others=False,
+        tried_again_first=False,
         resend_unknown=False,
         retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
     ),
@@ -119,6 +132,8 @@ POLICIES: dict[Lane, LanePolicy] = {
         hold_horizon=timedelta(minutes=1),
         takes_on=SHORT,
         mixes_up_to=FEW,
+        takes_on_beside_others=False,
+        tried_again_first=False,
         resend_unknown=False,
         retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
     ),
@@ -141,5 +156,8 @@ STARTING_FOR = timedelta(seconds=2)
 """A cohort that has not begun after this long counts as starting no more: its worker was killed, or there is none."""
 DRIVE_WINDOW = timedelta(seconds=10)
 """No new claim after this long in one activity: it finishes what is in flight and returns."""
+FOLLOW_UP_WINDOW = timedelta(seconds=20)
+"""What becomes due again meanwhile is still handed over until this long after the activity's begin: whoever fails over does
+not wait for what is in flight. Longer than `DRIVE_WINDOW` by what a hanging call takes."""
 MOST_INTERNAL_FAILURES = 3
 """A row that fails inside this service this often is quarantined."""

@@ -14,8 +14,9 @@ from temporalio.client import Client
 from activities.account_making import AccountMaker, guarded_smtp
 from activities.accounts import Account, Accounts, Slots
 from activities.codes import CodeMessages
+from activities.cohort_drive import EngineRepositories
 from activities.contents import TemplateContents
-from activities.delivery import DeliveryActivities, EngineRepositories
+from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
 from activities.permits import Permits
 from activities.sweep import Sweep, SweepActivities, SweepRepositories

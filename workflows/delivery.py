@@ -14,10 +14,12 @@ from datetime import timedelta
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
+from domain.cohorts import UNPLANNED
+
 ACTIVITY = "deliver"
 
 DRIVE_LIMIT = timedelta(seconds=75)
-"""Above the drive window, the last call's time-out and the last flush together."""
+"""Above the window of follow-ups, the last call's time-out and the last flush together."""
 TASK_LIMIT = timedelta(seconds=8)
 """The time-out of a workflow task, set where the workflow is started: a killed worker is noticed after this long. While a
 call takes longer, the SDK reports that it goes on."""
@@ -45,7 +47,19 @@ class Drive:
     epoch: int
     lane: int
     account: str | None = None
-    """None: plan what is unplanned, then hand over over every account. Otherwise only over this one."""
+    """Over which account it hands over; whichever that is, what is unplanned is planned first. None: the first call, over
+    all. UNPLANNED: a later one for what was left without a plan, over all too."""
+
+    @property
+    def is_first(self) -> bool:
+        return self.account is None
+
+    @property
+    def serves_all(self) -> bool:
+        return self.account in (None, UNPLANNED)
+
+    def serves(self, account: str) -> bool:
+        return self.serves_all or self.account == account
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,8 @@ class Driven:
 
     handed_over: int = 0
     waits_s: dict[str, float] = field(default_factory=dict)
-    """Account -> seconds until its next row is due (0 = now). Empty: nothing of this cohort is left."""
+    """Account (UNPLANNED: none yet) -> seconds until its next row is due (0 = now). Empty: nothing is left for this epoch,
+    because the cohort has ended or another epoch drives it."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import asyncpg
 
 from activities.accounts import Account, Accounts, Slots
+from activities.cohort_drive import EngineRepositories
 from activities.contents import Contents
-from activities.delivery import DeliveryActivities, EngineRepositories
+from activities.delivery import DeliveryActivities
 from activities.hand_over import HandOver
 from activities.losses import Losses
 from channels.base import Capabilities, Content, Message

@@ -43,6 +43,7 @@ STATEMENTS = {
     "which lanes are due": cohorts._DUE_LANES,
     "release": cohorts._RELEASE,
     "what is left": cohorts._LEFT,
+    "next due": cohorts._NEXT_DUE,
     "end of a cohort": cohorts._END,
     "lock": locks._LOCK,
     "enter": entering._ENTER,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.cohorts import UNPLANNED
 from domain.ids import uuid7
 from domain.lanes import LEASE, POLICIES, STARTING_FOR, TAKES_FOR, Lane, LanePolicy
 from infra.postgres.engine.due import TAKE_IN_TURN, TAKE_OF_ONE, tenants_due
@@ -77,6 +78,10 @@ SELECT account, n = 0 AS unplanned,
        AS wait_s
 FROM work WHERE cohort = $1 GROUP BY 1, 2"""
 
+_NEXT_DUE = """
+SELECT extract(epoch FROM min(due_at) - now())::float8 FROM work
+WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0"""
+
 _HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4, takes_until = NULL WHERE id = $1 AND epoch = $2"
 
 _ORPHANS = """
@@ -122,10 +127,6 @@ class CohortRow:
     epoch: int
     tenant: str | None
     size: int = 0
-
-
-UNPLANNED = ""
-"""The key in `leave`'s answer for rows that are not planned yet."""
 
 
 class CohortRepository:
@@ -199,6 +200,11 @@ class CohortRepository:
             return waits
 
         return await retried(self._pool, unit)
+
+    async def next_due_s(self, cohort: UUID, *, account: str) -> float | None:
+        """Seconds until its next open row is due over this account; None when there is none."""
+        value: float | None = await self._pool.fetchval(_NEXT_DUE, cohort, account)
+        return value
 
     async def adopt_orphans(self) -> int:
         """Rows whose cohort is gone become due again by themselves: somebody deleted it by hand, or one attempt of an

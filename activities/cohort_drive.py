@@ -1,0 +1,226 @@
+"""One call of the activity `deliver`: a cohort from its plan to its leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from activities.accounts import Accounts
+from activities.contents import Contents
+from activities.follow_ups import ToldOutcomes
+from activities.grouped_flushes import GroupedFlushes
+from activities.groups import Groups
+from activities.hand_over import HandOver
+from activities.losses import Losses
+from activities.outcomes import Outcomes
+from activities.pace import FREE, Pace, Step
+from activities.planning import Planner
+from domain.cohorts import UNPLANNED
+from domain.lanes import LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, TAKES_FOR, Lane
+from infra.postgres.engine.claims import ClaimRepository
+from infra.postgres.engine.cohorts import CohortRepository
+from infra.postgres.engine.entering import Entered, EnteringRepository, TakenOn
+from infra.postgres.engine.locks import LOST_RACE
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.errors import AWAY
+from infra.telemetry.engine_metrics import GROUP_SIZE
+from workflows.delivery import Drive, Driven
+
+log = structlog.get_logger()
+
+MOST_BEHIND = 3
+"""Groups of a cohort that may be at work while slots are scarce, before it takes on no more."""
+FOLLOW_UP_EVERY_S = 0.02
+FOLLOW_UP_MANY_EVERY_S = 0.2
+"""In a cohort of many, where what fails by and by is followed up together."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRepositories:
+    cohorts: CohortRepository
+    entering: EnteringRepository
+    plans: PlanRepository
+    claims: ClaimRepository
+    outcomes: OutcomeRepository
+
+
+@dataclass(frozen=True, slots=True)
+class DriveParts:
+    """What the drives of a process share."""
+
+    repositories: EngineRepositories
+    accounts: Accounts
+    contents: Contents
+    losses: Losses
+    planner: Planner
+    pace: Pace
+    steps: Mapping[Lane, Step]
+    """How bulk of a lane goes."""
+    flushes: Mapping[Lane, GroupedFlushes]
+    """Where bulk of a lane records its outcomes."""
+    poke: Callable[[Lane], None]
+
+
+async def drive_cohort(
+    parts: DriveParts, drive: Drive, *, stopping: Callable[[], bool], follow_ups_stop: Callable[[], bool]
+) -> Driven:
+    """Plan, hand over, take on, leave. Makes no new claim once it is `stopping`, and of what became due again meanwhile,
+    once `follow_ups_stop`. What is in our hands is recorded when this ends, also where it raises."""
+    lane = Lane(drive.lane)
+    entered = await parts.repositories.entering.enter(
+        UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, takes=drive.is_first
+    )
+    if entered is None:
+        return Driven()
+    return await CohortDrive(parts, drive, entered, stopping=stopping, follow_ups_stop=follow_ups_stop).run()
+
+
+class CohortDrive:
+    """Made for each call, once the cohort has been entered."""
+
+    def __init__(
+        self,
+        parts: DriveParts,
+        drive: Drive,
+        entered: Entered,
+        *,
+        stopping: Callable[[], bool],
+        follow_ups_stop: Callable[[], bool],
+    ) -> None:
+        self._parts = parts
+        self._repositories = parts.repositories
+        self._drive = drive
+        self._cohort = UUID(drive.cohort)
+        self._epoch = drive.epoch
+        self._lane = Lane(drive.lane)
+        self._policy = POLICIES[self._lane]
+        self._entered = entered
+        self._stopping = stopping
+        first = entered.takes or (self._policy.tried_again_first and not drive.is_first)
+        self._step = FREE if first else parts.steps[self._lane]
+        """Whoever has few messages goes first, and what is tried again, where that is urgent."""
+        self._groups = Groups(
+            self._hand_over,
+            due=self,
+            stopping=stopping,
+            follow_ups_stop=follow_ups_stop,
+            follow_up_every_s=FOLLOW_UP_EVERY_S if first else FOLLOW_UP_MANY_EVERY_S,
+        )
+
+    async def run(self) -> Driven:
+        if self._entered.takes:
+            self._parts.pace.note(self._lane)
+        if not self._entered.takes or not self._policy.shared_by_all:
+            self._poke()  # one less is starting
+        await self._plan(self._entered)
+        self._groups.start(recover=True)
+        try:
+            if self._entered.takes:
+                await self._take_on()
+            waits_s = await self._rounds()
+        except BaseException:
+            asyncio.get_running_loop().call_later(TAKES_FOR.total_seconds(), self._poke)  # what was left to us
+            raise
+        finally:
+            await self._groups.ended()
+        return Driven(self._groups.handed_over, waits_s)
+
+    async def _plan(self, found: Entered | TakenOn) -> None:
+        await self._parts.planner.plan(
+            self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, step=self._step
+        )
+
+    def _hand_over(self, stopping: Callable[[], bool]) -> HandOver:
+        parts = self._parts
+        outcomes: Outcomes = self._repositories.outcomes if self._step.first else parts.flushes[self._lane]
+        return HandOver(
+            self._repositories.claims,
+            ToldOutcomes(outcomes, due_again=self._groups.due_again),
+            parts.accounts,
+            parts.contents,
+            cohort=self._cohort,
+            epoch=self._epoch,
+            stopping=stopping,
+            losses=parts.losses,
+            step=self._step,
+            due_again=self._groups.due_again,
+        )
+
+    async def _take_on(self) -> None:
+        """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
+        one workflow serves many groups under load. A group is what came while the one before it was handed over."""
+        looks = 0
+        while not self._stopping() and not self._is_behind():
+            await self._groups.last(at_most=TAKES_AFTER)
+            try:
+                taken = await self._repositories.entering.take_on(
+                    self._cohort,
+                    epoch=self._epoch,
+                    lane=self._lane,
+                    limit=self._policy.takes_on,
+                    few=self._policy.mixes_up_to,
+                )
+                await self._plan(taken)
+            except (*AWAY, *LOST_RACE) as error:
+                log.warning("delivery.planned_again", lane=self._lane.label, code=type(error).__name__)
+                await self._plan_again()
+                self._groups.start()
+                break
+            if taken.size == 0:
+                if looks == LOOKS_MORE:
+                    break
+                looks += 1
+                await asyncio.sleep(LOOK_AFTER.total_seconds())
+                continue
+            looks = 0
+            self._parts.pace.note(self._lane)
+            GROUP_SIZE.labels(self._lane.label).observe(taken.size)
+            self._groups.start()
+            if taken.more:
+                self._poke()  # others help
+                if not self._policy.takes_on_beside_others:
+                    break
+        if self._groups.at_work:
+            await self._repositories.entering.take_no_more(self._cohort, epoch=self._epoch)
+            self._poke()
+
+    def _is_behind(self) -> bool:
+        """Groups wait for slots of this process: another one may have some for what becomes due from now on."""
+        return self._groups.at_work > MOST_BEHIND and any(a.slots.free == 0 for a in self._parts.accounts)
+
+    async def _plan_again(self) -> None:
+        """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""
+        entered = await self._repositories.entering.enter(self._cohort, epoch=self._epoch, limit=self._policy.cohort_size)
+        if entered is not None:
+            await self._plan(entered)
+
+    async def _rounds(self) -> dict[str, float]:
+        """Until nothing of ours is due, whatever became of it meanwhile."""
+        while True:
+            await self._groups.ended()
+            waits_s = await self._repositories.cohorts.leave(
+                self._cohort, epoch=self._epoch, horizon=self._policy.hold_horizon
+            )
+            if waits_s:
+                self._poke()  # it no longer takes on
+            due = [name for name, wait_s in waits_s.items() if wait_s <= 0 and self._drive.serves(name)]
+            if not due or UNPLANNED in due or self._stopping():
+                return waits_s
+            self._groups.start()
+
+    def _poke(self) -> None:
+        self._parts.poke(self._lane)
+
+    async def accounts(self) -> Sequence[str]:
+        """Those of this call over which something is due now."""
+        if self._drive.serves_all:
+            return await self._repositories.claims.accounts(self._cohort)
+        return [self._drive.account] if self._drive.account else []
+
+    async def next_s(self, account: str) -> float | None:
+        return await self._repositories.cohorts.next_due_s(self._cohort, account=account)
