@@ -9,9 +9,10 @@ from uuid import UUID
 import pytest
 
 from domain.channels import Channel
+from domain.cohorts import UNPLANNED
 from domain.ids import uuid7
 from domain.lanes import LEASE, Lane
-from infra.postgres.engine.cohorts import UNPLANNED, CohortRepository
+from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import OK, PERMANENT, RETRY, Engine
