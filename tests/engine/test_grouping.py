@@ -5,9 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
+import msgspec
+import pytest
+
 from domain.lanes import POLICIES, STARTING_FOR, Lane, LanePolicy
+from infra.postgres.engine import cohorts
+from infra.postgres.engine.due import MOST_TURNS, tenants_due
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import Engine, soon
 
@@ -194,3 +201,42 @@ async def test_a_tenant_leaves_room_for_those_who_come_later(engine: Engine) -> 
     await engine.pool.execute("DELETE FROM cohort WHERE id = $1", made[0].id)
     assert await engine.cohorts.group(LOW, policy=policy) is not None, "one of its own has ended"
     assert all(0 < p.cohorts_of_tenant < p.cohorts_open for p in POLICIES.values() if p.mixes_up_to is not None)
+
+
+async def test_tenants_whose_rows_are_due_later_cost_a_grouper_nothing(engine: Engine) -> None:
+    """Caught: every grouping met every tenant with a row in the lane: 0.17 s with 5,000 that had scheduled something."""
+    for place in range(40):
+        await engine.accepted(2, tenant=f"later-{place}", send_at=soon(86_400))
+    await engine.accepted(1, tenant="now")
+    [found] = await engine.pool.fetch(
+        "EXPLAIN (ANALYZE, FORMAT JSON) " + tenants_due() + " SELECT count(*) FROM due", int(Lane.MEDIUM)
+    )
+    rows = {plan["Subplan Name"]: plan["Actual Rows"] for plan in _plans(msgspec.json.decode(found[0])[0]["Plan"])}
+    assert (rows["CTE turns"], rows["CTE everyone"], rows["CTE due"]) == (1, 0, 1)
+
+
+def _plans(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    inner = [found for child in plan.get("Plans", []) for found in _plans(child)]
+    return [plan, *inner] if "Subplan Name" in plan else inner
+
+
+async def test_a_backlog_of_hours_hides_no_tenant(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a walk that ends at its bound. Whoever came last would wait until the hours before are done."""
+    few = cohorts._GROUP_FEW.replace(f"LIMIT {MOST_TURNS}", "LIMIT 3").replace(f"= {MOST_TURNS}", "= 3")
+    assert few != cohorts._GROUP_FEW
+    monkeypatch.setattr(cohorts, "_GROUP_FEW", few)
+    for place in range(8):
+        await engine.accepted(2, tenant=f"t-{place}")
+    await engine.pool.execute("UPDATE work SET due_at = due_at - interval '1 hour' WHERE tenant < 't-4'")
+    assert (await engine.grouped()).size == 16
+
+
+async def test_of_many_quarters_each_tenant_is_met_once(engine: Engine) -> None:
+    """Catches: a tenant that is counted for each quarter of an hour in which it has something, and its share with it."""
+    ids = await engine.accepted(12, tenant="a")
+    for place, one in enumerate(ids):
+        await engine.pool.execute(
+            "UPDATE work SET due_at = due_at - $2::interval WHERE notification_id = $1", one, timedelta(hours=place)
+        )
+    await engine.accepted(2, tenant="b")
+    assert (await engine.grouped()).size == 14

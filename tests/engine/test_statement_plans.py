@@ -40,7 +40,7 @@ STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_ALL,
     "group, tenants that have few": cohorts._GROUP_FEW,
     "group, one tenant": cohorts._GROUP_ONE,
-    "which lanes are due": cohorts._DUE_LANES,
+    "whether a lane is due": cohorts._IS_DUE,
     "release": cohorts._RELEASE,
     "what is left": cohorts._LEFT,
     "next due": cohorts._NEXT_DUE,
@@ -217,6 +217,24 @@ async def test_no_sequential_scan(
     for explained in (plain, generic):
         text = "\n".join(line[0] for line in explained)
         assert not whole_tables(text), text
+
+
+@pytest.mark.parametrize(
+    "name", ["group, tenants in turn", "group, tenants that have few", "group, one tenant", "take on",
+             "take on, tenants that have few", "whether a lane is due"],
+)  # fmt: skip
+async def test_tenants_are_walked_along_their_index(
+    name: str, tables: list[UUID], connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Catches: a walk along another index, which sorts all that waits in the lane for each tenant that it meets."""
+    parameters = (await connection.prepare(STATEMENTS[name])).get_parameters()
+    await connection.execute("PREPARE walked AS " + STATEMENTS[name])
+    explained = await connection.fetch(f"EXPLAIN EXECUTE walked({', '.join(['NULL'] * len(parameters))})")
+    await connection.execute("DEALLOCATE walked")
+    walk = "\n".join(line[0] for line in explained).partition("CTE turns")[2].partition("CTE met")[0]
+    assert walk.count("using work_turn") == 2, walk
+    assert "Sort" not in walk
+    assert tables
 
 
 def test_whole_tables_are_recognised() -> None:

@@ -88,10 +88,7 @@ _ORPHANS = """
 UPDATE work w SET cohort = NULL
 WHERE w.cohort IS NOT NULL AND NOT EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort)"""
 
-_DUE_LANES = """
-SELECT lane FROM unnest($1::smallint[]) lane
-WHERE EXISTS (SELECT FROM work w WHERE w.lane = lane.lane AND w.cohort IS NULL AND w.state = 0 AND w.due_at <= now())"""
-
+_IS_DUE = tenants_due() + " SELECT EXISTS (SELECT FROM due)"
 
 _BACKLOG = """
 SELECT lane, coalesce(waiting, 0) AS waiting, coalesce(later, 0) AS later, coalesce(in_cohorts, 0) AS in_cohorts,
@@ -155,8 +152,7 @@ class CohortRepository:
 
     async def due_lanes(self) -> list[Lane]:
         """Lanes that hold due work without a cohort."""
-        rows = await self._pool.fetch(_DUE_LANES, [int(lane) for lane in Lane])
-        return [Lane(row["lane"]) for row in rows]
+        return [lane for lane in Lane if await self._pool.fetchval(_IS_DUE, int(lane))]
 
     async def backlog(self) -> list[Backlog]:
         """Every lane's backlog: one pass over `work`, so not for every second."""

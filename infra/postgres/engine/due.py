@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-_WALK = """
-WITH RECURSIVE tenants AS (
-    (SELECT tenant FROM work WHERE lane = $1 AND cohort IS NULL AND state = 0 ORDER BY tenant LIMIT 1)
+QUARTER = "date_bin('15 minutes', {at}, timestamptz '2000-01-01 00:00:00+00')"
+"""The quarter of an hour that a time lies in, as the index `work_turn` (lane, quarter, tenant) holds it."""
+MOST_TURNS = 1000
+"""Quarters of tenants that are walked before all tenants are: a backlog of hours has many."""
+
+_OPEN = "w.lane = $1 AND w.cohort IS NULL AND w.state = 0"
+
+_WALK = f"""
+WITH RECURSIVE turns AS (
+    (SELECT {QUARTER.format(at="w.due_at")} AS quarter, w.tenant FROM work w
+     WHERE {_OPEN} AND {QUARTER.format(at="w.due_at")} <= {QUARTER.format(at="now()")} ORDER BY 1, 2 LIMIT 1)
     UNION ALL
-    SELECT (SELECT w.tenant FROM work w WHERE w.lane = $1 AND w.cohort IS NULL AND w.state = 0 AND w.tenant > t.tenant
-            ORDER BY w.tenant LIMIT 1)
-    FROM tenants t WHERE t.tenant IS NOT NULL
+    SELECT x.quarter, x.tenant FROM turns t CROSS JOIN LATERAL (
+        SELECT {QUARTER.format(at="w.due_at")} AS quarter, w.tenant FROM work w
+        WHERE {_OPEN} AND {QUARTER.format(at="w.due_at")} <= {QUARTER.format(at="now()")}
+          AND ({QUARTER.format(at="w.due_at")}, w.tenant) > (t.quarter, t.tenant)
+        ORDER BY 1, 2 LIMIT 1) x
+),
+met AS MATERIALIZED (SELECT tenant FROM turns LIMIT {MOST_TURNS}),
+everyone AS (
+    (SELECT w.tenant FROM work w WHERE {_OPEN} AND (SELECT count(*) FROM met) = {MOST_TURNS} ORDER BY w.tenant LIMIT 1)
+    UNION ALL
+    SELECT x.tenant FROM everyone t CROSS JOIN LATERAL (
+        SELECT w.tenant FROM work w WHERE {_OPEN} AND w.tenant > t.tenant ORDER BY w.tenant LIMIT 1) x
 ),
 firsts AS MATERIALIZED (
-    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE w.lane = $1 AND w.tenant = t.tenant AND w.cohort IS NULL
-                      AND w.state = 0 ORDER BY w.due_at LIMIT 1) AS first_due
-    FROM tenants t
-    WHERE t.tenant IS NOT NULL {bounds}
+    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE {_OPEN} AND w.tenant = t.tenant
+                      ORDER BY w.due_at LIMIT 1) AS first_due
+    FROM (SELECT tenant FROM met UNION SELECT tenant FROM everyone) t
+    WHERE true {{bounds}}
 ),
-due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now() {waiting})"""
-"""A loose walk over the index (lane, tenant, due_at)."""
+due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now() {{waiting}})"""
+"""A loose walk over the index (lane, quarter, tenant): whose rows are all due later is not met, however many they are. In a
+backlog with many quarters, one over (lane, tenant, due_at), which meets everybody once."""
 
 _WAITING = """
     AND (SELECT count(*) FROM (SELECT FROM work w WHERE w.lane = $1 AND w.tenant = firsts.tenant AND w.cohort IS NULL

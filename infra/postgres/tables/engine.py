@@ -39,6 +39,13 @@ work = Table(
 `receipt`: what a receipt has said meanwhile, `delivered` or the class of the failure; without `awaiting`, `OK`: it goes
 over another account although an earlier message was taken."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
+Index(
+    "work_turn",
+    work.c.lane,
+    text("date_bin('00:15:00'::interval, due_at, '2000-01-01 00:00:00+00'::timestamp with time zone)"),
+    work.c.tenant,
+    postgresql_where=text("cohort IS NULL AND state = 0"),
+)
 Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))
 Index("work_unknown", work.c.unknown_at, postgresql_where=text("state = 1"))
 
