@@ -17,7 +17,7 @@ from activities.groups import Groups
 from activities.hand_over import HandOver
 from activities.losses import Losses
 from activities.outcomes import Outcomes
-from activities.pace import FREE, Pace, Step
+from activities.pace import UNPACED, Pace, Pacing
 from activities.planning import Planner
 from domain.cohorts import UNPLANNED
 from domain.lanes import LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, TAKES_FOR, Lane
@@ -59,7 +59,7 @@ class DriveParts:
     losses: Losses
     planner: Planner
     pace: Pace
-    steps: Mapping[Lane, Step]
+    paced: Mapping[Lane, Pacing]
     """How bulk of a lane goes."""
     flushes: Mapping[Lane, GroupedFlushes]
     """Where bulk of a lane records its outcomes."""
@@ -102,7 +102,7 @@ class CohortDrive:
         self._entered = entered
         self._stopping = stopping
         first = entered.takes or (self._policy.tried_again_first and not drive.is_first)
-        self._step = FREE if first else parts.steps[self._lane]
+        self._pacing = UNPACED if first else parts.paced[self._lane]
         """Whoever has few messages goes first, and what is tried again, where that is urgent."""
         self._groups = Groups(
             self._hand_over,
@@ -132,12 +132,12 @@ class CohortDrive:
 
     async def _plan(self, found: Entered | TakenOn) -> None:
         await self._parts.planner.plan(
-            self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, step=self._step
+            self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, pacing=self._pacing
         )
 
     def _hand_over(self, stopping: Callable[[], bool]) -> HandOver:
         parts = self._parts
-        outcomes: Outcomes = self._repositories.outcomes if self._step.first else parts.flushes[self._lane]
+        outcomes: Outcomes = self._repositories.outcomes if self._pacing.goes_first else parts.flushes[self._lane]
         return HandOver(
             self._repositories.claims,
             ToldOutcomes(outcomes, due_again=self._groups.due_again),
@@ -147,7 +147,7 @@ class CohortDrive:
             epoch=self._epoch,
             stopping=stopping,
             losses=parts.losses,
-            step=self._step,
+            pacing=self._pacing,
             due_again=self._groups.due_again,
         )
 

@@ -16,7 +16,7 @@ from activities.cohort_drive import DriveParts, EngineRepositories, drive_cohort
 from activities.contents import Contents
 from activities.grouped_flushes import GroupedFlushes
 from activities.losses import Losses
-from activities.pace import Pace, Step
+from activities.pace import Pace, Paced
 from activities.planning import Planner
 from domain.clock import Clock
 from domain.lanes import DRIVE_WINDOW, FOLLOW_UP_WINDOW, Lane
@@ -43,7 +43,7 @@ class DeliveryActivities:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         pace = Pace(repositories.cohorts.few_at_work)
-        steps = {lane: Step(pace, lane) for lane in Lane}
+        paced = {lane: Paced(pace, lane) for lane in Lane}
         self._parts = DriveParts(
             repositories,
             accounts,
@@ -51,8 +51,8 @@ class DeliveryActivities:
             Losses(repositories.claims, accounts, clock=clock),
             Planner(repositories.plans, accounts),
             pace,
-            steps,
-            {lane: GroupedFlushes(repositories.outcomes, step=steps[lane]) for lane in Lane},
+            paced,
+            {lane: GroupedFlushes(repositories.outcomes, pacing=paced[lane]) for lane in Lane},
             poke,
         )
         self._stopping = stopping

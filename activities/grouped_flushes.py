@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from activities.outcomes import Outcomes
-from activities.pace import FREE, Step
+from activities.pace import UNPACED, Pacing
 from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import POISON
 
@@ -30,9 +30,9 @@ class GroupedFlushes:
     """As `OutcomeRepository.flush`, for many callers: what they bring while a flush is under way is the next one. A lone
     caller waits for nobody."""
 
-    def __init__(self, repository: Outcomes, *, step: Step = FREE) -> None:
+    def __init__(self, repository: Outcomes, *, pacing: Pacing = UNPACED) -> None:
         self._repository = repository
-        self._step = step
+        self._pacing = pacing
         self._waiting: list[_Part] = []
         self._flushing = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -73,7 +73,7 @@ class GroupedFlushes:
         left: list[_Part] = []
         taken: set[tuple[UUID, int]] = set()
         for part in self._waiting:
-            if taken.isdisjoint(part.steps) and self._step.most(len(taken) + 1) > len(taken):
+            if taken.isdisjoint(part.steps) and self._pacing.batch_limit(len(taken) + 1) > len(taken):
                 parts.append(part)
                 taken |= part.steps
             else:
@@ -84,7 +84,7 @@ class GroupedFlushes:
     async def _write(self, parts: Sequence[_Part]) -> None:
         """Each caller learns what became of its own; where a row poisons the statement, all are written one by one."""
         try:
-            async with self._step.alone():
+            async with self._pacing.exclusive():
                 await self._repository.flush([o for part in parts for o in part.outcomes], now_s=time.monotonic())
         except POISON as error:
             if len(parts) == 1:

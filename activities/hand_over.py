@@ -21,7 +21,7 @@ from activities.decisions import Decider
 from activities.follow_ups import DueAgain
 from activities.losses import Losses
 from activities.outcomes import Outcomes, OutcomeWriter, patiently
-from activities.pace import FREE, Step
+from activities.pace import UNPACED, Pacing
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
@@ -55,12 +55,12 @@ class HandOver:
         epoch: int,
         stopping: Callable[[], bool],
         losses: Losses,
-        step: Step = FREE,
+        pacing: Pacing = UNPACED,
         due_again: DueAgain = lambda *_: None,
     ) -> None:
         self._claims = claims
         self._losses = losses
-        self._step = step
+        self._pacing = pacing
         self._due_again = due_again
         self._accounts = accounts
         self._contents = contents
@@ -88,9 +88,9 @@ class HandOver:
             if wait_s > 0:
                 await self._go_round(account, wait_s=wait_s)
                 return
-            await self._step.look()  # not between claim and call: whatever fails there would strand what was claimed
-            take = account.slots.take_first if self._step.first else account.slots.take
-            calls = await take(self._step.most(MOST_CALLS_A_CLAIM))
+            await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
+            take = account.slots.take_first if self._pacing.goes_first else account.slots.take
+            calls = await take(self._pacing.batch_limit(MOST_CALLS_A_CLAIM))
             if not await self._claim_and_start(account, calls=calls):
                 return
 
@@ -106,10 +106,12 @@ class HandOver:
             if begun == 0:
                 return True  # another cohort has the probe: the loop looks how long to wait
             limit = (
-                0 if self._stopping() else await self._permitted(account, self._step.most(begun * capabilities.max_batch))
+                0
+                if self._stopping()
+                else await self._permitted(account, self._pacing.batch_limit(begun * capabilities.max_batch))
             )
             if limit:
-                async with self._step.alone():
+                async with self._pacing.exclusive():
                     claimed_s = time.monotonic()
                     rows = await self._claims.claim(
                         self._cohort,

@@ -12,6 +12,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 import structlog
 
@@ -20,7 +21,7 @@ from infra.postgres.errors import AWAY
 
 log = structlog.get_logger()
 
-STEP_ROWS = 32
+PACED_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
 TURN_S = 0.1
@@ -35,18 +36,18 @@ class Pace:
         self._now_s = now_s
         self._until_s = {lane: float("-inf") for lane in Lane}
         self._look_at_s = float("-inf")
-        self._one = asyncio.Lock()
+        self._turn = asyncio.Lock()
 
     def note(self, lane: Lane) -> None:
         """A cohort of few is at work in this lane."""
         self._until_s[lane] = self._now_s() + TAKES_FOR.total_seconds()
 
-    def small(self, lane: Lane) -> bool:
+    def yields(self, lane: Lane) -> bool:
         """Somebody with few messages is at work whom bulk of this lane lets go first."""
         now_s = self._now_s()
         return any(until_s > now_s for other, until_s in self._until_s.items() if other <= lane)
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """See whom other processes serve."""
         now_s = self._now_s()
         if now_s < self._look_at_s:
@@ -61,57 +62,72 @@ class Pace:
             self.note(lane)
 
     @contextlib.asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    async def turn(self) -> AsyncIterator[None]:
         """One step at a time; but one that hangs, for instance at somebody's lock, holds others up for `TURN_S` only."""
         held = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(TURN_S):
-                held = await self._one.acquire()
+                held = await self._turn.acquire()
         try:
             yield
         finally:
             if held:
-                self._one.release()
+                self._turn.release()
 
 
-class Step:
-    """How a cohort of many goes, or the flushes of a lane."""
+class Pacing(Protocol):
+    """How a cohort goes about its work, or the flushes of a lane."""
 
-    first = False
-    """It goes before others who wait for the same."""
+    @property
+    def goes_first(self) -> bool:
+        """Before others who wait for the same."""
+        ...
+
+    def batch_limit(self, rows: int) -> int:
+        """Of so many rows, how many may be taken at a time now."""
+        ...
+
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        """Around the work in the database for those rows."""
+        ...
+
+    async def refresh(self) -> None:
+        """See what other processes do, if that was not seen just now."""
+        ...
+
+
+class Paced:
+    """A cohort of many: small steps, one at a time, while somebody with few messages is at work."""
+
+    goes_first = False
 
     def __init__(self, pace: Pace, lane: Lane) -> None:
         self._pace = pace
         self._lane = lane
 
-    def most(self, rows: int) -> int:
-        """Of so many rows, how many one step may take now."""
-        return min(rows, STEP_ROWS) if self._pace.small(self._lane) else rows
+    def batch_limit(self, rows: int) -> int:
+        return min(rows, PACED_ROWS) if self._pace.yields(self._lane) else rows
 
-    def alone(self) -> AbstractAsyncContextManager[None]:
-        """Around the work in the database that a step makes."""
-        return self._pace.one() if self._pace.small(self._lane) else contextlib.nullcontext()
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
+        return self._pace.turn() if self._pace.yields(self._lane) else contextlib.nullcontext()
 
-    async def look(self) -> None:
-        await self._pace.look()
+    async def refresh(self) -> None:
+        await self._pace.refresh()
 
 
-class Free(Step):
-    """How a cohort of few goes."""
+class Unpaced:
+    """A cohort of few: at once, and as much as there is."""
 
-    first = True
+    goes_first = True
 
-    def __init__(self) -> None:
-        return
-
-    def most(self, rows: int) -> int:
+    def batch_limit(self, rows: int) -> int:
         return rows
 
-    def alone(self) -> AbstractAsyncContextManager[None]:
+    def exclusive(self) -> AbstractAsyncContextManager[None]:
         return contextlib.nullcontext()
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         return
 
 
-FREE = Free()
+UNPACED = Unpaced()

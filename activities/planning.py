@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Accounts
-from activities.pace import FREE, Step
+from activities.pace import UNPACED, Pacing
 from domain.caps import Capped
 from domain.channels import Channel
 from domain.lanes import MOST_INTERNAL_FAILURES
@@ -33,15 +33,15 @@ class Planner:
         self._accounts = accounts
 
     async def plan(
-        self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, step: Step = FREE
+        self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, pacing: Pacing = UNPACED
     ) -> int:
         """Plan these notifications, a step's worth at a time; returns how many were still ours to plan. Digests among them
         close before that."""
         done, count = 0, 0
         while done < len(unplanned):
-            some = unplanned[done : done + step.most(MOST_AT_ONCE)]
+            some = unplanned[done : done + pacing.batch_limit(MOST_AT_ONCE)]
             done += len(some)
-            async with step.alone():
+            async with pacing.exclusive():
                 count += await self._plan_some(cohort, epoch=epoch, unplanned=some, now=now)
         return count
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from activities.accounts import Slots
-from activities.pace import Free, Pace, Step
+from activities.pace import Pace, Paced, Unpaced
 from activities.planning import Planner
 from domain.lanes import FEW, POLICIES, SHORT, Lane, driven_by
 from infra.postgres.engine import plans
@@ -224,7 +224,7 @@ async def test_whoever_looks_for_others_is_not_stopped_by_a_database_that_is_awa
     async def away() -> Lane | None:
         raise asyncpg.ConnectionDoesNotExistError
 
-    await Step(Pace(away), LOW).look()
+    await Paced(Pace(away), LOW).refresh()
 
 
 async def test_a_stopping_worker_leaves_its_lane_to_others(engine: Engine) -> None:
@@ -257,18 +257,18 @@ async def test_bulk_goes_in_small_steps_while_somebody_with_few_is_at_work() -> 
         return seen[0]
 
     pace = Pace(look, now_s=lambda: now_s[0])
-    low, medium = Step(pace, LOW), Step(pace, MEDIUM)
-    assert (low.most(500), medium.most(500)) == (500, 500)
+    low, medium = Paced(pace, LOW), Paced(pace, MEDIUM)
+    assert (low.batch_limit(500), medium.batch_limit(500)) == (500, 500)
     pace.note(LOW)
-    assert low.most(500) < 100
-    assert medium.most(500) == 500
+    assert low.batch_limit(500) < 100
+    assert medium.batch_limit(500) == 500
     now_s[0] = 10.0
     seen[0] = HIGH
-    await low.look()
-    assert low.most(500) == medium.most(500) < 100
-    assert Free().most(500) == 500
+    await low.refresh()
+    assert low.batch_limit(500) == medium.batch_limit(500) < 100
+    assert Unpaced().batch_limit(500) == 500
     now_s[0] = 20.0
-    assert low.most(500) == 500
+    assert low.batch_limit(500) == 500
 
 
 async def test_bulk_takes_one_step_at_a_time_and_none_waits_for_one_that_hangs() -> None:
@@ -280,11 +280,11 @@ async def test_bulk_takes_one_step_at_a_time_and_none_waits_for_one_that_hangs()
 
     pace = Pace(nobody)
     pace.note(LOW)
-    step, inside, most = Step(pace, LOW), 0, 0
+    step, inside, most = Paced(pace, LOW), 0, 0
 
     async def one(leaves: asyncio.Event) -> None:
         nonlocal inside, most
-        async with step.alone():
+        async with step.exclusive():
             inside += 1
             most = max(most, inside)
             await leaves.wait()
