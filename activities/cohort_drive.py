@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from activities.accounts import Accounts
 from activities.contents import Contents
 from activities.follow_ups import ToldOutcomes
-from activities.grouped_flushes import GroupedFlushes
+from activities.group_commit import GroupCommit
 from activities.groups import Groups
 from activities.hand_over import HandOver
 from activities.losses import Losses
@@ -20,10 +21,10 @@ from activities.outcomes import Outcomes
 from activities.pace import UNPACED, Pace, Pacing
 from activities.planning import Planner
 from domain.cohorts import UNPLANNED
-from domain.lanes import LOOK_AFTER, LOOKS_MORE, POLICIES, TAKES_AFTER, TAKES_FOR, Lane
+from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, IDLE_POLL, IDLE_POLLS, POLICIES, Lane
+from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
-from infra.postgres.engine.entering import Entered, EnteringRepository, TakenOn
 from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
@@ -43,7 +44,7 @@ FOLLOW_UP_MANY_EVERY_S = 0.2
 @dataclass(frozen=True, slots=True)
 class EngineRepositories:
     cohorts: CohortRepository
-    entering: EnteringRepository
+    admission: AdmissionRepository
     plans: PlanRepository
     claims: ClaimRepository
     outcomes: OutcomeRepository
@@ -61,7 +62,7 @@ class DriveParts:
     pace: Pace
     paced: Mapping[Lane, Pacing]
     """How bulk of a lane goes."""
-    flushes: Mapping[Lane, GroupedFlushes]
+    flushes: Mapping[Lane, GroupCommit]
     """Where bulk of a lane records its outcomes."""
     poke: Callable[[Lane], None]
 
@@ -72,8 +73,8 @@ async def drive_cohort(
     """Plan, hand over, take on, leave. Makes no new claim once it is `stopping`, and of what became due again meanwhile,
     once `follow_ups_stop`. What is in our hands is recorded when this ends, also where it raises."""
     lane = Lane(drive.lane)
-    entered = await parts.repositories.entering.enter(
-        UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, takes=drive.is_first
+    entered = await parts.repositories.admission.enter(
+        UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, admits=drive.is_first
     )
     if entered is None:
         return Driven()
@@ -101,7 +102,7 @@ class CohortDrive:
         self._policy = POLICIES[self._lane]
         self._entered = entered
         self._stopping = stopping
-        first = entered.takes or (self._policy.tried_again_first and not drive.is_first)
+        first = entered.admits or (self._policy.tried_again_first and not drive.is_first)
         self._pacing = UNPACED if first else parts.paced[self._lane]
         """Whoever has few messages goes first, and what is tried again, where that is urgent."""
         self._groups = Groups(
@@ -113,24 +114,24 @@ class CohortDrive:
         )
 
     async def run(self) -> Driven:
-        if self._entered.takes:
+        if self._entered.admits:
             self._parts.pace.note(self._lane)
-        if not self._entered.takes or not self._policy.shared_by_all:
+        if not self._entered.admits or not self._policy.shared_by_all:
             self._poke()  # one less is starting
         await self._plan(self._entered)
         self._groups.start(recover=True)
         try:
-            if self._entered.takes:
-                await self._take_on()
+            if self._entered.admits:
+                await self._admit()
             waits_s = await self._rounds()
         except BaseException:
-            asyncio.get_running_loop().call_later(TAKES_FOR.total_seconds(), self._poke)  # what was left to us
+            self._poke_after(ADMISSION_LEASE)  # nobody else groups before what was left to us
             raise
         finally:
-            await self._groups.ended()
+            await self._groups.wait_all()
         return Driven(self._groups.handed_over, waits_s)
 
-    async def _plan(self, found: Entered | TakenOn) -> None:
+    async def _plan(self, found: Entered | Admitted) -> None:
         await self._parts.planner.plan(
             self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, pacing=self._pacing
         )
@@ -151,18 +152,18 @@ class CohortDrive:
             due_again=self._groups.due_again,
         )
 
-    async def _take_on(self) -> None:
+    async def _admit(self) -> None:
         """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
         one workflow serves many groups under load. A group is what came while the one before it was handed over."""
         looks = 0
         while not self._stopping() and not self._is_behind():
-            await self._groups.last(at_most=TAKES_AFTER)
+            await self._groups.wait_last(at_most=ADMIT_EVERY)
             try:
-                taken = await self._repositories.entering.take_on(
+                taken = await self._repositories.admission.admit_due(
                     self._cohort,
                     epoch=self._epoch,
                     lane=self._lane,
-                    limit=self._policy.takes_on,
+                    limit=self._policy.admits_at_once,
                     few=self._policy.mixes_up_to,
                 )
                 await self._plan(taken)
@@ -172,10 +173,10 @@ class CohortDrive:
                 self._groups.start()
                 break
             if taken.size == 0:
-                if looks == LOOKS_MORE:
+                if looks == IDLE_POLLS:
                     break
                 looks += 1
-                await asyncio.sleep(LOOK_AFTER.total_seconds())
+                await asyncio.sleep(IDLE_POLL.total_seconds())
                 continue
             looks = 0
             self._parts.pace.note(self._lane)
@@ -183,10 +184,10 @@ class CohortDrive:
             self._groups.start()
             if taken.more:
                 self._poke()  # others help
-                if not self._policy.takes_on_beside_others:
+                if not self._policy.admits_beside_others:
                     break
         if self._groups.at_work:
-            await self._repositories.entering.take_no_more(self._cohort, epoch=self._epoch)
+            await self._repositories.admission.stop_admitting(self._cohort, epoch=self._epoch)
             self._poke()
 
     def _is_behind(self) -> bool:
@@ -195,14 +196,14 @@ class CohortDrive:
 
     async def _plan_again(self) -> None:
         """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""
-        entered = await self._repositories.entering.enter(self._cohort, epoch=self._epoch, limit=self._policy.cohort_size)
+        entered = await self._repositories.admission.enter(self._cohort, epoch=self._epoch, limit=self._policy.cohort_size)
         if entered is not None:
             await self._plan(entered)
 
     async def _rounds(self) -> dict[str, float]:
         """Until nothing of ours is due, whatever became of it meanwhile."""
         while True:
-            await self._groups.ended()
+            await self._groups.wait_all()
             waits_s = await self._repositories.cohorts.leave(
                 self._cohort, epoch=self._epoch, horizon=self._policy.hold_horizon
             )
@@ -212,6 +213,9 @@ class CohortDrive:
             if not due or UNPLANNED in due or self._stopping():
                 return waits_s
             self._groups.start()
+
+    def _poke_after(self, wait: timedelta) -> None:
+        asyncio.get_running_loop().call_later(wait.total_seconds(), self._poke)
 
     def _poke(self) -> None:
         self._parts.poke(self._lane)

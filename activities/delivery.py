@@ -14,7 +14,7 @@ from temporalio import activity
 from activities.accounts import Accounts
 from activities.cohort_drive import DriveParts, EngineRepositories, drive_cohort
 from activities.contents import Contents
-from activities.grouped_flushes import GroupedFlushes
+from activities.group_commit import GroupCommit
 from activities.losses import Losses
 from activities.pace import Pace, Paced
 from activities.planning import Planner
@@ -52,7 +52,7 @@ class DeliveryActivities:
             Planner(repositories.plans, accounts),
             pace,
             paced,
-            {lane: GroupedFlushes(repositories.outcomes, pacing=paced[lane]) for lane in Lane},
+            {lane: GroupCommit(repositories.outcomes, pacing=paced[lane]) for lane in Lane},
             poke,
         )
         self._stopping = stopping

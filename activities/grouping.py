@@ -40,7 +40,7 @@ class Driver(Protocol):
         """Start the workflow of this cohort and epoch; False when Temporal cannot be reached. Started before = True."""
         ...
 
-    async def runs(self, cohort: CohortRow) -> bool | None:
+    async def is_running(self, cohort: CohortRow) -> bool | None:
         """Whether it runs; None when Temporal cannot be reached."""
         ...
 
@@ -73,7 +73,7 @@ class TemporalDriver:
             return False
         return True
 
-    async def runs(self, cohort: CohortRow) -> bool | None:
+    async def is_running(self, cohort: CohortRow) -> bool | None:
         handle = self._client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
         try:
             description = await handle.describe(rpc_timeout=START_LIMIT)

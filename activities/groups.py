@@ -77,11 +77,11 @@ class Groups:
         else:
             self._follow_up(account)
 
-    async def last(self, *, at_most: timedelta) -> None:
+    async def wait_last(self, *, at_most: timedelta) -> None:
         """Until the group that was started last has ended."""
         await asyncio.wait(self._tasks[-1:], timeout=at_most.total_seconds())
 
-    async def ended(self) -> None:
+    async def wait_all(self) -> None:
         """Until all have: everything that happened is recorded and nothing is in our hands. What is due again later is left
         to the caller. Raises what the first of them raised that failed."""
         while self.at_work:

@@ -24,7 +24,7 @@ GIVE_UP_AFTER_S = 9.0
 
 
 class Outcomes(Protocol):
-    """Where outcomes are recorded: `OutcomeRepository`, or several activities together (`GroupedFlushes`)."""
+    """Where outcomes are recorded: `OutcomeRepository`, or several activities together (`GroupCommit`)."""
 
     async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None: ...
 

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from domain.lanes import TAKES_FOR, Lane
+from domain.lanes import Lane
 from infra.postgres.errors import AWAY
 
 log = structlog.get_logger()
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 PACED_ROWS = 32
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
+NOTED_FOR_S = 0.25
+"""How long somebody with few messages counts as at work after having been seen."""
 TURN_S = 0.1
 """The most that a step waits for the one before it."""
 
@@ -40,7 +42,7 @@ class Pace:
 
     def note(self, lane: Lane) -> None:
         """A cohort of few is at work in this lane."""
-        self._until_s[lane] = self._now_s() + TAKES_FOR.total_seconds()
+        self._until_s[lane] = self._now_s() + NOTED_FOR_S
 
     def yields(self, lane: Lane) -> bool:
         """Somebody with few messages is at work whom bulk of this lane lets go first."""

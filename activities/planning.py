@@ -16,8 +16,8 @@ from domain.lanes import MOST_INTERNAL_FAILURES
 from domain.planning import Drop, Person, Plan, Request, plan, wishes_of
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.states import Reason, Status
+from infra.postgres.engine.admission import Unplanned
 from infra.postgres.engine.caps import PersonKey
-from infra.postgres.engine.entering import Unplanned
 from infra.postgres.engine.plans import Planned, PlanRepository
 from infra.postgres.errors import POISON
 

@@ -104,10 +104,10 @@ class Sweep:
         """Running: extend the lease. Unreachable: leave this one and all others alone. Otherwise the next epoch."""
         redriven = 0
         for cohort in await self._repositories.cohorts.lapsed(limit=PAGE):
-            runs = await self._driver.runs(cohort)
-            if runs is None:
+            running = await self._driver.is_running(cohort)
+            if running is None:
                 break
-            if runs:
+            if running:
                 await self._repositories.cohorts.renew(cohort.id, epoch=cohort.epoch)
             elif await self._redrive(cohort):
                 redriven += 1

@@ -44,12 +44,12 @@ class LanePolicy:
     What becomes due meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
     hold_horizon: timedelta
     """How far ahead a workflow waits in Temporal; what is due later goes back to `work`."""
-    takes_on: int
+    admits_at_once: int
     """The most rows that a shared cohort takes on at a time. What finds more leaves them to others."""
     mixes_up_to: int | None
     """Tenants with so few due notifications share a cohort, in turn, which takes on what becomes due meanwhile; one with
     more has cohorts of its own. None: all share."""
-    takes_on_beside_others: bool
+    admits_beside_others: bool
     """A cohort goes on taking on when so much is due that others help. False: it leaves the rest to them."""
     tried_again_first: bool
     """What is tried again goes as messages of few do, however many there are."""
@@ -102,9 +102,9 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=32,
         cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
-        takes_on=200,
+        admits_at_once=200,
         mixes_up_to=None,
-        takes_on_beside_others=True,
+        admits_beside_others=True,
         tried_again_first=True,
         resend_unknown=True,
         retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
@@ -116,9 +116,9 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=5,
         cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
-        takes_on=SHORT,
+        admits_at_once=SHORT,
         mixes_up_to=FEW,
-        takes_on_beside_others=False,
+        admits_beside_others=False,
         tried_again_first=False,
         resend_unknown=False,
         retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
@@ -130,9 +130,9 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohorts_of_tenant=3,
         cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
-        takes_on=SHORT,
+        admits_at_once=SHORT,
         mixes_up_to=FEW,
-        takes_on_beside_others=False,
+        admits_beside_others=False,
         tried_again_first=False,
         resend_unknown=False,
         retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
@@ -145,11 +145,11 @@ FLUSH_MARGIN = timedelta(seconds=10)
 """Added to the time-out of a call before its outcome counts as unknown (`unknown_at`)."""
 LEASE = timedelta(seconds=60)
 """How long a cohort may go without a sign of life before the sweep asks Temporal about it."""
-TAKES_FOR = timedelta(milliseconds=250)
+ADMISSION_LEASE = timedelta(milliseconds=250)
 """How long nobody else groups what a cohort has said that it takes on: a killed worker holds it up no longer."""
-TAKES_AFTER = timedelta(milliseconds=20)
+ADMIT_EVERY = timedelta(milliseconds=20)
 """A cohort takes on more when its last group has ended, or, where receivers are slow, after this long."""
-LOOK_AFTER, LOOKS_MORE = timedelta(milliseconds=10), 4
+IDLE_POLL, IDLE_POLLS = timedelta(milliseconds=10), 4
 """When nothing is due it looks again so soon, so often, before it ends: sooner than a new cohort would start, and
 for a hundredth of what that costs."""
 STARTING_FOR = timedelta(seconds=2)

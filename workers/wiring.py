@@ -31,12 +31,12 @@ from infra.otp_codes import OtpCodes
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.account_health import AccountHealthRepository
 from infra.postgres.database import Database
+from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.digests import DigestRepository
-from infra.postgres.engine.entering import EnteringRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
@@ -82,7 +82,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
         starter.start()
         stack.push_async_callback(starter.stop)
         delivery = DeliveryActivities(
-            EngineRepositories(cohorts, EnteringRepository(pool), PlanRepository(pool), claims, outcomes),
+            EngineRepositories(cohorts, AdmissionRepository(pool), PlanRepository(pool), claims, outcomes),
             accounts=accounts,
             contents=TemplateContents(TemplateCatalog(database), codes=codes, digests=DigestRepository(pool)),
             stopping=stopping,

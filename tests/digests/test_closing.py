@@ -100,7 +100,7 @@ async def test_a_digest_closed_and_not_planned_is_still_sent(office: Office) -> 
     await office.posted(1)
     await office.engine.make_due()
     cohort = await office.engine.grouped(Lane.MEDIUM)
-    entered = await office.engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     await office.engine.plans.close_digests([item.notification_id for item in entered.unplanned])
     late = await office.posted(2)
@@ -165,7 +165,7 @@ async def test_planning_closes_only_what_carries(office: Office) -> None:
     gate = Gate("FROM digest")
     await office.engine.accepted(2)
     cohort = await office.engine.grouped()
-    entered = await office.engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(office.pool, gate)), office.engine.accounts)
     assert await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now) == 2

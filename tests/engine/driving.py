@@ -21,9 +21,9 @@ from domain.clock import Clock
 from domain.lanes import Lane
 from domain.results import SendResult
 from infra.clock import SYSTEM_CLOCK
+from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
-from infra.postgres.engine.entering import EnteringRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.support import Engine, PlainContents
@@ -170,7 +170,7 @@ def activities(
     over = pool or engine.pool
     repositories = EngineRepositories(
         CohortRepository(over),
-        EnteringRepository(over),
+        AdmissionRepository(over),
         PlanRepository(over),
         ClaimRepository(over),
         OutcomeRepository(over),

@@ -65,15 +65,15 @@ OF_COHORTS: Mutations = {
         test_taking_on.test_a_killed_worker_holds_up_its_lane_for_moments_only,
     ),
     "take on: no fence": (
-        (Swap("entering._TAKE_ON_ALL", "AND epoch = $5", "AND $5 > 0"),),
+        (Swap("admission._ADMIT_ALL", "AND epoch = $5", "AND $5 > 0"),),
         test_taking_on.test_an_epoch_that_was_replaced_takes_nothing,
     ),
     "take on: bulk too": (
-        (Swap("entering._TAKE_ON_FEW", "<= $7", "> -$7"),),
+        (Swap("admission._ADMIT_FEW", "<= $7", "> -$7"),),
         test_taking_on.test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few,
     ),
     "enter: a tenant's own takes on": (
-        (Swap("entering._ENTER", "AND tenant IS NULL", ""),),
+        (Swap("admission._ENTER", "AND tenant IS NULL", ""),),
         test_taking_on.test_a_tenants_own_cohort_takes_on_nothing,
     ),
     "group: first come first served": (

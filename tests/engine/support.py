@@ -24,10 +24,10 @@ from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.choices import encode_preferences
+from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.claims import Claim, ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.control import ControlRepository
-from infra.postgres.engine.entering import EnteringRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.engine.receiving import ReceiptRepository
@@ -86,8 +86,8 @@ class Engine:
         return PlanRepository(self.pool)
 
     @property
-    def entering(self) -> EnteringRepository:
-        return EnteringRepository(self.pool)
+    def admission(self) -> AdmissionRepository:
+        return AdmissionRepository(self.pool)
 
     @property
     def claims(self) -> ClaimRepository:
@@ -149,7 +149,7 @@ class Engine:
     async def plan(self, cohort: CohortRow, *, epoch: int | None = None) -> int:
         """Load, decide, write, as the activity does; returns how many were planned."""
         at = cohort.epoch if epoch is None else epoch
-        entered = await self.entering.enter(cohort.id, epoch=at, limit=500)
+        entered = await self.admission.enter(cohort.id, epoch=at, limit=500)
         if entered is None:
             return 0
         return await Planner(self.plans, self.accounts).plan(

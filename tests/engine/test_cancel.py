@@ -31,7 +31,7 @@ async def cancel(engine: Engine, notification: UUID, *, gate: Gate | None = None
 
 
 async def plan_gated(engine: Engine, cohort: CohortRow, gate: Gate) -> int:
-    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
     return await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)

@@ -9,8 +9,8 @@ from uuid import UUID
 from activities.planning import Planner
 from domain.channels import Channel
 from domain.preferences import Cap
+from infra.postgres.engine.admission import Entered
 from infra.postgres.engine.caps import KEPT, CapRepository
-from infra.postgres.engine.entering import Entered
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import OK, PERMANENT, Engine
@@ -26,7 +26,7 @@ async def entered(engine: Engine) -> tuple[UUID, Entered]:
     """One more notification for u-1, loaded by a cohort of its own and not planned yet."""
     await engine.accepted(1, user="u-1", channels=[Channel.EMAIL])
     cohort = await engine.grouped()
-    found = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    found = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert found is not None
     return cohort.id, found
 
@@ -96,7 +96,7 @@ async def test_what_was_cancelled_before_its_plan_takes_no_place(engine: Engine)
     await engine.prefers(channel_caps=ONE_EMAIL)
     [gone, here] = await engine.accepted(2, user="u-1", channels=[Channel.EMAIL])
     cohort = await engine.grouped()
-    found = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    found = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert found is not None
     await engine.control.cancel("acme", notification_id=gone)
     planner = Planner(engine.plans, engine.accounts)

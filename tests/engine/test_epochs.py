@@ -139,7 +139,7 @@ async def test_holding_is_told_with_a_lease_that_lasts(engine: Engine) -> None:
     assert row is not None
     assert row["holding"]
     assert row["lease"] > LEASE + timedelta(seconds=45)
-    assert await engine.entering.enter(cohort.id, epoch=1, limit=1) is not None
+    assert await engine.admission.enter(cohort.id, epoch=1, limit=1) is not None
     assert await engine.pool.fetchval("SELECT holding FROM cohort") is False
 
 
@@ -202,5 +202,5 @@ async def test_due_lanes_are_those_with_free_due_work(engine: Engine, lane: Lane
 async def test_a_cohort_that_does_not_exist_ends_quietly(engine: Engine) -> None:
     """A workflow whose cohort has ended finds nothing and ends, instead of failing for ever."""
     nobody = uuid7()
-    assert await engine.entering.enter(nobody, epoch=1, limit=1) is None
+    assert await engine.admission.enter(nobody, epoch=1, limit=1) is None
     assert await CohortRepository(engine.pool).leave(nobody, epoch=1, horizon=MINUTE) == {}

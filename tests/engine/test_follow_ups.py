@@ -214,5 +214,5 @@ async def test_followed_up_together_and_not_over_and_over(engine: Engine) -> Non
         groups.due_again("a", loop.time())
     await enough.wait()
     assert loop.time() - begun_s >= 0.1, "each in its turn"
-    await groups.ended()
+    await groups.wait_all()
     assert looked == ["a"] * 3

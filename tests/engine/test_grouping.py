@@ -14,7 +14,7 @@ import pytest
 
 from domain.lanes import POLICIES, STARTING_FOR, Lane, LanePolicy
 from infra.postgres.engine import cohorts
-from infra.postgres.engine.due import MOST_TURNS, tenants_due
+from infra.postgres.engine.due import MOST_TURNS, QUARTER, tenants_due
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import Engine, soon
 
@@ -63,10 +63,12 @@ async def test_more_tenants_than_places(engine: Engine) -> None:
 
 
 async def test_what_other_tenants_send_later_shrinks_no_cohort(engine: Engine) -> None:
-    """Catches: shares counted over all tenants who have work. A hundred tenants with sends planned for tomorrow would
-    leave today's tenant one place in a hundred."""
+    """Catches: shares counted over all tenants who have work. A hundred tenants with sends planned for the same quarter of
+    an hour would leave the one of now one place in a hundred."""
     for place in range(10):
-        await engine.accepted(3, lane=HIGH, tenant=f"later{place}", send_at=soon(86400))
+        await engine.accepted(3, lane=HIGH, tenant=f"later{place}")
+    end_of_quarter = f"{QUARTER.format(at='now()')} + interval '14 minutes 59.999 seconds'"
+    await engine.pool.execute(f"UPDATE work SET due_at = {end_of_quarter}")
     await engine.accepted(6, lane=HIGH, tenant="now")
     cohort = await engine.cohorts.group(HIGH, policy=small(HIGH))
     assert cohort is not None
@@ -121,7 +123,7 @@ async def test_what_comes_while_cohorts_start_forms_a_larger_one(engine: Engine)
     await engine.accepted(4, lane=HIGH)
     assert first is not None
     assert await engine.cohorts.group(HIGH, policy=policy) is None
-    await engine.entering.enter(first.id, epoch=1, limit=9)  # it has begun: however slow its receivers are, others go on
+    await engine.admission.enter(first.id, epoch=1, limit=9)  # it has begun: however slow its receivers are, others go on
     second = await engine.cohorts.group(HIGH, policy=policy)
     assert second is not None
     assert second.size == 4

@@ -33,7 +33,7 @@ async def test_a_plan_that_is_repeated_changes_nothing(engine: Engine) -> None:
     the steps, some sent by now, would be opened once more."""
     [one] = await engine.accepted()
     cohort = await engine.grouped()
-    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     planner = Planner(engine.plans, engine.accounts)
     for written in (1, 0):
@@ -47,7 +47,7 @@ async def test_two_attempts_that_plan_at_once_write_one_plan(engine: Engine) -> 
     steps, and where there are none (all dropped) it writes everything again."""
     await engine.accepted(3, expires_at=soon(-1))
     cohort = await engine.grouped()
-    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     gate = Gate("WITH live", after=True)
     first, second = (Planner(PlanRepository(p), engine.accounts) for p in (gated(engine.pool, gate), engine.pool))
@@ -64,10 +64,10 @@ async def test_an_old_epoch_plans_nothing(engine: Engine) -> None:
     """Catches: no epoch in the plan. What it loaded before it was replaced is no longer its to write."""
     await engine.accepted()
     cohort = await engine.grouped()
-    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     await engine.redriven(cohort)
-    assert await engine.entering.enter(cohort.id, epoch=1, limit=10) is None
+    assert await engine.admission.enter(cohort.id, epoch=1, limit=10) is None
     planner = Planner(engine.plans, engine.accounts)
     assert await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now) == 0
     [row] = await engine.work()

@@ -60,7 +60,7 @@ async def test_users_without_preferences_cost_no_statement(engine: Engine) -> No
         await engine.accepted(5, user="u-2", channels=BOTH)
         cohort, gate = await engine.grouped(), Gate("nothing")
         planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
-        found = await engine.entering.enter(cohort.id, epoch=1, limit=100)
+        found = await engine.admission.enter(cohort.id, epoch=1, limit=100)
         assert found is not None
         assert await planner.plan(cohort.id, epoch=1, unplanned=found.unplanned, now=found.now) == 10
         return gate.seen

@@ -42,7 +42,7 @@ async def test_a_temporal_that_was_never_reached_is_away_and_no_error() -> None:
     client = await Client.connect("127.0.0.1:1", lazy=True)
     driver, cohort = TemporalDriver(client), CohortRow(uuid7(), Lane.HIGH, 1, None)
     assert await driver.start(cohort) is False
-    assert await driver.runs(cohort) is None
+    assert await driver.is_running(cohort) is None
 
 
 async def test_its_loops_survive_whatever_happens(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

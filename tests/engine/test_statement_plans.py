@@ -18,12 +18,12 @@ from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine import (
+    admission,
     caps,
     chains,
     claims,
     cohorts,
     ends,
-    entering,
     giving_back,
     in_hand,
     linking,
@@ -46,10 +46,10 @@ STATEMENTS = {
     "next due": cohorts._NEXT_DUE,
     "end of a cohort": cohorts._END,
     "lock": locks._LOCK,
-    "enter": entering._ENTER,
-    "take on": entering._TAKE_ON_ALL,
-    "take on, tenants that have few": entering._TAKE_ON_FEW,
-    "take no more": entering._TAKE_NO_MORE,
+    "enter": admission._ENTER,
+    "take on": admission._ADMIT_ALL,
+    "take on, tenants that have few": admission._ADMIT_FEW,
+    "take no more": admission._STOP_ADMITTING,
     "persons": plans._PERSONS,
     "mandatory categories": plans._MANDATORY,
     "lock of the persons": caps._LOCK,

@@ -39,7 +39,7 @@ class DriverTwin:
             self.started.append((cohort.id, cohort.epoch))
         return self.reachable
 
-    async def runs(self, cohort: CohortRow) -> bool | None:
+    async def is_running(self, cohort: CohortRow) -> bool | None:
         self.asked.append(cohort.id)
         return self.running.get((cohort.id, cohort.epoch), False) if self.reachable else None
 

@@ -26,14 +26,14 @@ async def at_work(engine: Engine, lane: Lane = HIGH) -> CohortRow:
     """A shared cohort whose workflow has begun, and takes on."""
     await engine.accepted(1, lane=lane)
     cohort = await engine.grouped(lane)
-    entered = await engine.entering.enter(cohort.id, epoch=1, limit=10, takes=True)
+    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10, admits=True)
     assert entered is not None
-    assert entered.takes
+    assert entered.admits
     return cohort
 
 
 async def take_on(engine: Engine, cohort: CohortRow, *, limit: int = 10, epoch: int = 1, few: int | None = None) -> int:
-    taken = await engine.entering.take_on(cohort.id, epoch=epoch, lane=cohort.lane, limit=limit, few=few)
+    taken = await engine.admission.admit_due(cohort.id, epoch=epoch, lane=cohort.lane, limit=limit, few=few)
     return taken.size
 
 
@@ -42,7 +42,7 @@ async def test_what_becomes_due_joins_the_cohort_at_work(engine: Engine) -> None
     cohort = await at_work(engine)
     ids = await engine.accepted(3, lane=HIGH)
     await engine.accepted(1, lane=HIGH, send_at=soon(60))
-    taken = await engine.entering.take_on(cohort.id, epoch=1, lane=HIGH, limit=10, few=None)
+    taken = await engine.admission.admit_due(cohort.id, epoch=1, lane=HIGH, limit=10, few=None)
     assert taken.size == 3
     assert {one.notification_id for one in taken.unplanned} == set(ids)
     assert all(one.request is not None for one in taken.unplanned)
@@ -56,7 +56,7 @@ async def test_nobody_groups_what_a_cohort_takes_on(engine: Engine) -> None:
     assert await engine.cohorts.group(HIGH) is None
     assert await take_on(engine, cohort) == 1
     await engine.accepted(1, lane=HIGH)
-    await engine.entering.take_no_more(cohort.id, epoch=1)
+    await engine.admission.stop_admitting(cohort.id, epoch=1)
     assert await engine.cohorts.group(HIGH) is not None
 
 
@@ -86,7 +86,7 @@ async def test_others_help_whoever_has_more_than_its_share(engine: Engine) -> No
     cohort = await at_work(engine)
     for tenant, count in (("loud", 4), ("a", 1), ("b", 1)):
         await engine.accepted(count, lane=HIGH, tenant=tenant)
-    taken = await engine.entering.take_on(cohort.id, epoch=1, lane=HIGH, limit=8, few=None)
+    taken = await engine.admission.admit_due(cohort.id, epoch=1, lane=HIGH, limit=8, few=None)
     assert (taken.size, taken.more) == (4, True)
     assert await engine.cohorts.group(HIGH) is not None
 
@@ -140,9 +140,9 @@ async def test_a_tenants_own_cohort_takes_on_nothing(engine: Engine) -> None:
     """It is bulk: it would keep the few from being grouped."""
     await engine.accepted(FEW + 1, lane=MEDIUM, tenant="many")
     own = await engine.grouped(MEDIUM)
-    entered = await engine.entering.enter(own.id, epoch=1, limit=500, takes=True)
+    entered = await engine.admission.enter(own.id, epoch=1, limit=500, admits=True)
     assert entered is not None
-    assert not entered.takes
+    assert not entered.admits
 
 
 async def test_an_activity_delivers_what_it_took_on(engine: Engine) -> None:
@@ -246,7 +246,7 @@ def test_few_of_the_medium_lane_are_driven_where_no_bulk_is() -> None:
     assert driven_by(MEDIUM, shared=True, size=SHORT + 1) is MEDIUM
     assert driven_by(MEDIUM, shared=False, size=1) is MEDIUM
     assert driven_by(LOW, shared=True, size=1) is LOW
-    assert all(0 < policy.takes_on <= policy.cohort_size for policy in POLICIES.values())
+    assert all(0 < policy.admits_at_once <= policy.cohort_size for policy in POLICIES.values())
 
 
 async def test_bulk_goes_in_small_steps_while_somebody_with_few_is_at_work() -> None:

@@ -162,10 +162,10 @@ async def test_what_the_driver_says_of_a_workflow(client: Client, pool: asyncpg.
         one, *_ = await service.engine.accepted(FEW + 1, lane=Lane.LOW, tenant="acme")
         [cohort] = await service.start_all()
         await ended(client, cohort)
-        assert await service.driver.runs(cohort) is False
+        assert await service.driver.is_running(cohort) is False
         assert await service.driver.start(cohort) is True
-        assert await service.driver.runs(cohort) is False
-        assert await service.driver.runs(CohortRow(uuid7(), Lane.LOW, 1, None)) is False
+        assert await service.driver.is_running(cohort) is False
+        assert await service.driver.is_running(CohortRow(uuid7(), Lane.LOW, 1, None)) is False
         description = await client.get_workflow_handle(workflow_id(cohort.id, 1)).describe()
     assert {p.key.name: p.value for p in description.typed_search_attributes if p.key.name.startswith("Tongda")} == {
         "TongdaLane": "low", "TongdaKind": "delivery", "TongdaTenant": "acme",

@@ -11,10 +11,10 @@ import asyncpg
 
 from domain.cohorts import UNPLANNED
 from domain.ids import uuid7
-from domain.lanes import LEASE, POLICIES, STARTING_FOR, TAKES_FOR, Lane, LanePolicy
+from domain.lanes import ADMISSION_LEASE, LEASE, POLICIES, STARTING_FOR, Lane, LanePolicy
+from infra.postgres.async_commit import ASYNC_COMMIT
 from infra.postgres.engine.due import TAKE_IN_TURN, TAKE_OF_ONE, tenants_due
 from infra.postgres.engine.locks import Connection, retried
-from infra.postgres.soon import SOON
 
 _BOUNDS = """
       AND (SELECT count(*) FROM cohort WHERE lane = $1 AND NOT holding) < $5
@@ -28,7 +28,7 @@ _TAKING = """
 _MADE = f""",
 made AS (
     INSERT INTO cohort (id, lane, tenant, epoch, size, lease)
-    SELECT $2, $1, {{tenant}}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant, {SOON}
+    SELECT $2, $1, {{tenant}}, 1, count(*), now() + $3 FROM taken HAVING count(*) > 0 RETURNING size, tenant, {ASYNC_COMMIT}
 ),
 moved AS (UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)))
 SELECT size, tenant FROM made"""
@@ -66,7 +66,7 @@ WHERE id = $1 AND epoch = $2 AND lease < now() RETURNING epoch"""
 
 _END = f"""
 DELETE FROM cohort c WHERE c.id = $1 AND c.epoch = $2 AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)
-RETURNING {SOON}"""
+RETURNING {ASYNC_COMMIT}"""
 
 _LOCK = "SELECT 1 FROM cohort WHERE id = $1 AND epoch = $2 FOR UPDATE"
 
@@ -139,15 +139,15 @@ class CohortRepository:
         bounds = (policy.cohort_size, policy.cohorts_open, policy.cohorts_starting, STARTING_FOR)
         arguments, few = (int(lane), cohort, LEASE, *bounds), policy.mixes_up_to
         if few is None:
-            row = await self._pool.fetchrow(_GROUP_ALL, *arguments, TAKES_FOR)
+            row = await self._pool.fetchrow(_GROUP_ALL, *arguments, ADMISSION_LEASE)
         else:
-            row = await self._pool.fetchrow(_GROUP_FEW, *arguments, TAKES_FOR, few) if few else None
+            row = await self._pool.fetchrow(_GROUP_FEW, *arguments, ADMISSION_LEASE, few) if few else None
             row = row or await self._pool.fetchrow(_GROUP_ONE, *arguments, policy.cohorts_of_tenant, few)
         return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
 
     async def few_at_work(self) -> Lane | None:
         """The most urgent lane in which a cohort of few is at work, in any process."""
-        lane = await self._pool.fetchval(_FEW_AT_WORK, TAKES_FOR)
+        lane = await self._pool.fetchval(_FEW_AT_WORK, ADMISSION_LEASE)
         return None if lane is None else Lane(lane)
 
     async def due_lanes(self) -> list[Lane]:

@@ -18,12 +18,12 @@ from domain.planning import Person, Plan, PlannedStep
 from domain.preferences import NO_PREFERENCES
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
+from infra.postgres.async_commit import ASYNC_COMMIT, SYNC_COMMIT
 from infra.postgres.choices import decode_preferences
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
-from infra.postgres.soon import DURABLE, SOON
 
 _PERSONS = """
 SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices
@@ -71,7 +71,7 @@ events AS (
     FROM unnest($16::uuid[], $17::uuid[], $18::text[], $19::json[]) e(id, event, type, detail)
     JOIN live l ON l.notification_id = e.id
 )
-SELECT notification_id FROM live WHERE (SELECT {SOON}) IS NOT NULL"""
+SELECT notification_id FROM live WHERE (SELECT {ASYNC_COMMIT}) IS NOT NULL"""
 
 _FAULTS = "SELECT faults FROM work WHERE notification_id = $1 AND n = 0 AND cohort = $2"
 
@@ -150,7 +150,7 @@ class PlanRepository:
             await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
             if ending := sorted(written & stepless):
-                await connection.execute(DURABLE)  # an end is told
+                await connection.execute(SYNC_COMMIT)  # an end is told
                 await decide_ends(connection, ending)
             return len(written)
 

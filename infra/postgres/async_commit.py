@@ -7,8 +7,8 @@ promised, whatever lets a message out of the house and whatever came of it waits
 
 from __future__ import annotations
 
-SOON = "set_config('synchronous_commit', 'off', true)"
+ASYNC_COMMIT = "set_config('synchronous_commit', 'off', true)"
 """Evaluated anywhere in a transaction, it makes the commit one of these, and no later one. It costs a microsecond, so it
 stands where one row is returned."""
-DURABLE = "SET LOCAL synchronous_commit TO DEFAULT"
+SYNC_COMMIT = "SET LOCAL synchronous_commit TO DEFAULT"
 """Takes it back, for what turned out to be told."""

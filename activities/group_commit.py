@@ -26,7 +26,7 @@ class _Part:
     done: asyncio.Future[None]
 
 
-class GroupedFlushes:
+class GroupCommit:
     """As `OutcomeRepository.flush`, for many callers: what they bring while a flush is under way is the next one. A lone
     caller waits for nobody."""
 

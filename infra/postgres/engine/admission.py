@@ -10,11 +10,11 @@ from uuid import UUID
 import asyncpg
 
 from domain.channels import Channel
-from domain.lanes import LEASE, TAKES_FOR, Lane
+from domain.lanes import ADMISSION_LEASE, LEASE, Lane
 from domain.planning import Request
 from domain.states import Strategy
+from infra.postgres.async_commit import ASYNC_COMMIT
 from infra.postgres.engine.due import MORE_DUE, TAKE_IN_TURN, tenants_due
-from infra.postgres.soon import SOON
 from infra.postgres.windows import decode_window
 
 _UNPLANNED = """
@@ -33,17 +33,17 @@ _ENTER = f"""
 WITH alive AS (
     UPDATE cohort SET lease = now() + $3, holding = false, begun = true,
                       takes_until = CASE WHEN $6 AND tenant IS NULL AND (begun OR size < $4) THEN now() + $5::interval END
-    WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS takes, {SOON}
+    WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS admits, {ASYNC_COMMIT}
 )
-SELECT p.*, now() AS now, takes FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
+SELECT p.*, now() AS now, admits FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
 
-_TAKEN_ON = f""",
+_ADMITTED = f""",
 left_over AS MATERIALIZED (SELECT {MORE_DUE} AS more),
 alive AS (
     UPDATE cohort SET lease = CASE WHEN lease < now() + $3::interval / 2 THEN now() + $3 ELSE lease END,
                       size = size + (SELECT count(*) FROM taken),
                       takes_until = CASE WHEN NOT (SELECT more FROM left_over) THEN now() + $6::interval END
-    WHERE id = $2 AND epoch = $5 AND EXISTS (SELECT FROM taken) RETURNING {SOON}
+    WHERE id = $2 AND epoch = $5 AND EXISTS (SELECT FROM taken) RETURNING {ASYNC_COMMIT}
 ),
 moved AS (
     UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)) AND EXISTS (SELECT FROM alive)
@@ -52,10 +52,10 @@ moved AS (
 SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took, (SELECT more FROM left_over) AS more
 FROM (VALUES (1)) one LEFT JOIN LATERAL ({_UNPLANNED.format(rows="(SELECT * FROM moved WHERE n = 0)")}) p ON true"""
 
-_TAKE_NO_MORE = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {SOON}"
+_STOP_ADMITTING = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {ASYNC_COMMIT}"
 
-_TAKE_ON_ALL = tenants_due() + TAKE_IN_TURN + _TAKEN_ON
-_TAKE_ON_FEW = tenants_due(few="$7") + TAKE_IN_TURN + _TAKEN_ON
+_ADMIT_ALL = tenants_due() + TAKE_IN_TURN + _ADMITTED
+_ADMIT_FEW = tenants_due(few="$7") + TAKE_IN_TURN + _ADMITTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,12 @@ class Entered:
 
     now: datetime
     unplanned: Sequence[Unplanned]
-    takes: bool
-    """It is to take on what becomes due meanwhile of those who share: nobody else groups it for `TAKES_FOR`."""
+    admits: bool
+    """It is to take on what becomes due meanwhile of those who share: nobody else groups it for `ADMISSION_LEASE`."""
 
 
 @dataclass(frozen=True, slots=True)
-class TakenOn:
+class Admitted:
     """What a cohort has taken on."""
 
     now: datetime
@@ -92,33 +92,33 @@ class TakenOn:
     unplanned: Sequence[Unplanned]
 
 
-class EnteringRepository:
+class AdmissionRepository:
     """Fenced by (id, epoch); each method is one statement."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def enter(self, cohort: UUID, *, epoch: int, limit: int, takes: bool = False) -> Entered | None:
+    async def enter(self, cohort: UUID, *, epoch: int, limit: int, admits: bool = False) -> Entered | None:
         """Renew the lease and load what is unplanned; None when this epoch has been replaced or the cohort has ended.
 
-        `takes`: the caller can take on what becomes due. It is to, where tenants share the cohort and it was not full.
+        `admits`: the caller can take on what becomes due. It is to, where tenants share the cohort and it was not full.
         """
-        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit, TAKES_FOR, takes)
-        return Entered(rows[0]["now"], _unplanned(rows), rows[0]["takes"]) if rows else None
+        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit, ADMISSION_LEASE, admits)
+        return Entered(rows[0]["now"], _unplanned(rows), rows[0]["admits"]) if rows else None
 
-    async def take_no_more(self, cohort: UUID, *, epoch: int) -> None:
+    async def stop_admitting(self, cohort: UUID, *, epoch: int) -> None:
         """What becomes due from now on is others'."""
-        await self._pool.execute(_TAKE_NO_MORE, cohort, epoch)
+        await self._pool.execute(_STOP_ADMITTING, cohort, epoch)
 
-    async def take_on(self, cohort: UUID, *, epoch: int, lane: Lane, limit: int, few: int | None) -> TakenOn:
+    async def admit_due(self, cohort: UUID, *, epoch: int, lane: Lane, limit: int, few: int | None) -> Admitted:
         """Take up to `limit` rows of what is due, tenants in turn (`few`: those only that have no more than so many), into
-        this cohort, and go on taking for `TAKES_FOR`, unless somebody has more due than its share."""
-        arguments = (int(lane), cohort, LEASE, limit, epoch, TAKES_FOR)
+        this cohort, and go on taking for `ADMISSION_LEASE`, unless somebody has more due than its share."""
+        arguments = (int(lane), cohort, LEASE, limit, epoch, ADMISSION_LEASE)
         if few is None:
-            rows = await self._pool.fetch(_TAKE_ON_ALL, *arguments)
+            rows = await self._pool.fetch(_ADMIT_ALL, *arguments)
         else:
-            rows = await self._pool.fetch(_TAKE_ON_FEW, *arguments, few)
-        return TakenOn(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows))
+            rows = await self._pool.fetch(_ADMIT_FEW, *arguments, few)
+        return Admitted(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows))
 
 
 def _unplanned(rows: Sequence[asyncpg.Record]) -> list[Unplanned]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities import grouped_flushes
-from activities.grouped_flushes import GroupedFlushes
+from activities import group_commit
+from activities.group_commit import GroupCommit
 from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import POISON
 from tests.engine.driving import SignallingOutcomes
@@ -34,13 +34,13 @@ async def answered(engine: Engine, count: int) -> list[StepOutcome]:
     return [engine.answered(claim) for claim in await engine.claim(cohort)]
 
 
-def flush(flushes: GroupedFlushes, *outcomes: StepOutcome) -> asyncio.Task[None]:
+def flush(flushes: GroupCommit, *outcomes: StepOutcome) -> asyncio.Task[None]:
     return asyncio.create_task(flushes.flush(outcomes, now_s=0.0))
 
 
 async def held(repository: HeldOutcomes, first: StepOutcome, *rest: StepOutcome) -> list[asyncio.Task[None]]:
     """The first is being written, the rest have come meanwhile, each from a caller of its own; now all go on."""
-    flushes = GroupedFlushes(repository)
+    flushes = GroupCommit(repository)
     tasks = [flush(flushes, first)]
     await repository.begun.wait()
     tasks += [flush(flushes, outcome) for outcome in rest]
@@ -59,7 +59,7 @@ async def test_what_comes_meanwhile_is_one_transaction(engine: Engine) -> None:
 
 async def test_whoever_comes_when_a_flush_has_just_ended_is_served(engine: Engine) -> None:
     """Caught: it was taken for still under way, nobody wrote what came then, and the activity ran into its time-out."""
-    flushes = GroupedFlushes(engine.outcomes)
+    flushes = GroupCommit(engine.outcomes)
     for outcome in await answered(engine, 4):
         async with asyncio.timeout(20):
             await flushes.flush([outcome], now_s=0.0)
@@ -68,9 +68,9 @@ async def test_whoever_comes_when_a_flush_has_just_ended_is_served(engine: Engin
 
 async def test_one_that_hangs_does_not_hold_up_the_others(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: one flush at a time whatever happens. Somebody's lock would stop every cohort of the lane."""
-    monkeypatch.setattr(grouped_flushes, "WAIT_S", 0.01)
+    monkeypatch.setattr(group_commit, "WAIT_S", 0.01)
     outcomes, repository = await answered(engine, 2), HeldOutcomes(engine)
-    flushes = GroupedFlushes(repository)
+    flushes = GroupCommit(repository)
     first = flush(flushes, outcomes[0])
     await repository.begun.wait()
     await flush(flushes, outcomes[1])
@@ -119,5 +119,5 @@ async def test_a_failure_is_told_to_everybody_whose_rows_it_undid(engine: Engine
     outcomes, repository = await answered(engine, 3), Away(engine)
     told = await asyncio.gather(*await held(repository, *outcomes), return_exceptions=True)
     assert [type(error) for error in told] == [type(None), OSError, OSError]
-    await GroupedFlushes(repository).flush([outcomes[1]], now_s=0.0)
+    await GroupCommit(repository).flush([outcomes[1]], now_s=0.0)
     assert len(await engine.work()) == 1
