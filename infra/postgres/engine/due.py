@@ -22,15 +22,20 @@ WITH RECURSIVE turns AS (
 ),
 met AS MATERIALIZED (SELECT tenant FROM turns LIMIT {MOST_TURNS}),
 everyone AS (
-    (SELECT w.tenant FROM work w WHERE {_OPEN} AND (SELECT count(*) FROM met) = {MOST_TURNS} ORDER BY w.tenant LIMIT 1)
+    (SELECT w.tenant, w.due_at FROM work w WHERE {_OPEN} AND (SELECT count(*) FROM met) = {MOST_TURNS}
+     ORDER BY w.tenant, w.due_at LIMIT 1)
     UNION ALL
-    SELECT x.tenant FROM everyone t CROSS JOIN LATERAL (
-        SELECT w.tenant FROM work w WHERE {_OPEN} AND w.tenant > t.tenant ORDER BY w.tenant LIMIT 1) x
+    SELECT x.tenant, x.due_at FROM everyone t CROSS JOIN LATERAL (
+        SELECT w.tenant, w.due_at FROM work w WHERE {_OPEN} AND w.tenant > t.tenant
+        ORDER BY w.tenant, w.due_at LIMIT 1) x
 ),
 firsts AS MATERIALIZED (
-    SELECT t.tenant, (SELECT w.due_at FROM work w WHERE {_OPEN} AND w.tenant = t.tenant
-                      ORDER BY w.due_at LIMIT 1) AS first_due
-    FROM (SELECT tenant FROM met UNION SELECT tenant FROM everyone) t
+    SELECT tenant, first_due FROM (
+        SELECT t.tenant, (SELECT w.due_at FROM work w WHERE {_OPEN} AND w.tenant = t.tenant
+                          ORDER BY w.due_at LIMIT 1) AS first_due
+        FROM (SELECT DISTINCT tenant FROM met) t WHERE (SELECT count(*) FROM met) < {MOST_TURNS}
+        UNION ALL
+        SELECT tenant, due_at FROM everyone) f
     WHERE true {{bounds}}
 ),
 due AS MATERIALIZED (SELECT tenant, first_due FROM firsts WHERE first_due <= now() {{waiting}})"""
