@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
+
+import structlog
 
 from activities.accounts import Accounts, Stop
 from domain.attempts import Awaited, Decision, Step, decide, overdue
@@ -22,6 +25,8 @@ from infra.postgres.engine.claims import Claim, Verdict
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import Event, StepOutcome
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
+
+log = structlog.get_logger()
 
 _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
     Verdict.CANCELLED: (Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST), EventType.SUPPRESSED),
@@ -78,6 +83,15 @@ class Decider:
             return self.overdue(claim)
         nothing = SendResult(ResultClass.UNKNOWN, code="no_outcome")
         return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
+
+    def all_lost(self, claims: Sequence[Claim]) -> Iterator[StepOutcome]:
+        """As `lost`, of many: one that makes us fail spoils no other."""
+        for claim in claims:
+            try:
+                yield self.lost(claim)
+            except Exception as error:
+                code = type(error).__name__
+                log.error("hand_over.defect", notification_id=str(claim.notification_id), n=claim.n, code=code)
 
     def stopped(self, claim: Claim) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
@@ -164,7 +178,9 @@ class Decider:
 
     def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> Step:
         awaits = self._awaits(claim, elsewhere=elsewhere)
-        return Step(claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits)
+        return Step(
+            claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits, claim.attempt
+        )
 
     def _awaits(self, claim: Claim, *, elsewhere: bool) -> Awaited | None:
         """The receipt that is waited for: by the chain, or because the account is left where none comes; the sooner of

@@ -16,12 +16,14 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Account, Accounts, Stop
+from activities.claiming import Claimer
 from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.follow_ups import DueAgain
 from activities.losses import Losses
-from activities.outcomes import Outcomes, OutcomeWriter, patiently
+from activities.outcomes import Outcomes, OutcomeWriter
 from activities.pace import UNPACED, Pacing
+from activities.patience import patiently
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
@@ -59,6 +61,7 @@ class HandOver:
         due_again: DueAgain = lambda *_: None,
     ) -> None:
         self._claims = claims
+        self._claimer = Claimer(claims, cohort=cohort, epoch=epoch)
         self._losses = losses
         self._pacing = pacing
         self._due_again = due_again
@@ -88,6 +91,7 @@ class HandOver:
             if wait_s > 0:
                 await self._go_round(account, wait_s=wait_s)
                 return
+            await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
             take = account.slots.take_first if self._pacing.goes_first else account.slots.take
             calls = await take(self._pacing.batch_limit(MOST_CALLS_A_CLAIM))
@@ -113,12 +117,8 @@ class HandOver:
             if limit:
                 async with self._pacing.exclusive():
                     claimed_s = time.monotonic()
-                    rows = await self._claims.claim(
-                        self._cohort,
-                        epoch=self._epoch,
-                        account=account.name,
-                        limit=limit,
-                        call_timeout=timedelta(seconds=capabilities.call_timeout_s),
+                    rows = await self._claimer.claim(
+                        account.name, limit=limit, call_timeout=timedelta(seconds=capabilities.call_timeout_s)
                     )
         finally:
             batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
@@ -173,9 +173,7 @@ class HandOver:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
         stopped, or end, and a chain goes on to the next channel."""
         nothing = timedelta(0)
-        while rows := await self._claims.claim(
-            self._cohort, epoch=self._epoch, account=name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing
-        ):
+        while rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing):
             self._in_flight += len(rows)
             for claim in rows:
                 if not self._ended(claim):
@@ -204,11 +202,12 @@ class HandOver:
     async def recover(self) -> None:
         """Record as unknown what an earlier attempt handed over without bringing home an outcome; nothing that another
         account's turn, here or elsewhere, may still bring home."""
-        for claim in await self._losses.of(self._cohort, limit=MOST_LOST):
-            self._writer.put(self._decider.lost(claim))
+        for outcome in self._decider.all_lost(await self._losses.of(self._cohort, limit=MOST_LOST)):
+            self._writer.put(outcome)
 
     async def _return_unsent(self) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
+        self._back += [self._decider.returned(claim) for claim in await self._claimer.settle()]
         back, self._back = self._back, []
         try:
             await patiently(lambda: self._claims.give_back(back))

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
-from infra.postgres.engine.locks import LOST_RACE
+from activities.patience import patiently
+from activities.poison import Part, without_poison
 from infra.postgres.engine.outcomes import StepOutcome
-from infra.postgres.errors import AWAY, POISON
+from infra.postgres.errors import POISON
 
 log = structlog.get_logger()
 
 FLUSH_ROWS = 50
 FLUSH_AFTER_S = 0.1
-RETRY_FIRST_S = 0.2
-RETRY_MOST_S = 2.0
-GIVE_UP_AFTER_S = 9.0
-"""Just below `FLUSH_MARGIN`: after it the rows count as unknown, and the sweep says so."""
+MOST_HELD = 1000
+"""Outcomes of one hand-over that wait for the database, before it claims no more. In an outage nothing is claimed anyway."""
 
 
 class Outcomes(Protocol):
@@ -33,13 +32,18 @@ class OutcomeWriter:
     """Collects the outcomes of one activity and flushes them: about 50 rows or 100 ms at a time, and at once when nothing
     else is in flight, so that a lone message waits for nobody."""
 
-    def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int]) -> None:
+    def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int], held_for_s: float | None = None) -> None:
+        """`held_for_s`: how long it tries before it says that it could not write (`activities.patience`); what it could
+        not write it keeps, and tries again with whatever is put later, and at the end."""
+        self._held_for_s = held_for_s
         self._repository = repository
         self._in_flight = in_flight
         self._waiting: list[StepOutcome] = []
         self._wake = asyncio.Event()
         self._closing = False
         self._flushing = False
+        self._failure: Exception | None = None
+        self._gave_up = False
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._run())
@@ -56,20 +60,38 @@ class OutcomeWriter:
         elif self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._wake.set)
 
+    async def room(self) -> None:
+        """Wait until few enough outcomes are held for more to be made."""
+        while len(self._waiting) >= MOST_HELD and not self._task.done():
+            await self._idled()
+            self._raise_failure()
+
     async def settle(self) -> None:
-        """Wait until everything put so far is written. Raises what the flush raised, if it could not be in time."""
+        """Wait until everything put so far is written. Raises what the flush raised, if it could not be; it is kept."""
         while (self._waiting or self._flushing) and not self._task.done():
-            self._idle.clear()
-            self._wake.set()
-            await self._idle.wait()
+            await self._idled()
+            self._raise_failure()
         if self._task.done():
             await self._task
 
     async def close(self) -> None:
-        """Flush what is left. Raises what the last flush raised, if it could not be written in time."""
+        """Flush what is left, once more what could not be written. Raises what the last flush raised."""
         self._closing = True
         self._wake.set()
         await self._task
+        if self._waiting:
+            log.error("outcome.dropped", count=len(self._waiting))  # they are called lost in time
+        self._raise_failure()
+
+    async def _idled(self) -> None:
+        self._idle.clear()
+        self._wake.set()
+        await self._idle.wait()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _enough(self) -> bool:
         return len(self._waiting) >= FLUSH_ROWS or (bool(self._waiting) and self._in_flight() == 0)
@@ -87,44 +109,34 @@ class OutcomeWriter:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+            closing, self._failure = self._closing, None
             if self._waiting:
-                rows, self._waiting, self._flushing = self._waiting, [], True
-                await self._flush(rows)
-                self._flushing = False
-                self.written += len(rows)
+                await self._flush_waiting()
             self._idle.set()
-            if self._closing and not self._waiting:
+            if closing and (self._failure is not None or not self._waiting):
                 return
-            if self._enough() or self._closing:
+            if self._failure is None and (self._enough() or self._closing):
                 self._wake.set()
 
-    async def _flush(self, rows: list[StepOutcome]) -> None:
-        """Try until the rows would count as unknown anyway; a row that poisons the statement is found by halving."""
+    async def _flush_waiting(self) -> None:
+        """What could not be written stays, before what was put since."""
+        parts, self._waiting, self._flushing = [Part(self._waiting)], [], True
         try:
-            await patiently(lambda: self._repository.flush(rows, now_s=time.monotonic()))
-        except POISON:
-            await self._halve(rows)
+            while parts:
+                parts[-1:] = await self._flush(parts[-1])
+        except Exception as error:
+            self._failure, self._gave_up = error, True
+            self._waiting[:0] = [outcome for part in reversed(parts) for outcome in part.rows]
+        finally:
+            self._flushing = False
 
-    async def _halve(self, rows: list[StepOutcome]) -> None:
-        if len(rows) == 1:
-            claim = rows[0].claim
-            log.exception("outcome.poison", notification_id=str(claim.notification_id), n=claim.n)
-            return
-        middle = len(rows) // 2
-        await self._flush(rows[:middle])
-        await self._flush(rows[middle:])
-
-
-async def patiently(unit: Callable[[], Awaitable[None]]) -> None:
-    """Run `unit`, which is safe to repeat, until it succeeds or what it has to tell would count as unknown anyway."""
-    started_s, wait_s = time.monotonic(), RETRY_FIRST_S
-    while True:
+    async def _flush(self, part: Part) -> list[Part]:
+        """Returns what is still to be written, last first."""
+        for_s = 0.0 if self._gave_up else self._held_for_s
         try:
-            return await unit()
-        except POISON:
-            raise
-        except (*AWAY, *LOST_RACE):
-            if time.monotonic() - started_s > GIVE_UP_AFTER_S:
-                raise
-            await asyncio.sleep(wait_s)
-            wait_s = min(RETRY_MOST_S, 2 * wait_s)
+            await patiently(lambda: self._repository.flush(part.rows, now_s=time.monotonic()), for_s=for_s)
+        except POISON as error:
+            return without_poison(part, error)
+        self._gave_up = False
+        self.written += len(part.rows)
+        return []

@@ -42,6 +42,8 @@ PAGE = 200
 TIDY_EVERY_S = 600.0
 SUMMARISE_EVERY_S = 60.0
 """As often as autovacuum would (`autovacuum_naptime`)."""
+LOSSES_HELD_S = 5.0
+"""They are found again in the next turn."""
 ROWS_A_TURN = 5000
 WINDOWS_A_TURN = 2000
 BACKGROUND_EVERY_S = 1.0
@@ -129,9 +131,9 @@ class Sweep:
         claims = await self._losses.of(None, limit=PAGE)
         if claims:
             decider = Decider(self._accounts, cohort=None, epoch=None)
-            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0)
-            for claim in claims:  # one that cannot be written fails alone
-                writer.put(decider.lost(claim))
+            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0, held_for_s=LOSSES_HELD_S)
+            for outcome in decider.all_lost(claims):  # one that cannot be written fails alone
+                writer.put(outcome)
             await writer.close()
         return len(claims)
 

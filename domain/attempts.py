@@ -20,6 +20,12 @@ LONGEST_WAIT = timedelta(days=3650)
 """Longer than any notification lives: whatever a provider states, nothing overflows."""
 MOST_UNKNOWN_RESENDS = 2
 """Where a provider cannot recognise a repetition, each resend of an unknown may show once more."""
+LONGEST_THROTTLE = timedelta(minutes=5)
+"""Who is told again and again to wait, and not for how long, asks this often in the end: 288 times a day."""
+MOST_ATTEMPTS = 30_000
+"""The number of a claim is a smallint wherever it stands. By `LONGEST_THROTTLE` even 90 days do not come near it."""
+ASIDE_WAITS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 900, 3600))
+"""How long a row that one version cannot read waits for another one, time after time: a deploy, also a slow one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class Step:
     """Another account of the channel is usable and was not tried since the last wait."""
     awaits: Awaited | None = None
     """What must come in time, where something follows if it does not."""
+    attempt: int = 1
+    """The number of the claim: of all that were made, whatever came of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +79,36 @@ class Decision:
     """The provider took it; at `due_at` its receipt is overdue."""
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What becomes of a row that this version cannot read: it waits, or ends. Neither: it is left as it is."""
+
+    wait: timedelta | None = None
+    status: Status | None = None
+    reason: Reason | None = None
+
+
+def aside(*, faults: int, attempt: int, expired: bool, cancelled: bool) -> Aside:
+    """Others may be able to read it (`ASIDE_WAITS`), as long as somebody wants it. Nothing of it was handed over."""
+    if cancelled:
+        return Aside(status=Status.CANCELLED, reason=Reason.CANCELLED_BY_REQUEST)
+    if expired:
+        return Aside(status=Status.EXPIRED, reason=Reason.EXPIRED_BEFORE_HAND_OVER)
+    if faults >= len(ASIDE_WAITS) or attempt >= MOST_ATTEMPTS:
+        return Aside(status=Status.FAILED, reason=Reason.QUARANTINED)
+    return Aside(wait=ASIDE_WAITS[faults])
+
+
 def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
     """The decision after `result`. `spread` in [0, 1) is the jitter's random number, given so that a test can decide it."""
+    decision = _decide(step, result, now=now, spread=spread)
+    refused = decision.status is Status.RETRYING and result.result is not ResultClass.UNKNOWN
+    if refused and step.attempt >= MOST_ATTEMPTS:
+        return _failed(step, Reason.RETRIES_EXHAUSTED)
+    return decision
+
+
+def _decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
     match result.result:
         case ResultClass.OK:
             return _taken(step, Status.DELIVERED if result.delivered else Status.SENT, now=now)
@@ -85,7 +121,7 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
         case ResultClass.RATE:
             if step.elsewhere:
                 return _moved(step, now=now)
-            wait = _stated(result, spread) or _jittered(POLICIES[step.lane].retries[0], spread, only_later=True)
+            wait = max(_stated(result, spread), _throttled(step, now=now, spread=spread))
             return _again(step, now=now, wait=wait, failures=step.failures)
         case _:
             return _retry(step, result, now=now, spread=spread)
@@ -154,6 +190,16 @@ def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
 
 def _failed(step: Step, reason: Reason, *, suppresses: bool = False) -> Decision:
     return Decision(Status.FAILED, reason, failures=step.failures + 1, falls_back=True, suppresses=suppresses)
+
+
+def _throttled(step: Step, *, now: datetime, spread: float) -> timedelta:
+    """The least wait after an answer that asks for one: along the retry table with each attempt that brought nothing and
+    counted as no failure, so that a second that is stated each time does not make a hundred thousand attempts. Towards
+    the end of its life half of what is left: nothing expires because it was put off too far."""
+    retries = POLICIES[step.lane].retries
+    before = min(max(0, step.attempt - 1 - step.failures), len(retries) - 1)
+    own = _jittered(min(retries[before], LONGEST_THROTTLE), spread, only_later=True)
+    return min(own, max(retries[0], (step.expires_at - now) / 2))
 
 
 def _stated(result: SendResult, spread: float) -> timedelta:

@@ -23,6 +23,7 @@ COHORT_SIZE = Histogram("tongda_cohort_size", "Notifications in a new cohort.", 
 GROUP_SIZE = Histogram(
     "tongda_group_size", "Rows that a cohort at work took on at a time.", ["lane"], buckets=_SIZES
 )  # fmt: skip
+UNREADABLE = Counter("tongda_unreadable_rows_total", "Rows that were claimed and could not be read, and were given back.")
 START_FAILURES = Counter("tongda_cohort_start_failures_total", "Workflows that Temporal did not take.", ["lane"])
 REDRIVEN = Counter("tongda_cohorts_redriven_total", "Cohorts driven again in a new epoch.", ["lane"])
 WAITING = Gauge("tongda_work_waiting", "Rows that are due and in no cohort yet.", ["lane"])

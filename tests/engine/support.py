@@ -166,17 +166,18 @@ class Engine:
     async def claim(
         self, cohort: CohortRow, channel: Channel = Channel.EMAIL, *, limit: int = 100, epoch: int | None = None
     ) -> list[Claim]:
-        return await self.claims.claim(
+        claimed = await self.claims.claim(
             cohort.id,
             epoch=cohort.epoch if epoch is None else epoch,
             account=f"memory-{channel}",
             limit=limit,
             call_timeout=timedelta(seconds=10),
         )
+        return list(claimed.claims)
 
     async def lost(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
         """What is overdue by the database's clock, as to somebody who has seen it for long enough."""
-        return await self.claims.lost(await self.claims.in_hand(cohort, limit=limit))
+        return list((await self.claims.lost(await self.claims.in_hand(cohort, limit=limit))).claims)
 
     def decider(self, cohort: CohortRow | None = None) -> Decider:
         return Decider(

@@ -154,12 +154,12 @@ async def test_what_came_home_meanwhile_is_not_lost(engine: Engine) -> None:
     seen = await engine.claims.in_hand(cohort.id, limit=10)
     await engine.answer([c for c in claims if c.notification_id != two])
     await engine.lose(two)
-    assert [c.notification_id for c in await engine.claims.lost(seen)] == [two]
-    await engine.answer(await engine.claims.lost(seen), RETRY)
+    assert [c.notification_id for c in (await engine.claims.lost(seen)).claims] == [two]
+    await engine.answer((await engine.claims.lost(seen)).claims, RETRY)
     await engine.make_due()
     await engine.claim(cohort)
     await engine.lose(two)
-    assert await engine.claims.lost(seen) == [], "another attempt is another hand-over"
+    assert (await engine.claims.lost(seen)).claims == [], "another attempt is another hand-over"
 
 
 async def test_options_of_a_strange_shape_spoil_no_claim(engine: Engine) -> None:

@@ -272,7 +272,9 @@ async def test_a_resumed_row_that_expires_or_is_given_back(engine: Engine) -> No
     await report(engine, one, Status.FAILED)
     [row] = await engine.work(one)
     cohort = await engine.grouped()
-    [claim] = await engine.claims.claim(cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
+    [claim] = (
+        await engine.claims.claim(cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
+    ).claims
     assert (claim.awaiting, claim.receipt, claim.attempt) == (True, ResultClass.RETRY, row["attempt"] + 1)
     await engine.claims.give_back([Returned(one, 1, claim.attempt)])
     await engine.pool.execute("UPDATE work SET expires_at = now()")

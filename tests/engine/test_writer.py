@@ -10,15 +10,19 @@ import pytest
 
 from activities.outcomes import FLUSH_ROWS, OutcomeWriter
 from domain.channels import Channel
+from domain.results import ResultClass, SendResult
+from domain.timeline import EventType
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from tests.engine.driving import SignallingOutcomes
-from tests.engine.support import OK, PERMANENT, Engine
+from tests.engine.support import OK, PERMANENT, RETRY, Engine
+
+LOST = SendResult(ResultClass.UNKNOWN, code="reset")
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.outcomes.RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr("activities.outcomes.RETRY_MOST_S", 0.001)
+    monkeypatch.setattr("activities.patience.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("activities.patience.RETRY_MOST_S", 0.001)
 
 
 class FailingOutcomes(SignallingOutcomes):
@@ -79,18 +83,53 @@ async def test_a_flush_is_tried_until_the_database_is_back(engine: Engine, failu
     assert await engine.end(one) == ("sent", None, True)
 
 
-async def test_it_gives_up_when_the_rows_count_as_unknown_anyway(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Otherwise the activity would hang for as long as the database is away; Temporal has it to retry."""
-    monkeypatch.setattr("activities.outcomes.GIVE_UP_AFTER_S", 0.0)
+async def test_what_is_known_outlives_an_outage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caught: after nine seconds the writer ended. What it held, and what came afterwards, was never written, though the
+    database came back: sent messages became unknown, and one-time codes were sent twice."""
+    monkeypatch.setattr("activities.patience.HELD_FOR_S", 0.0)
+    cohort, ids = await engine.planned(2)
+    first, second = [engine.answered(c) for c in await engine.claim(cohort)]
+    writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 3), in_flight=lambda: 0)
+    writer.put(first)
+    with pytest.raises(OSError, match="refused"):
+        await writer.settle()
+    writer.put(second)
+    with pytest.raises(OSError, match="refused"):
+        await writer.settle()
+    assert [(await engine.end(i))[2] for i in ids] == [False, False]
+    with pytest.raises(OSError, match="refused"):
+        await writer.settle()
+    await writer.close()  # the database is back
+    assert [await engine.end(i) for i in ids] == [("sent", None, True)] * 2
+    assert writer.written == 2
+
+
+async def test_what_nobody_takes_in_the_end_is_said(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the process would never end; Temporal has the activity to retry, and others call it lost in time."""
+    monkeypatch.setattr("activities.patience.HELD_FOR_S", 0.0)
     cohort, [one] = await engine.planned(1)
-    outcomes = [engine.answered(c) for c in await engine.claim(cohort)]
+    [outcome] = [engine.answered(c) for c in await engine.claim(cohort)]
     writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 5000), in_flight=lambda: 0)
-    writer.put(outcomes[0])
+    writer.put(outcome)
     with pytest.raises(OSError, match="refused"):
         await writer.settle()
     with pytest.raises(OSError, match="refused"):
         await writer.close()
     assert (await engine.end(one))[2] is False
+
+
+async def test_no_more_is_claimed_than_can_be_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a flush that does not come through while claims do: outcomes would fill the memory."""
+    monkeypatch.setattr("activities.outcomes.MOST_HELD", 2)
+    cohort, _ = await engine.planned(2)
+    outcomes = [engine.answered(c) for c in await engine.claim(cohort)]
+    writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 3), in_flight=lambda: 9)
+    await writer.room()
+    for outcome in outcomes:
+        writer.put(outcome)
+    await writer.room()
+    assert await engine.work() == [], "there is room again when they are written"
+    await writer.close()
 
 
 async def test_a_row_that_poisons_the_flush_fails_alone(engine: Engine) -> None:
@@ -108,6 +147,45 @@ async def test_a_row_that_poisons_the_flush_fails_alone(engine: Engine) -> None:
     await engine.lose(bad)
     await engine.flush(*[engine.decider().lost(c) for c in await engine.lost(cohort.id, limit=1)])
     assert await engine.end(bad) == ("unknown", "answer_lost", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        SendResult(ResultClass.OK, provider_id="id-\0"),
+        SendResult(ResultClass.OK, code="250 \0", provider_id="id"),
+        SendResult(ResultClass.OK, provider_id="\ud800"),
+    ],
+)
+async def test_what_a_provider_calls_it_spoils_no_truth(engine: Engine, answer: SendResult) -> None:
+    """Caught: an id with a NUL cannot be stored. A message that was sent became unknown, or was sent a second time."""
+    cohort, ids = await engine.planned(3)
+    claims = await engine.claim(cohort)
+    bad = claims[1].notification_id
+    await written(engine.outcomes, *[engine.answered(c, answer if c.notification_id == bad else OK) for c in claims])
+    assert [await engine.end(i) for i in ids] == [("sent", None, True)] * 3
+    assert (await engine.detail(bad, "attempt"))["code"] == "not_recordable"
+
+
+class PickyOutcomes(SignallingOutcomes):
+    """Takes of a poisoned outcome nothing but how it ended."""
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        if any(event.type is EventType.ATTEMPT for outcome in outcomes for event in outcome.events):
+            raise asyncpg.CheckViolationError("poison")
+        await super().flush(outcomes, now_s=now_s)
+
+
+@pytest.mark.parametrize(
+    ("answer", "end"), [(OK, ("sent", None, True)), (PERMANENT, ("failed", "quarantined", True)),
+                        (RETRY, ("failed", "quarantined", True)), (LOST, ("unknown", "answer_lost", True))],
+)  # fmt: skip
+async def test_the_third_time_it_is_quarantined(engine: Engine, answer: SendResult, end: tuple[str, str, bool]) -> None:
+    """Otherwise it would be called lost and fail again for ever; what was sent stays sent all the same."""
+    cohort, [one] = await engine.planned(1)
+    await written(PickyOutcomes(engine.pool), *[engine.answered(c, answer) for c in await engine.claim(cohort)])
+    assert await engine.end(one) == end
+    assert (await engine.detail(one, "quarantined"))["code"] == "not_recordable"
 
 
 async def test_settle_waits_for_the_flush_that_is_under_way(engine: Engine) -> None:

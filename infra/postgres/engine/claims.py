@@ -8,6 +8,7 @@ version.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
+from domain.results import ResultClass
 from domain.states import Status
 from domain.timeline import EventType
 from domain.trials import LOCALE, TEST
@@ -33,20 +35,21 @@ from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
 from infra.postgres.engine.locks import retried
 from infra.postgres.engine.plans import chain_steps
+from infra.postgres.engine.setting_aside import Unreadable, set_aside
+from infra.postgres.errors import POISON
 from infra.postgres.suppressions import digest_sql
 from infra.postgres.windows import decode_window
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
-       u.faults, u.expires_at, u.cohort, u.tried, u.awaiting, u.receipt, n.app, n.category, n.user_id,
-       n.template, n.template_version, n.content, n.data,
-       n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
+       u.faults, u.expires_at, u.tried, u.awaiting, u.receipt, n.category, n.template, n.template_version, n.content,
+       n.data, n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at,
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
        t.time_zone AS tenant_zone
 FROM u
-JOIN LATERAL (SELECT app, category, user_id, template, template_version, content, data, metadata, options, accepted_at,
+JOIN LATERAL (SELECT category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state, name, time_zone FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
@@ -83,6 +86,22 @@ u AS (
 )
 """In no order: a claim that sorted would read all that is left of its cohort (28 rows for each that was claimed). What is
 locked is skipped, so that nobody waits for anybody and the order of locks does not matter."""
+
+_CLAIM_ONE = _CLAIM.replace("    LIMIT $4", "      AND notification_id = $7 AND n = $8\n    LIMIT $4")
+
+_DUE_KEYS = """
+SELECT notification_id, n, attempt FROM work
+WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT $3"""
+
+_UNHEARD = (
+    """
+WITH u AS MATERIALIZED (
+    SELECT * FROM work WHERE cohort = $1 AND account = $2 AND state = 1 AND unknown_at - start_by = $3
+)"""
+    + _ROW
+)
+"""A claim is known by the span between its two times, to the microsecond (`mark`): that needs no column, no write, and no
+clock, and an older version's claims, which have no mark, are never taken for one."""
 
 _LOST = (
     """
@@ -154,7 +173,6 @@ class Claim:
     n: int
     attempt: int
     tenant: str
-    app: str
     lane: Lane
     channel: Channel
     account: str
@@ -175,7 +193,6 @@ class Claim:
     expires_at: datetime
     accepted_at: datetime
     category: str
-    user_id: str | None
     person_name: str | None
     template: str | None
     template_version: int | None
@@ -209,6 +226,20 @@ class Claim:
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
         return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Rows in our hands."""
+
+    claims: Sequence[Claim] = ()
+    unreadable: Sequence[Unreadable] = ()
+    """What this version cannot read; it is to go back (`set_aside`)."""
+
+
+def new_mark() -> timedelta:
+    """What tells one claim from the others of its cohort that are in hand at the same time; under a second."""
+    return timedelta(microseconds=random.randrange(1, 1_000_000))
 
 
 class ClaimRepository:
@@ -259,31 +290,85 @@ class ClaimRepository:
         arguments = (cohort, epoch, account, tenants, to, EventType.FAILOVER, told)
         await retried(self._pool, lambda connection: connection.execute(_MOVE, *arguments))
 
-    async def claim(self, cohort: UUID, *, epoch: int, account: str, limit: int, call_timeout: timedelta) -> list[Claim]:
+    async def claim(
+        self,
+        cohort: UUID,
+        *,
+        epoch: int,
+        account: str,
+        limit: int,
+        call_timeout: timedelta,
+        mark: timedelta = timedelta(0),
+        singly: bool = False,
+    ) -> Claimed:
         """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
-        `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes."""
-        unknown_after = CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
+        `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes. `mark`: see `unheard`.
+
+        Raises one of `POISON` where a row cannot be claimed; then none was. `singly`: each in a statement of its own, and
+        such a row is among the unreadable.
+        """
+        times = (CLAIM_WINDOW, _answers_within(call_timeout) + mark)
         now_s = time.monotonic()
-        rows = await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, CLAIM_WINDOW, unknown_after)
-        return [_claim(row, now_s=now_s) for row in rows]
+        if not singly:
+            return _read(await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, *times), now_s=now_s)
+        rows, poisoned = list[asyncpg.Record](), list[Unreadable]()
+        for key in await self._pool.fetch(_DUE_KEYS, cohort, account, limit):
+            try:
+                rows += await self._pool.fetch(
+                    _CLAIM_ONE, cohort, epoch, account, 1, *times, key["notification_id"], key["n"]
+                )
+            except POISON as error:
+                poisoned.append(_unreadable(key, error))
+        read = _read(rows, now_s=now_s)
+        return Claimed(read.claims, [*read.unreadable, *poisoned])
+
+    async def unheard(self, cohort: UUID, *, account: str, call_timeout: timedelta, mark: timedelta) -> Claimed:
+        """What the claim with this `mark` has taken and nobody has given back or brought home since: where its reply was
+        lost, what it replied."""
+        span = _answers_within(call_timeout) - CLAIM_WINDOW + mark
+        now_s = time.monotonic()
+        return _read(await self._pool.fetch(_UNHEARD, cohort, account, span), now_s=now_s)
 
     async def in_hand(self, cohort: UUID | None, *, limit: int) -> list[InHand]:
         """The cohort's claims without an outcome. None: of any, those whose `unknown_at` has passed, longest first."""
         fetched = self._pool.fetch(OVERDUE, limit) if cohort is None else self._pool.fetch(IN_HAND_OF, cohort, limit)
         return [InHand(row["notification_id"], row["n"], row["attempt"], row["account"]) for row in await fetched]
 
-    async def lost(self, claims: Sequence[InHand]) -> list[Claim]:
+    async def lost(self, claims: Sequence[InHand]) -> Claimed:
         """Those of them that are still in hand and whose `unknown_at` has passed. Whether the clock that says so has been
         set, `activities.losses` knows."""
         now_s = time.monotonic()
         rows = await self._pool.fetch(
             _LOST, [c.notification_id for c in claims], [c.n for c in claims], [c.attempt for c in claims]
         )
-        return [_claim(row, now_s=now_s) for row in rows]
+        return _read(rows, now_s=now_s)
+
+    async def set_aside(self, rows: Sequence[Unreadable], *, sent: bool = False) -> None:
+        """Give back what cannot be read, for others, or end it. `sent`: it was handed over, and is lost."""
+        await set_aside(self._pool, rows, sent=sent)
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
         await give_back(self._pool, claims)
+
+
+def _answers_within(call_timeout: timedelta) -> timedelta:
+    return CLAIM_WINDOW + call_timeout + FLUSH_MARGIN
+
+
+def _read(rows: Sequence[asyncpg.Record], *, now_s: float) -> Claimed:
+    """One that cannot be read spoils no other: they are in our hands already."""
+    claims, unreadable = list[Claim](), list[Unreadable]()
+    for row in rows:
+        try:
+            claims.append(_claim(row, now_s=now_s))
+        except Exception as error:
+            unreadable.append(_unreadable(row, error))
+    return Claimed(claims, unreadable)
+
+
+def _unreadable(row: asyncpg.Record, error: Exception) -> Unreadable:
+    return Unreadable(row["notification_id"], row["n"], row["attempt"], type(error).__name__)
 
 
 def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:
@@ -322,6 +407,12 @@ def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
     return Awaited(status, msgspec.convert(after, timedelta))
 
 
+def _known(receipt: str | None) -> str | None:
+    if receipt is None or receipt == Status.DELIVERED:
+        return receipt
+    return ResultClass(receipt)
+
+
 def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane = Lane(row["lane"])
     options = _options(row["options"])
@@ -335,7 +426,6 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         n=row["n"],
         attempt=row["attempt"],
         tenant=row["tenant"],
-        app=row["app"],
         lane=lane,
         channel=channel,
         account=row["account"],
@@ -344,14 +434,13 @@ def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
         chain=chain,
         tried=tuple(row["tried"] or ()),
         awaiting=row["awaiting"],
-        receipt=row["receipt"],
+        receipt=_known(row["receipt"]),
         awaits=awaited_by(options),
         failures=row["failures"],
         faults=row["faults"],
         expires_at=row["expires_at"],
         accepted_at=row["accepted_at"],
         category=row["category"],
-        user_id=row["user_id"],
         person_name=row["person_name"],
         template=row["template"],
         template_version=row["template_version"],

@@ -1,0 +1,96 @@
+"""Claims of one hand-over, whatever becomes of the statement: a row that cannot be claimed or read spoils no other, and what
+a lost reply would have said is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import structlog
+
+from activities.patience import patiently
+from infra.postgres.engine.claims import Claim, Claimed, ClaimRepository, new_mark
+from infra.postgres.engine.setting_aside import Unreadable
+from infra.postgres.errors import AWAY, POISON
+from infra.telemetry.engine_metrics import UNREADABLE
+
+log = structlog.get_logger()
+
+
+class Claimer:
+    """Made anew for each hand-over, for its cohort and epoch."""
+
+    def __init__(self, claims: ClaimRepository, *, cohort: UUID, epoch: int) -> None:
+        self._claims = claims
+        self._cohort = cohort
+        self._epoch = epoch
+        self._aside: list[Unreadable] = []
+        self._unheard: list[tuple[str, timedelta, timedelta]] = []
+
+    async def claim(self, account: str, *, limit: int, call_timeout: timedelta) -> list[Claim]:
+        """At most `limit` due rows of this account. What cannot be read goes back with `settle`, not now: nothing stands
+        between a claim and its call."""
+        mark = new_mark()
+        try:
+            claimed = await self._claimed(account, limit, call_timeout, mark)
+        except AWAY:
+            claimed = await self._asked(account, call_timeout, mark)
+            if not claimed.claims and not claimed.unreadable:
+                self._unheard.append((account, call_timeout, mark))
+        return self._readable(claimed)
+
+    async def _claimed(self, account: str, limit: int, call_timeout: timedelta, mark: timedelta) -> Claimed:
+        ask = partial(
+            self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
+            mark=mark,
+        )  # fmt: skip
+        try:
+            return await ask()
+        except POISON as error:
+            log.error("claim.poison", cohort=str(self._cohort), account=account, code=type(error).__name__)
+            return await ask(singly=True)
+
+    async def settle(self) -> list[Claim]:
+        """Give back what cannot be read. Returns what a claim without a reply took after all: nobody has begun with it."""
+        found = list[Claim]()
+        while self._unheard:  # the statement may have ended after it was asked about
+            found += self._readable(await self._asked(*self._unheard[0]))
+            self._unheard.pop(0)
+        await self._set_aside()
+        return found
+
+    async def _asked(self, account: str, call_timeout: timedelta, mark: timedelta) -> Claimed:
+        """What the claim took. In an outage as long as outcomes are kept: without an answer they would become unknown,
+        though nobody has begun with them."""
+        return await patiently(
+            lambda: self._claims.unheard(self._cohort, account=account, call_timeout=call_timeout, mark=mark)
+        )
+
+    def _readable(self, claimed: Claimed) -> list[Claim]:
+        for row in claimed.unreadable:
+            tell_unreadable(row)
+        self._aside += claimed.unreadable
+        return list(claimed.claims)
+
+    async def _set_aside(self) -> None:
+        rows = self._aside
+        try:
+            await patiently(lambda: self._claims.set_aside(rows))
+        except POISON:
+            await self._set_aside_singly(rows)
+        self._aside = self._aside[len(rows) :]
+
+    async def _set_aside_singly(self, rows: Sequence[Unreadable]) -> None:
+        for row in rows:
+            try:
+                await patiently(lambda row=row: self._claims.set_aside([row]))  # type: ignore[misc]
+            except POISON as error:
+                code = type(error).__name__
+                log.error("claim.stuck", notification_id=str(row.notification_id), n=row.n, code=code)
+
+
+def tell_unreadable(row: Unreadable) -> None:
+    UNREADABLE.inc()
+    log.warning("claim.unreadable", notification_id=str(row.notification_id), n=row.n, code=row.code)

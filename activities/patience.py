@@ -1,0 +1,40 @@
+"""How long this process goes on trying to tell the database what it alone knows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+
+from infra.postgres.engine.locks import LOST_RACE
+from infra.postgres.errors import AWAY, POISON
+
+T = TypeVar("T")
+
+RETRY_FIRST_S = 0.2
+RETRY_MOST_S = 0.5
+"""Less than the soonest resend of what is called unknown (`domain.lanes`): what is known is told before that begins."""
+HELD_FOR_S = 600.0
+"""What came of a hand-over is kept through an outage of ten minutes, less than a workflow's life
+(`workflows.delivery.EXECUTION_LIMIT`), or until the process is killed. Meanwhile nobody calls it lost: that takes a look
+into the database, and time after it (`activities.losses`)."""
+PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, asyncpg.InvalidCachedStatementError)
+"""The same again may work. The last: a migration has changed what a statement of this connection returns."""
+
+
+async def patiently(unit: Callable[[], Awaitable[T]], *, for_s: float | None = None) -> T:
+    """What `unit`, which is safe to repeat, returns at last. Raises what it raised last after `for_s` (`HELD_FOR_S`)."""
+    until_s, wait_s = time.monotonic() + (HELD_FOR_S if for_s is None else for_s), RETRY_FIRST_S
+    while True:
+        try:
+            return await unit()
+        except POISON:
+            raise
+        except PASSING:
+            if time.monotonic() >= until_s:
+                raise
+            await asyncio.sleep(wait_s)
+            wait_s = min(RETRY_MOST_S, 2 * wait_s)

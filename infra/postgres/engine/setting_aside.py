@@ -1,0 +1,116 @@
+"""Rows that cannot be claimed or read as they are: put off for others, and ended when nobody could for long enough.
+
+During a deploy a row may hold what only the next version knows (a channel, an option). It goes back, out of its cohort, so
+that a worker of that version can have it; `domain.attempts.aside` says for how long. Nothing of it is needed but its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from domain.attempts import Aside, aside
+from domain.states import Reason, Status
+from domain.timeline import EventType, Stage
+from infra.postgres.engine.chains import tell
+from infra.postgres.engine.ends import decide_ends
+from infra.postgres.engine.locks import Connection, lock_notifications, retried
+
+_LOOK = """
+SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) x(id, n, attempt)
+JOIN LATERAL (SELECT notification_id, n, attempt, faults, state, tenant, channel, account, address,
+                     expires_at <= now() AS expired
+              FROM work WHERE notification_id = x.id AND n = x.n AND attempt = x.attempt OFFSET 0) w ON true"""
+
+_ASIDE = """
+UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + 1, cohort = NULL,
+       due_at = least(now() + a.wait, w.expires_at)
+FROM (SELECT r.tid, x.wait FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) a
+WHERE w.ctid = a.tid"""
+"""Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again."""
+
+_END = """
+DELETE FROM work WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) w ON true))"""
+
+_RECORD = """
+INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
+ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
+WHERE d.status = 'retrying'"""
+"""What an earlier attempt has brought stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that this version cannot claim or read, in the attempt in which it was seen."""
+
+    notification_id: UUID
+    n: int
+    attempt: int
+    code: str
+    """The type of the error."""
+
+
+async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: bool = False) -> None:
+    """Put each off for others, or end it; safe to repeat: what has gone on since is left alone.
+
+    `sent`: they were handed over and their outcome was lost; only those whose time is over are ended, as unknown.
+    """
+    codes = {(r.notification_id, r.n): r.code for r in rows}
+
+    async def unit(connection: Connection) -> None:
+        cancelled = await lock_notifications(connection, sorted({i for i, _ in codes}))
+        found = await connection.fetch(
+            _LOOK, [r.notification_id for r in rows], [r.n for r in rows], [r.attempt for r in rows]
+        )
+        decided = [(row, _decide(row, cancelled=row["notification_id"] in cancelled, sent=sent)) for row in found]
+        waiting = [(row, a.wait) for row, a in decided if a.wait is not None]
+        ending = [(row, a) for row, a in decided if a.status is not None]
+        if waiting:
+            await connection.execute(
+                _ASIDE, [r["notification_id"] for r, _ in waiting], [r["n"] for r, _ in waiting], [w for _, w in waiting]
+            )
+        if ending:
+            await _end(connection, ending, codes=codes)
+
+    if rows:
+        await retried(pool, unit)
+
+
+def _decide(row: asyncpg.Record, *, cancelled: bool, sent: bool) -> Aside:
+    if sent:
+        over = row["expired"] and row["state"] == 1
+        return Aside(status=Status.UNKNOWN, reason=Reason.ANSWER_LOST) if over else Aside()
+    return aside(faults=row["faults"], attempt=row["attempt"], expired=row["expired"], cancelled=cancelled)
+
+
+async def _end(
+    connection: Connection, ending: Sequence[tuple[asyncpg.Record, Aside]], *, codes: dict[tuple[UUID, int], str]
+) -> None:
+    """Its chain ends with it: what would follow cannot be read either, or hangs on what cannot."""
+    ids, ns = [row["notification_id"] for row, _ in ending], [row["n"] for row, _ in ending]
+    await connection.execute(_END, ids, ns)
+    await connection.execute(
+        _RECORD, ids, ns, [r["tenant"] for r, _ in ending], [r["channel"] for r, _ in ending],
+        [r["account"] for r, _ in ending], [r["address"] for r, _ in ending], [a.status for _, a in ending],
+        [a.reason for _, a in ending],
+    )  # fmt: skip
+    await tell(
+        connection,
+        [(r["notification_id"], r["n"], *_told(r["channel"], a, codes[r["notification_id"], r["n"]])) for r, a in ending],
+    )
+    await decide_ends(connection, sorted(set(ids)))
+
+
+def _told(channel: str, ended: Aside, code: str) -> tuple[EventType, dict[str, Any]]:
+    if ended.reason is Reason.QUARANTINED or ended.status is Status.UNKNOWN:
+        return EventType.QUARANTINED, {"channel": channel, "code": code}
+    kind = EventType.EXPIRED if ended.status is Status.EXPIRED else EventType.SUPPRESSED
+    return kind, {"channel": channel, "reason": ended.reason, "stage": Stage.HAND_OVER}
