@@ -1,5 +1,5 @@
-"""Claims of one hand-over, whatever becomes of the statement: a row that cannot be claimed or read spoils no other, and what
-a lost reply would have said is asked for."""
+"""Claims of one hand-over, whatever becomes of the statement: a row that cannot be claimed or read spoils no other, and
+what a lost reply would have said is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from uuid import UUID
 import structlog
 
 from activities.patience import patiently
-from infra.postgres.engine.claims import Claim, Claimed, ClaimRepository, new_mark
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.claims import Claimed, ClaimRepository, new_mark
 from infra.postgres.engine.setting_aside import Unreadable
 from infra.postgres.errors import AWAY, POISON
 from infra.telemetry.engine_metrics import UNREADABLE

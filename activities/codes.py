@@ -9,7 +9,7 @@ from uuid import UUID
 from channels.base import Content
 from domain.errors import NoLongerWanted, Unavailable
 from infra.otp_codes import OtpCodes
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.otp import Sendable
 from infra.rendering.template import PublishedTemplate
 

@@ -223,7 +223,7 @@ class CohortDrive:
     async def accounts(self) -> Sequence[str]:
         """Those of this call over which something is due now."""
         if self._drive.serves_all:
-            return await self._repositories.claims.accounts(self._cohort)
+            return await self._repositories.claims.queue.accounts(self._cohort)
         return [self._drive.account] if self._drive.account else []
 
     async def next_s(self, account: str) -> float | None:

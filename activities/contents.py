@@ -13,7 +13,7 @@ from channels.base import Content, Message
 from domain.digests import COUNT, ITEMS
 from domain.lanes import Lane
 from domain.trials import marked
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.digests import DigestRepository
 from infra.rendering.catalog import TemplateCatalog
 

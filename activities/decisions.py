@@ -21,7 +21,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.windows import PutOff
-from infra.postgres.engine.claims import Claim, Verdict
+from infra.postgres.engine.claimed import Claim, Verdict
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import Event, StepOutcome
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps

@@ -29,7 +29,8 @@ from domain.errors import Failed, NoLongerWanted, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
-from infra.postgres.engine.claims import Claim, ClaimRepository, Verdict
+from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.errors import is_away
 from infra.telemetry.engine_metrics import PARKED
@@ -133,7 +134,7 @@ class HandOver:
         """How many of `most` may be claimed. Without a permit the rows are parked, and no slot waits for one."""
         if account.permits is None:
             return most
-        due = await self._claims.due(self._cohort, account=account.name, limit=most)
+        due = await self._claims.queue.due(self._cohort, account=account.name, limit=most)
         if not due:
             return 0
         granted = await account.permits.take(due)
@@ -144,7 +145,7 @@ class HandOver:
     async def _go_round(self, account: Account, *, wait_s: float) -> None:
         """Its circuit is open: over another account of the same tenant, or later."""
         ways: dict[str | None, list[str]] = {}
-        for tenant in await self._claims.tenants(self._cohort, account=account.name):
+        for tenant in await self._claims.queue.tenants(self._cohort, account=account.name):
             other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
             ways.setdefault(other.name if other else None, []).append(tenant)
         for name, tenants in ways.items():
@@ -157,14 +158,14 @@ class HandOver:
         self, account: Account, *, wait: timedelta, spacing: timedelta, tenants: Sequence[str] | None = None
     ) -> None:
         PARKED.labels(account.channel).inc()
-        await self._claims.park(
+        await self._claims.queue.park(
             self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
         )
         self._due_again(account.name, time.monotonic() + wait.total_seconds())
 
     async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
         detail = {"channel": account.channel, "account": to, "after": account.name, "reason": "circuit_open"}
-        await self._claims.move(
+        await self._claims.queue.move(
             self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants
         )
         self._due_again(to, time.monotonic())

@@ -16,7 +16,8 @@ from activities.accounts import Accounts
 from activities.claiming import tell_unreadable
 from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
-from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
 from infra.postgres.engine.in_hand import InHand
 from infra.postgres.errors import AWAY
@@ -58,7 +59,7 @@ class Losses:
         return await self._of(cohort, lost[:limit]) if lost else []
 
     async def _look(self, cohort: UUID | None) -> list[InHand]:
-        """While nobody can look nobody can tell either: once the database is back, whoever holds an outcome says it first."""
+        """While nobody can look nobody can tell: when the database is back, whoever holds an outcome is to say it first."""
         try:
             in_hand = await self._claims.in_hand(cohort, limit=MOST_SEEN)
         except AWAY:

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 FLUSH_ROWS = 50
 FLUSH_AFTER_S = 0.1
 MOST_HELD = 1000
-"""Outcomes of one hand-over that wait for the database, before it claims no more. In an outage nothing is claimed anyway."""
+"""Outcomes of one hand-over that wait for the database before it claims no more. In an outage nothing is claimed anyway."""
 
 
 class Outcomes(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
@@ -30,7 +30,7 @@ from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.receiving import ReceiptRepository
-from infra.postgres.errors import AWAY
+from infra.postgres.errors import AWAY, is_away
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.telemetry.engine_metrics import IN_COHORTS, LATER, OLDEST_SECONDS, REDRIVEN, WAITING
@@ -96,10 +96,7 @@ class Sweep:
             self._poke(lane)
         redriven = await self._redrive_lapsed()
         orphans = await self._repositories.cohorts.adopt_orphans()
-        unknown = await self._recover_lost()
-        await self._close_windows()
-        await self._summarise()
-        await self._tidy()
+        unknown = await _each(self._recover_lost, self._close_windows, self._summarise, self._tidy)
         return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
     async def _redrive_lapsed(self) -> int:
@@ -195,6 +192,26 @@ class Sweep:
             except Exception:
                 log.exception("sweep.failed")  # whatever it was, the next turn must come
             await asyncio.sleep(BACKGROUND_EVERY_S * random.uniform(0.5, 1.5))
+
+
+async def _each(first: Callable[[], Awaitable[int]], *others: Callable[[], Awaitable[None]]) -> int:
+    """Every duty, whatever fails in one before it, and then raise what failed first; nothing more while the database is
+    away. Returns what the first has found."""
+    found, failures = 0, list[Exception]()
+    try:
+        found = await first()
+    except Exception as error:
+        failures.append(error)
+    for duty in others:
+        if failures and is_away(failures[-1]):
+            break
+        try:
+            await duty()
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return found
 
 
 class SweepActivities:

@@ -9,13 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.attempts import CONFIG_WAIT, JITTER, MOST_UNKNOWN_RESENDS, Decision, Step, decide
+from domain.attempts import (
+    ASIDE_WAITS,
+    CONFIG_WAIT,
+    JITTER,
+    LONGEST_THROTTLE,
+    MOST_ATTEMPTS,
+    MOST_UNKNOWN_RESENDS,
+    Decision,
+    Step,
+    aside,
+    decide,
+)
 from domain.lanes import POLICIES, Lane
 from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status
 
 RETRYABLE = frozenset({ResultClass.RETRY, ResultClass.RATE, ResultClass.TOKEN, ResultClass.CONFIG})
 """Nothing was taken: the same address may be tried again."""
+MAX_LIFE = timedelta(days=90)
+"""`api.accept.request.MOST_LIFE`."""
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 spreads = st.floats(0, 1, exclude_max=True)
 steps = st.builds(
@@ -25,6 +38,7 @@ steps = st.builds(
     expires_at=st.timedeltas(timedelta(days=-1), timedelta(days=40)).map(lambda d: NOW + d),
     resend_unknown=st.booleans(),
     idempotent=st.booleans(),
+    attempt=st.integers(1, MOST_ATTEMPTS - 1),
 )
 waits = st.none() | st.timedeltas(timedelta(days=-1), timedelta.max)
 results = st.builds(SendResult, st.sampled_from(ResultClass), retry_after=waits, delivered=st.booleans())
@@ -69,6 +83,51 @@ def test_rate_costs_no_attempt(tried: Step, wait: timedelta | None, spread: floa
     decision = decide(tried, SendResult(ResultClass.RATE, retry_after=wait), now=NOW, spread=spread)
     assert decision.failures == tried.failures
     assert decision.status in {Status.RETRYING, Status.EXPIRED}
+
+
+@pytest.mark.parametrize("wait_s", [None, 0.1, 1.0])
+@pytest.mark.parametrize("lane", list(Lane))
+def test_who_says_wait_all_the_time_is_asked_ever_less(lane: Lane, wait_s: float | None) -> None:
+    """Caught: 235,637 attempts in three days after `Retry-After: 1`, each an entry of the timeline, and in the end a number
+    that the table cannot hold."""
+    life = POLICIES[lane].expires_in
+    now, attempts, ends = NOW, 0, NOW + life
+    while True:
+        attempts += 1
+        tried = step(lane, expires_at=ends, attempt=attempts)
+        stated = None if wait_s is None else timedelta(seconds=wait_s)
+        decision = decide(tried, SendResult(ResultClass.RATE, retry_after=stated), now=now, spread=0.0)
+        if decision.due_at is None:
+            break
+        now = decision.due_at
+    assert attempts <= life / LONGEST_THROTTLE + 20
+    assert decision.status is Status.EXPIRED
+    assert ends - now <= 2 * POLICIES[lane].retries[0], "it is tried until its time is over"
+
+
+def test_a_long_wait_that_is_stated_is_neither_shorter_nor_longer() -> None:
+    """Growth is for those who do not say how long."""
+    for attempt in (1, 2, 30):
+        decision = after(step(attempt=attempt), ResultClass.RATE, spread=0.0, wait_s=900)
+        assert decision.due_at == NOW + timedelta(seconds=900)
+
+
+@pytest.mark.parametrize("result", sorted(RETRYABLE))
+def test_the_number_of_attempts_is_bounded(result: ResultClass) -> None:
+    """It is a smallint in five tables, and in the names under which receipts come."""
+    tried = step(attempt=MOST_ATTEMPTS, elsewhere=True)
+    assert after(tried, result).status is Status.FAILED
+    assert after(tried, result).reason is Reason.RETRIES_EXHAUSTED
+    assert after(replace(tried, attempt=MOST_ATTEMPTS - 1), result).status is Status.RETRYING
+    assert MAX_LIFE / LONGEST_THROTTLE < MOST_ATTEMPTS < 2**15
+
+
+def test_a_row_that_cannot_be_read_waits_for_others_and_ends() -> None:
+    """First for a moment: the next version's workers are there. An hour later a deploy has been taken back."""
+    waits = [aside(faults=n, attempt=1, expired=False, cancelled=False) for n in range(len(ASIDE_WAITS) + 1)]
+    assert [found.wait for found in waits] == [*ASIDE_WAITS, None]
+    assert waits[-1].reason is Reason.QUARANTINED
+    assert sum(ASIDE_WAITS, timedelta(0)) >= timedelta(hours=1)
 
 
 @given(st.sampled_from(Lane), st.lists(st.sampled_from(sorted(RETRYABLE - {ResultClass.RATE})), min_size=20), spreads)

@@ -22,7 +22,8 @@ from domain.lanes import Lane
 from domain.results import SendResult
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.admission import AdmissionRepository
-from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
@@ -135,10 +136,11 @@ def hand_over(
     *,
     contents: Contents | None = None,
     outcomes: OutcomeRepository | None = None,
+    claims: ClaimRepository | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> HandOver:
     return HandOver(
-        engine.claims,
+        claims or engine.claims,
         outcomes or engine.outcomes,
         accounts,
         contents or PlainContents(),

@@ -85,15 +85,15 @@ OF_COHORTS: Mutations = {
         test_grouping.test_a_tenant_leaves_room_for_those_who_come_later,
     ),
     "park: any epoch": (
-        (Swap("claims._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        (Swap("account_queue._PARK", "c.epoch = $2", "c.epoch <> $2 + 9"),),
         test_failover.test_an_old_epoch_neither_parks_nor_moves,
     ),
     "move: any epoch": (
-        (Swap("claims._MOVE", "c.epoch = $2", "c.epoch <> $2 + 9"),),
+        (Swap("account_queue._MOVE", "c.epoch = $2", "c.epoch <> $2 + 9"),),
         test_failover.test_an_old_epoch_neither_parks_nor_moves,
     ),
     "park: all at one moment": (
-        (Swap("claims._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
+        (Swap("account_queue._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
         test_failover.test_permits_park_what_is_over_the_rate_each_to_its_turn,
     ),
 }  # fmt: skip

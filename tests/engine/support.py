@@ -25,7 +25,8 @@ from domain.results import ResultClass, SendResult
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.choices import encode_preferences
 from infra.postgres.engine.admission import AdmissionRepository
-from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome

@@ -15,7 +15,7 @@ import pytest
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from domain.states import UNDELIVERED, Status
-from infra.postgres.engine.claims import Claim, Verdict
+from infra.postgres.engine.claimed import Claim, Verdict
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.outcomes import StepOutcome
 from tests.engine.support import LOST, OK, PERMANENT, RETRY, TENANT, Engine

@@ -24,7 +24,7 @@ EMAIL, INAPP = Channel.EMAIL, Channel.INAPP
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.outcomes.RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr("activities.patience.RETRY_FIRST_S", 0.01)
 
 
 async def test_one_call_plans_hands_over_and_ends_the_cohort(engine: Engine) -> None:

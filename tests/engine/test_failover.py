@@ -378,8 +378,8 @@ async def test_an_old_epoch_neither_parks_nor_moves(engine: Engine) -> None:
     await engine.redriven(cohort)
     [before] = await engine.work(one)
     hour = timedelta(hours=1)
-    await engine.claims.park(cohort.id, epoch=1, account="memory-email", wait=hour, spacing=hour)
-    await engine.claims.move(cohort.id, epoch=1, account="memory-email", to="other", detail={})
+    await engine.claims.queue.park(cohort.id, epoch=1, account="memory-email", wait=hour, spacing=hour)
+    await engine.claims.queue.move(cohort.id, epoch=1, account="memory-email", to="other", detail={})
     [after] = await engine.work(one)
     assert (after["due_at"], after["account"]) == (before["due_at"], before["account"])
 

@@ -15,7 +15,8 @@ from channels.base import Content, Message
 from domain.channels import Channel
 from domain.errors import Broken, Failed, Invalid
 from domain.lanes import MOST_INTERNAL_FAILURES
-from infra.postgres.engine.claims import Claim, ClaimRepository
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
 from tests.engine.driving import (
     BrokenContents,

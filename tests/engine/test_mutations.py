@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.postgres.engine.claims import Verdict
+from infra.postgres.engine.claimed import Verdict
 from infra.postgres.engine.outcomes import _Match
 from tests.engine import (
     test_accepting,
@@ -27,6 +27,7 @@ from tests.engine import (
     test_giving_back,
     test_locks,
     test_losses,
+    test_odd_rows,
     test_outcomes,
     test_plan_step,
     test_preferences,
@@ -90,7 +91,7 @@ MUTATIONS: Mutations = {
         test_epochs.test_the_new_epoch_holds_for_every_row,
     ),
     "claim: trusts the plan": (
-        (Value(f"{ENGINE}.claims._verdict", lambda _, **__: Verdict.SEND),),
+        (Value(f"{ENGINE}.claimed._verdict", lambda _, **__: Verdict.SEND),),
         partial(changed, change="UPDATE person SET state = 'erased'", verdict=Verdict.GONE),
     ),
     "claim: consent as it was planned": (
@@ -110,7 +111,7 @@ MUTATIONS: Mutations = {
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
     ),
     "claim: windows as they were planned": (
-        (Value(f"{ENGINE}.claims.decode_window", lambda _: None),),
+        (Value(f"{ENGINE}.claimed.decode_window", lambda _: None),),
         test_windows.test_a_retry_after_its_end_waits_for_the_next_opening,
     ),
     "claim: what is put off is recorded as untried": (
@@ -196,6 +197,24 @@ MUTATIONS: Mutations = {
     "events: ids made in the flush": (
         (Swap("outcomes._EVENTS", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
         partial(test_outcomes.test_a_flush_repeated_after_a_lost_commit_writes_nothing_twice, result=OK),
+    ),
+    "claim: all in hand is what a lost reply took": (
+        (Swap("claims._UNHEARD", "AND unknown_at - start_by = $3", "AND $3::interval IS NOT NULL"),),
+        test_odd_rows.test_nothing_else_in_hand_is_taken_for_it,
+    ),
+    "claim: a lost reply is not asked about": (
+        (Swap("claims._UNHEARD", "AND state = 1", "AND state = 9"),),
+        partial(test_odd_rows.test_what_a_lost_reply_had_claimed_is_sent, cuts=1),
+    ),
+    "aside: in its cohort": (
+        (Swap("setting_aside._ASIDE", "cohort = NULL,"),),
+        partial(test_odd_rows.test_what_cannot_be_read_goes_back_and_others_are_sent, what="a channel"),
+    ),
+    "aside: over what was sent": (
+        (Swap("setting_aside._RECORD", "WHERE d.status = 'retrying'"),), test_odd_rows.test_what_was_sent_stays_sent,
+    ),
+    "lost: as seen before an outage": (
+        (Value("activities.losses.TOLD_WITHIN_S", 0.0),), test_odd_rows.test_after_an_outage_whoever_knows_says_it_first,
     ),
     "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
     "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),

@@ -150,7 +150,7 @@ async def test_a_late_one_takes_back_the_next_account(engine: Engine, parked: bo
     assert [w["account"] for w in await engine.work(one)] == ["b"]
     if parked:
         wait = timedelta(minutes=5)
-        await engine.claims.park(fleet.cohort.id, epoch=1, account="b", wait=wait, spacing=timedelta(0))
+        await engine.claims.queue.park(fleet.cohort.id, epoch=1, account="b", wait=wait, spacing=timedelta(0))
     await report(engine, one, Status.DELIVERED)
     assert await engine.work(one) == []
     assert await engine.end(one) == ("delivered", None, True)

@@ -18,7 +18,7 @@ from domain.channels import Channel
 from domain.ids import uuid7
 from domain.results import ResultClass
 from domain.states import Status
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.receiving import Effect, ReceiptRepository
 from tests.engine.gates import Gate, done_or_blocked, gated

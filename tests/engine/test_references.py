@@ -13,7 +13,7 @@ from channels.receipts import Receipt
 from domain.ids import reference
 from domain.results import ResultClass, SendResult
 from domain.states import Status
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.receiving import Effect
 from tests.engine.support import LOST, Engine
 from tests.engine.test_failover import Fleet, Provider, account

@@ -18,6 +18,7 @@ from domain.ids import uuid7
 from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine import (
+    account_queue,
     admission,
     caps,
     chains,
@@ -34,6 +35,7 @@ from infra.postgres.engine import (
     plans,
     receipts,
     receiving,
+    setting_aside,
 )  # fmt: skip
 
 STATEMENTS = {
@@ -57,16 +59,23 @@ STATEMENTS = {
     "take a place": caps._TAKE,
     "forget places": caps._FORGET,
     "write of the plan": plans._WRITE,
-    "due accounts": claims._ACCOUNTS,
-    "count of what is due": claims._DUE,
-    "tenants": claims._TENANTS,
-    "park": claims._PARK,
-    "move": claims._MOVE,
+    "due accounts": account_queue._ACCOUNTS,
+    "count of what is due": account_queue._DUE,
+    "tenants": account_queue._TENANTS,
+    "park": account_queue._PARK,
+    "move": account_queue._MOVE,
     "parked: page": parked._PAGE,
     "parked: wake": parked._WAKE,
     "lease": permits._LEASE,
     "begin of a bucket": permits._BEGIN,
     "claim": claims._CLAIM,
+    "claim of one": claims._CLAIM_ONE,
+    "what is due, one by one": claims._DUE_KEYS,
+    "what a lost reply took": claims._UNHEARD,
+    "aside: look": setting_aside._LOOK,
+    "aside": setting_aside._ASIDE,
+    "aside: end": setting_aside._END,
+    "aside: record": setting_aside._RECORD,
     "in hand": in_hand.IN_HAND_OF,
     "overdue": in_hand.OVERDUE,
     "lost": claims._LOST,

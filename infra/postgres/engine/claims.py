@@ -10,35 +10,21 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
-from domain.attempts import Awaited
-from domain.channels import Channel
-from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN, POLICIES, Lane
-from domain.planning import PlannedStep
-from domain.preferences import NO_PREFERENCES, Wishes
-from domain.results import ResultClass
-from domain.states import Status
-from domain.timeline import EventType
-from domain.trials import LOCALE, TEST
-from domain.windows import Hours, PutOff, Zones
-from infra.postgres.choices import decode_preferences
+from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
+from infra.postgres.engine.account_queue import AccountQueue
+from infra.postgres.engine.claimed import Claim, claim_of
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
-from infra.postgres.engine.locks import retried
-from infra.postgres.engine.plans import chain_steps
 from infra.postgres.engine.setting_aside import Unreadable, set_aside
 from infra.postgres.errors import POISON
 from infra.postgres.suppressions import digest_sql
-from infra.postgres.windows import decode_window
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
@@ -96,7 +82,8 @@ WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() L
 _UNHEARD = (
     """
 WITH u AS MATERIALIZED (
-    SELECT * FROM work WHERE cohort = $1 AND account = $2 AND state = 1 AND unknown_at - start_by = $3
+    SELECT * FROM (SELECT * FROM work WHERE cohort = $1 OFFSET 0) w
+    WHERE account = $2 AND state = 1 AND unknown_at - start_by = $3
 )"""
     + _ROW
 )
@@ -112,120 +99,6 @@ WITH u AS MATERIALIZED (
 )"""
     + _ROW
 )
-
-_ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
-
-_TENANTS = """
-SELECT DISTINCT tenant FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()"""
-
-_DUE = """
-SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
-                      LIMIT $3) w"""
-
-_DUE_ROWS = """
-WITH s AS MATERIALIZED (
-    SELECT ctid AS tid, notification_id, n FROM work
-    WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND ($4::text[] IS NULL OR tenant = ANY ($4)) AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
-    ORDER BY notification_id FOR UPDATE SKIP LOCKED
-)"""
-
-_PARK = (
-    _DUE_ROWS
-    + """,
-p AS MATERIALIZED (
-    SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
-)
-UPDATE work w SET due_at = least(p.due, w.expires_at) FROM p WHERE w.ctid = p.tid AND w.state = 0"""
-)
-"""Each to the moment when its turn comes; all at the same moment would only be parked again."""
-
-_MOVE = (
-    _DUE_ROWS
-    + """,
-moved AS (
-    UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n
-)
-INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
-SELECT notification_id, gen_random_uuid(), n, now(), $6, $1, $2, $7::json FROM moved"""
-)
-
-
-class Verdict(StrEnum):
-    """What the recheck at the moment of hand-over says."""
-
-    SEND = "send"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    GONE = "gone"
-    SUPPRESSED = "suppressed"
-    OPTED_OUT = "opted_out"
-    NOT_NOW = "not_now"
-    """The person's quiet hours hold, or the window in which it may be sent is closed."""
-    STALE = "stale"
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One row in our hands, with all that rendering and sending need."""
-
-    notification_id: UUID
-    n: int
-    attempt: int
-    tenant: str
-    lane: Lane
-    channel: Channel
-    account: str
-    address: str
-    locale: str
-    chain: tuple[PlannedStep, ...]
-    tried: tuple[str, ...]
-    """Accounts that failed since the last wait."""
-    awaiting: bool
-    """It was handed over, and its receipt is overdue."""
-    receipt: str | None
-    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure. OK where it is not waited
-    for: a message is out there, and this one goes over another account all the same."""
-    awaits: Awaited | None
-    """The receipt by which the chain goes on if it does not come."""
-    failures: int
-    faults: int
-    expires_at: datetime
-    accepted_at: datetime
-    category: str
-    person_name: str | None
-    template: str | None
-    template_version: int | None
-    content: str | None
-    """As stored, JSON; `data` and `metadata` too. Decoded one by one when rendered, so that a bad one fails alone."""
-    data: str | None
-    metadata: str | None
-    resend_unknown: bool
-    verdict: Verdict
-    due_since: datetime
-    """When it was first due: accepted, or the time it was sent for."""
-    claimed_at: datetime
-    """By the database's clock, which computes all due times."""
-    test: bool
-    """A test-send made it: its title says so."""
-    permitted: frozenset[Channel]
-    """Channels of the chain that the person's preferences permit at this moment."""
-    put_off: PutOff | None
-    """Until when it has to wait at this moment, and why; None: it may go."""
-    digest: bool
-    """It asked for a digest: its template gets the items."""
-    claimed_s: float
-    """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
-    otp_id: UUID | None = None
-    """The one-time code that the message carries; it is put in when the message is rendered."""
-
-    @property
-    def step(self) -> tuple[UUID, int]:
-        return self.notification_id, self.n
-
-    def database_time(self, at_s: float) -> datetime:
-        """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
-        return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,50 +118,7 @@ def new_mark() -> timedelta:
 class ClaimRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-
-    async def accounts(self, cohort: UUID) -> list[str]:
-        """Accounts over which a row of the cohort is due now."""
-        return [row["account"] for row in await self._pool.fetch(_ACCOUNTS, cohort)]
-
-    async def tenants(self, cohort: UUID, *, account: str) -> list[str]:
-        """Whose rows of the cohort are due over this account."""
-        return [row["tenant"] for row in await self._pool.fetch(_TENANTS, cohort, account)]
-
-    async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
-        """How many rows are due over this account, counted up to `limit`."""
-        count: int = await self._pool.fetchval(_DUE, cohort, account, limit)
-        return count
-
-    async def park(
-        self,
-        cohort: UUID,
-        *,
-        epoch: int,
-        account: str,
-        wait: timedelta,
-        spacing: timedelta,
-        tenants: Sequence[str] | None = None,
-    ) -> None:
-        """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
-        None: of all."""
-        arguments = (cohort, epoch, account, tenants, wait, spacing)
-        await retried(self._pool, lambda connection: connection.execute(_PARK, *arguments))
-
-    async def move(
-        self,
-        cohort: UUID,
-        *,
-        epoch: int,
-        account: str,
-        to: str,
-        detail: Mapping[str, Any],
-        tenants: Sequence[str] | None = None,
-    ) -> None:
-        """What is due over this account goes over another, which these tenants may use, and the timeline says why
-        (`detail`)."""
-        told = msgspec.json.encode(detail).decode()
-        arguments = (cohort, epoch, account, tenants, to, EventType.FAILOVER, told)
-        await retried(self._pool, lambda connection: connection.execute(_MOVE, *arguments))
+        self.queue = AccountQueue(pool)
 
     async def claim(
         self,
@@ -361,7 +191,7 @@ def _read(rows: Sequence[asyncpg.Record], *, now_s: float) -> Claimed:
     claims, unreadable = list[Claim](), list[Unreadable]()
     for row in rows:
         try:
-            claims.append(_claim(row, now_s=now_s))
+            claims.append(claim_of(row, now_s=now_s))
         except Exception as error:
             unreadable.append(_unreadable(row, error))
     return Claimed(claims, unreadable)
@@ -369,92 +199,3 @@ def _read(rows: Sequence[asyncpg.Record], *, now_s: float) -> Claimed:
 
 def _unreadable(row: asyncpg.Record, error: Exception) -> Unreadable:
     return Unreadable(row["notification_id"], row["n"], row["attempt"], type(error).__name__)
-
-
-def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:
-    if row["cancelled"]:
-        return Verdict.CANCELLED
-    if row["stale"]:
-        return Verdict.STALE
-    if row["gone"]:
-        return Verdict.GONE
-    if row["expired"]:
-        return Verdict.EXPIRED
-    if row["suppressed"]:
-        return Verdict.SUPPRESSED
-    if not permitted:
-        return Verdict.OPTED_OUT
-    return Verdict.NOT_NOW if waits else Verdict.SEND
-
-
-def _wishes(row: asyncpg.Record) -> Wishes:
-    """What the person wants by now."""
-    preferences = NO_PREFERENCES if row["choices"] is None else decode_preferences(row["choices"])
-    return Wishes(preferences, row["category"], row["mandatory"])
-
-
-def _options(stored: str | None) -> dict[str, Any]:
-    found = msgspec.json.decode(stored) if stored else None
-    return found if isinstance(found, dict) else {}
-
-
-def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
-    """What a notification's chain waits for, by its options."""
-    after = options.get("fallback_after")
-    if after is None:
-        return None
-    status = Status.READ if options.get("fallback_on") == "not_read" else Status.DELIVERED
-    return Awaited(status, msgspec.convert(after, timedelta))
-
-
-def _known(receipt: str | None) -> str | None:
-    if receipt is None or receipt == Status.DELIVERED:
-        return receipt
-    return ResultClass(receipt)
-
-
-def _claim(row: asyncpg.Record, *, now_s: float) -> Claim:
-    lane = Lane(row["lane"])
-    options = _options(row["options"])
-    on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
-    wishes, chain = _wishes(row), chain_steps(row["chain"])
-    channel = Channel(row["channel"])
-    zones = Zones(row["time_zone"] or "", row["tenant_zone"] or "")
-    put_off = Hours(lane, row["expires_at"], wishes, zones, decode_window(options.get("window"))).put_off(row["claimed_at"])
-    return Claim(
-        notification_id=row["notification_id"],
-        n=row["n"],
-        attempt=row["attempt"],
-        tenant=row["tenant"],
-        lane=lane,
-        channel=channel,
-        account=row["account"],
-        address=row["address"],
-        locale=options.get(LOCALE) or row["locale"] or "",
-        chain=chain,
-        tried=tuple(row["tried"] or ()),
-        awaiting=row["awaiting"],
-        receipt=_known(row["receipt"]),
-        awaits=awaited_by(options),
-        failures=row["failures"],
-        faults=row["faults"],
-        expires_at=row["expires_at"],
-        accepted_at=row["accepted_at"],
-        category=row["category"],
-        person_name=row["person_name"],
-        template=row["template"],
-        template_version=row["template_version"],
-        content=row["content"],
-        data=row["data"],
-        metadata=row["metadata"],
-        resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
-        verdict=_verdict(row, permitted=wishes.permit(channel), waits=put_off is not None),
-        test=options.get(TEST) is True,
-        digest="digest" in options,
-        due_since=row["due_since"],
-        claimed_at=row["claimed_at"],
-        permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),
-        put_off=put_off,
-        claimed_s=now_s,
-        otp_id=UUID(otp_id) if otp_id else None,
-    )

@@ -24,7 +24,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
 from infra.postgres.engine.chains import Rest, leave_rest, satisfied
-from infra.postgres.engine.claims import Claim
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, lock_and_look, retried

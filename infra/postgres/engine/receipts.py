@@ -31,7 +31,7 @@ from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
 from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, resume, stop_the_rest
-from infra.postgres.engine.claims import awaited_by
+from infra.postgres.engine.claimed import awaited_by
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.suppressing import suppress
 
