@@ -57,9 +57,18 @@ class Claimer:
         """Give back what cannot be read. Returns what a claim without a reply took after all: nobody has begun with it."""
         found = list[Claim]()
         while self._unheard:  # the statement may have ended after it was asked about
-            found += self._readable(await self._asked(*self._unheard[0]))
-            self._unheard.pop(0)
-        await self._set_aside()
+            asking = self._unheard.pop()
+            try:
+                found += self._readable(await self._asked(*asking))
+            except BaseException:
+                self._unheard.append(asking)
+                raise
+        rows, self._aside = self._aside, []
+        try:
+            await set_aside(self._claims, rows)
+        except BaseException:
+            self._aside += rows
+            raise
         return found
 
     async def _asked(self, account: str, call_timeout: timedelta, mark: timedelta) -> Claimed:
@@ -75,21 +84,17 @@ class Claimer:
         self._aside += claimed.unreadable
         return list(claimed.claims)
 
-    async def _set_aside(self) -> None:
-        rows = self._aside
-        try:
-            await patiently(lambda: self._claims.set_aside(rows))
-        except POISON:
-            await self._set_aside_singly(rows)
-        self._aside = self._aside[len(rows) :]
 
-    async def _set_aside_singly(self, rows: Sequence[Unreadable]) -> None:
-        for row in rows:
-            try:
-                await patiently(lambda row=row: self._claims.set_aside([row]))  # type: ignore[misc]
-            except POISON as error:
-                code = type(error).__name__
-                log.error("claim.stuck", notification_id=str(row.notification_id), n=row.n, code=code)
+async def set_aside(claims: ClaimRepository, rows: Sequence[Unreadable], *, sent: bool = False) -> None:
+    """Give these back or end them (`ClaimRepository.set_aside`); one for which even that fails spoils no other."""
+    try:
+        await patiently(lambda: claims.set_aside(rows, sent=sent))
+    except POISON as error:
+        if len(rows) > 1:
+            for row in rows:
+                await set_aside(claims, [row], sent=sent)
+            return
+        log.error("claim.stuck", notification_id=str(rows[0].notification_id), n=rows[0].n, code=type(error).__name__)
 
 
 def tell_unreadable(row: Unreadable) -> None:

@@ -208,7 +208,11 @@ class HandOver:
 
     async def _return_unsent(self) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
+        await self._return_known()
         self._back += [self._decider.returned(claim) for claim in await self._claimer.settle()]
+        await self._return_known()
+
+    async def _return_known(self) -> None:
         back, self._back = self._back, []
         try:
             await patiently(lambda: self._claims.give_back(back))

@@ -13,7 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from activities.accounts import Accounts
-from activities.claiming import tell_unreadable
+from activities.claiming import set_aside, tell_unreadable
 from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from infra.postgres.engine.claimed import Claim
@@ -79,7 +79,7 @@ class Losses:
             first_s |= {c: now_s for c in lost if (c.notification_id, c.n, c.attempt) in keys}
             for row in found.unreadable:
                 tell_unreadable(row)
-            await self._claims.set_aside(found.unreadable, sent=True)
+            await set_aside(self._claims, found.unreadable, sent=True)
         return list(found.claims)
 
     def _remember(self, cohort: UUID | None, in_hand: list[InHand]) -> dict[InHand, float]:
