@@ -176,6 +176,11 @@ class Engine:
         )
         return list(claimed.claims)
 
+    async def claim_over(self, cohort: UUID, account: str) -> list[Claim]:
+        """In its first epoch, what is due over an account of this name."""
+        claimed = await self.claims.claim(cohort, epoch=1, account=account, limit=9, call_timeout=timedelta(seconds=1))
+        return list(claimed.claims)
+
     async def lost(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
         """What is overdue by the database's clock, as to somebody who has seen it for long enough."""
         return list((await self.claims.lost(await self.claims.in_hand(cohort, limit=limit))).claims)

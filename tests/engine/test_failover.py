@@ -349,9 +349,7 @@ async def test_a_lost_look_at_an_overdue_receipt_makes_no_unknown(engine: Engine
     await fleet.drive()
     await engine.make_due()
     assert fleet.cohort is not None
-    claims = (
-        await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    claims = await engine.claim_over(fleet.cohort.id, "a")
     assert [c.awaiting for c in claims] == [True]
     await engine.lose(one)
     clock = ManualClock()

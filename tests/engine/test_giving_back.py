@@ -27,9 +27,7 @@ OK = SendResult(ResultClass.OK)
 async def claimed(fleet: Fleet, over: str) -> Claim:
     await fleet.engine.make_due()
     assert fleet.cohort is not None
-    [claim] = (
-        await fleet.engine.claims.claim(fleet.cohort.id, epoch=1, account=over, limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [claim] = await fleet.engine.claim_over(fleet.cohort.id, over)
     return claim
 
 

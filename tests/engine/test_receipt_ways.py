@@ -143,9 +143,7 @@ async def test_a_late_one_takes_back_the_next_account(engine: Engine, parked: bo
     await fleet.drive()
     await engine.make_due()
     assert fleet.cohort is not None
-    [look] = (
-        await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [look] = await engine.claim_over(fleet.cohort.id, "a")
     await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look))
     assert [w["account"] for w in await engine.work(one)] == ["b"]
     if parked:
@@ -240,9 +238,7 @@ async def test_a_receipt_while_somebody_looks(engine: Engine, status: Status, op
     await fleet.drive()
     await engine.make_due()
     assert fleet.cohort is not None
-    [look] = (
-        await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [look] = await engine.claim_over(fleet.cohort.id, "a")
     outcome = Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look)
     await report(engine, one, status)
     await engine.flush(outcome)
@@ -303,9 +299,7 @@ async def test_what_is_cancelled_while_its_failure_is_looked_at(engine: Engine) 
     await report(engine, one, Status.FAILED)
     await regrouped(fleet)
     assert fleet.cohort is not None
-    [look] = (
-        await engine.claims.claim(fleet.cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [look] = await engine.claim_over(fleet.cohort.id, "a")
     await engine.control.cancel("acme", notification_id=one)
     await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look))
     assert await engine.work(one) == []
@@ -320,9 +314,7 @@ async def test_what_is_given_back_after_it_arrived_is_not_sent(engine: Engine) -
     await fleet.drive()
     await engine.pool.execute("UPDATE work SET awaiting = false, account = 'b', tried = '{a}', due_at = now()")
     assert fleet.cohort is not None
-    [claim] = (
-        await engine.claims.claim(fleet.cohort.id, epoch=1, account="b", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [claim] = await engine.claim_over(fleet.cohort.id, "b")
     await report(engine, one, Status.DELIVERED)
     await engine.claims.give_back([Returned(one, 1, claim.attempt)])
     await fleet.drive_what_waits()

@@ -133,9 +133,7 @@ async def test_each_attempt_has_a_name_of_its_own(engine: Engine) -> None:
     await engine.answer([first], LOST)
     await engine.make_due()
     cohort = await engine.pool.fetchval("SELECT id FROM cohort")
-    [second] = (
-        await engine.claims.claim(cohort, epoch=1, account=ACCOUNT, limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [second] = await engine.claim_over(cohort, ACCOUNT)
     await engine.answer([second], NAMELESS)
     await take(engine, of(first, Status.FAILED))
     assert await engine.end(one) == ("sent", None, False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -272,9 +271,7 @@ async def test_a_resumed_row_that_expires_or_is_given_back(engine: Engine) -> No
     await report(engine, one, Status.FAILED)
     [row] = await engine.work(one)
     cohort = await engine.grouped()
-    [claim] = (
-        await engine.claims.claim(cohort.id, epoch=1, account="a", limit=9, call_timeout=timedelta(seconds=1))
-    ).claims
+    [claim] = await engine.claim_over(cohort.id, "a")
     assert (claim.awaiting, claim.receipt, claim.attempt) == (True, ResultClass.RETRY, row["attempt"] + 1)
     await engine.claims.give_back([Returned(one, 1, claim.attempt)])
     await engine.pool.execute("UPDATE work SET expires_at = now()")
