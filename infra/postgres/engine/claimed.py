@@ -146,47 +146,30 @@ def _known(receipt: str | None) -> str | None:
 
 
 def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
-    lane = Lane(row["lane"])
-    options = _options(row["options"])
-    on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
+    """Raises whatever it meets where this version cannot read the row."""
+    lane, channel, options = Lane(row["lane"]), Channel(row["channel"]), _options(row["options"])
     wishes, chain = _wishes(row), chain_steps(row["chain"])
-    channel = Channel(row["channel"])
-    zones = Zones(row["time_zone"] or "", row["tenant_zone"] or "")
-    put_off = Hours(lane, row["expires_at"], wishes, zones, decode_window(options.get("window"))).put_off(row["claimed_at"])
+    put_off = _put_off(row, wishes, lane=lane, options=options)
+    on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
     return Claim(
-        notification_id=row["notification_id"],
-        n=row["n"],
-        attempt=row["attempt"],
-        tenant=row["tenant"],
-        lane=lane,
-        channel=channel,
-        account=row["account"],
-        address=row["address"],
+        notification_id=row["notification_id"], n=row["n"], attempt=row["attempt"], tenant=row["tenant"], lane=lane,
+        channel=channel, account=row["account"], address=row["address"],
         locale=options.get(LOCALE) or row["locale"] or "",
-        chain=chain,
-        tried=tuple(row["tried"] or ()),
-        awaiting=row["awaiting"],
-        receipt=_known(row["receipt"]),
-        awaits=awaited_by(options),
-        failures=row["failures"],
-        faults=row["faults"],
-        expires_at=row["expires_at"],
-        accepted_at=row["accepted_at"],
-        category=row["category"],
-        person_name=row["person_name"],
-        template=row["template"],
-        template_version=row["template_version"],
-        content=row["content"],
-        data=row["data"],
+        chain=chain, tried=tuple(row["tried"] or ()), awaiting=row["awaiting"], receipt=_known(row["receipt"]),
+        awaits=awaited_by(options), failures=row["failures"], faults=row["faults"], expires_at=row["expires_at"],
+        accepted_at=row["accepted_at"], category=row["category"], person_name=row["person_name"],
+        template=row["template"], template_version=row["template_version"], content=row["content"], data=row["data"],
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
         verdict=_verdict(row, permitted=wishes.permit(channel), waits=put_off is not None),
-        test=options.get(TEST) is True,
-        digest="digest" in options,
-        due_since=row["due_since"],
-        claimed_at=row["claimed_at"],
-        permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)),
-        put_off=put_off,
-        claimed_s=now_s,
-        otp_id=UUID(otp_id) if otp_id else None,
-    )
+        due_since=row["due_since"], claimed_at=row["claimed_at"], test=options.get(TEST) is True,
+        permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
+        digest="digest" in options, claimed_s=now_s, otp_id=UUID(otp_id) if otp_id else None,
+    )  # fmt: skip
+
+
+def _put_off(row: asyncpg.Record, wishes: Wishes, *, lane: Lane, options: Mapping[str, Any]) -> PutOff | None:
+    """Until when quiet hours or a window hold it back at this moment."""
+    zones = Zones(row["time_zone"] or "", row["tenant_zone"] or "")
+    hours = Hours(lane, row["expires_at"], wishes, zones, decode_window(options.get("window")))
+    return hours.put_off(row["claimed_at"])
