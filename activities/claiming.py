@@ -32,14 +32,14 @@ class Claimer:
 
     async def claim(self, account: str, *, limit: int, call_timeout: timedelta) -> list[Claim]:
         """At most `limit` due rows of this account. What cannot be read goes back with `settle`, not now: nothing stands
-        between a claim and its call."""
+        between a claim and its call. None while the database is away."""
         mark = new_mark()
         try:
             claimed = await self._claimed(account, limit, call_timeout, mark)
-        except AWAY:
-            claimed = await self._asked(account, call_timeout, mark)
-            if not claimed.claims and not claimed.unreadable:
-                self._unheard.append((account, call_timeout, mark))
+        except AWAY as error:
+            self._unheard.append((account, call_timeout, mark))
+            log.warning("claim.unheard", cohort=str(self._cohort), account=account, code=type(error).__name__)
+            return []
         return self._readable(claimed)
 
     async def _claimed(self, account: str, limit: int, call_timeout: timedelta, mark: timedelta) -> Claimed:
@@ -54,15 +54,11 @@ class Claimer:
             return await ask(singly=True)
 
     async def settle(self) -> list[Claim]:
-        """Give back what cannot be read. Returns what a claim without a reply took after all: nobody has begun with it."""
+        """Give back what cannot be read. Returns what claims without a reply took: nobody has begun with it, and it is to
+        go back."""
         found = list[Claim]()
-        while self._unheard:  # the statement may have ended after it was asked about
-            asking = self._unheard.pop()
-            try:
-                found += self._readable(await self._asked(*asking))
-            except BaseException:
-                self._unheard.append(asking)
-                raise
+        for asking in self._unheard:  # each time anew: the statement may have ended after it was asked about
+            found += self._readable(await self._asked(*asking))
         rows, self._aside = self._aside, []
         try:
             await set_aside(self._claims, rows)
