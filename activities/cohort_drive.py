@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,7 +22,7 @@ from activities.outcomes import Outcomes
 from activities.pace import UNPACED, Pace, Pacing
 from activities.planning import Planner
 from domain.cohorts import UNPLANNED
-from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, IDLE_POLL, IDLE_POLLS, POLICIES, Lane
+from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, IDLE_POLL, POLICIES, Lane
 from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -155,7 +156,8 @@ class CohortDrive:
     async def _admit(self) -> None:
         """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
         one workflow serves many groups under load. A group is what came while the one before it was handed over."""
-        looks = 0
+        lingers_s = self._policy.lingers.total_seconds()
+        until_s = time.monotonic() + lingers_s
         while not self._stopping() and not self._is_behind():
             await self._groups.wait_last(at_most=ADMIT_EVERY)
             try:
@@ -173,12 +175,11 @@ class CohortDrive:
                 self._groups.start()
                 break
             if taken.size == 0:
-                if looks == IDLE_POLLS:
+                if time.monotonic() >= until_s:
                     break
-                looks += 1
                 await asyncio.sleep(IDLE_POLL.total_seconds())
                 continue
-            looks = 0
+            until_s = time.monotonic() + lingers_s
             self._parts.pace.note(self._lane)
             GROUP_SIZE.labels(self._lane.label).observe(taken.size)
             self._groups.start()

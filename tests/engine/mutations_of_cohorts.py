@@ -68,6 +68,10 @@ OF_COHORTS: Mutations = {
         (Swap("admission._ADMIT_ALL", "AND epoch = $5", "AND $5 > 0"),),
         test_taking_on.test_an_epoch_that_was_replaced_takes_nothing,
     ),
+    "take on: whoever finds nothing is believed to have gone": (
+        (Swap("admission._ADMIT_ALL", " OR takes_until < now() + $6::interval / 2"),),
+        test_taking_on.test_whoever_finds_nothing_says_again_that_it_takes_on,
+    ),
     "take on: bulk too": (
         (Swap("admission._ADMIT_FEW", "<= $7", "> -$7"),),
         test_taking_on.test_one_with_many_is_grouped_while_a_cohort_takes_on_the_few,

@@ -12,7 +12,7 @@ import pytest
 from activities.accounts import Slots
 from activities.pace import Pace, Paced, Unpaced
 from activities.planning import Planner
-from domain.lanes import FEW, POLICIES, SHORT, Lane, driven_by
+from domain.lanes import ADMISSION_LEASE, FEW, POLICIES, SHORT, Lane, driven_by
 from infra.postgres.engine import plans
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.ends import decide_ends
@@ -161,6 +161,31 @@ async def test_an_activity_delivers_what_it_took_on(engine: Engine) -> None:
     assert (driven.handed_over, driven.waits_s) == (3, {})
     assert await engine.pool.fetchval("SELECT count(*) FROM cohort") == 0
     assert pokes, "whatever came at the very end is grouped by others"
+
+
+async def test_whoever_finds_nothing_says_again_that_it_takes_on(engine: Engine) -> None:
+    """Catches: what comes while it lingers is grouped by others, and goes through Temporal."""
+    cohort = await at_work(engine)
+    await engine.pool.execute("UPDATE cohort SET takes_until = now() + $1", ADMISSION_LEASE / 4)
+    assert await take_on(engine, cohort) == 0
+    assert await engine.pool.fetchval("SELECT takes_until > now() + $1 FROM cohort", ADMISSION_LEASE / 2)
+
+
+async def test_a_cohort_of_the_high_lane_lingers(engine: Engine) -> None:
+    """Catches: every lone message in a workflow of its own. This one comes after the last has been recorded, and later than
+    anybody keeps to what was said that long ago."""
+    provider = HeldProvider()
+    await provider.let_go()
+    [first] = await engine.accepted(1, lane=HIGH)
+    cohort = await engine.grouped(HIGH)
+    running = asyncio.create_task(activities(engine, accounts=accounts_of(provider)).deliver(drive(cohort)))
+    while not (await engine.end(first))[2]:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(ADMISSION_LEASE.total_seconds() * 1.2)
+    await engine.accepted(1, lane=HIGH)
+    assert await engine.cohorts.group(HIGH) is None
+    assert (await running).handed_over == 2
+    assert await engine.pool.fetchval("SELECT count(*) FROM cohort") == 0
 
 
 async def test_what_was_taken_on_and_not_planned_waits_for_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,8 @@ alive AS (
     UPDATE cohort SET lease = CASE WHEN lease < now() + $3::interval / 2 THEN now() + $3 ELSE lease END,
                       size = size + (SELECT count(*) FROM taken),
                       takes_until = CASE WHEN NOT (SELECT more FROM left_over) THEN now() + $6::interval END
-    WHERE id = $2 AND epoch = $5 AND EXISTS (SELECT FROM taken) RETURNING {ASYNC_COMMIT}
+    WHERE id = $2 AND epoch = $5 AND (EXISTS (SELECT FROM taken) OR takes_until < now() + $6::interval / 2)
+    RETURNING {ASYNC_COMMIT}
 ),
 moved AS (
     UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)) AND EXISTS (SELECT FROM alive)
