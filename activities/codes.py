@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from channels.base import Content
-from domain.errors import NoLongerWanted, Unavailable
+from domain.errors import NoLongerWanted, OutOfTime, Unavailable
 from infra.otp_codes import OtpCodes
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.otp import Sendable
@@ -52,11 +52,13 @@ class CodeMessages:
     async def content(
         self, claim: Claim, otp_id: UUID, *, template: PublishedTemplate | None, data: dict[str, Any]
     ) -> Content:
-        """`template` is the tenant's own. Raises NoLongerWanted where the code was used or replaced meanwhile, Unavailable
-        where it was made under a key that this process does not have."""
+        """`template` is the tenant's own. Raises NoLongerWanted where the code was used or replaced meanwhile, OutOfTime
+        where it has expired, Unavailable where it was made under a key that this process does not have."""
         found = await self._stored.sendable(claim.tenant, otp_id, notification_id=claim.notification_id)
         if found is None:
             raise NoLongerWanted
+        if found.left <= timedelta(0):
+            raise OutOfTime
         codes = self._codes.under(found.key_id)
         if codes is None:
             raise Unavailable("This code was made under another TONGDA_SECRET_KEY.", code="otp_other_key")

@@ -25,7 +25,7 @@ from activities.outcomes import Outcomes, OutcomeWriter
 from activities.pace import UNPACED, Pacing
 from activities.patience import patiently
 from channels.base import Message
-from domain.errors import Failed, NoLongerWanted, Rejected
+from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
 from domain.results import ResultClass, SendResult
@@ -280,9 +280,10 @@ class HandOver:
                 return claim, rendered
             self._in_flight -= 1
             self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.EXPIRED)))
-        except NoLongerWanted:
+        except NoLongerWanted as error:
+            verdict = Verdict.EXPIRED if isinstance(error, OutOfTime) else Verdict.CANCELLED
             self._in_flight -= 1
-            self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.CANCELLED)))
+            self._writer.put(self._decider.stopped(replace(claim, verdict=verdict)))
         except Rejected as error:
             self._in_flight -= 1
             self._writer.put(self._decider.broken(claim, error.code))

@@ -18,7 +18,7 @@ from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.in_hand import InHand
 from infra.postgres.errors import AWAY
 
@@ -97,5 +97,5 @@ class Losses:
         """The most that a hand-over over this account takes, from its claim to its outcome."""
         account = self._accounts.get(claim.account)
         if account is None:
-            return ANSWERS_WITHIN
+            return HAND_OVER_LIMIT
         return CLAIM_WINDOW + timedelta(seconds=account.provider.capabilities.call_timeout_s) + FLUSH_MARGIN

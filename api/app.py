@@ -1,7 +1,7 @@
 """The API: raw accept routes in front, FastAPI for everything else.
 
 request -> Front -> AcceptRoutes (POST /v1/notifications, .../batch)
-                 -> InboxCors -> Edge (request id, figures, problems) -> BodyGuard -> FastAPI
+                 -> InboxCors -> Edge (request id, figures, problems) -> BodyGuard -> Gate (bounds) -> FastAPI
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from api.accept.asgi import AcceptParts, AcceptRoutes
 from api.body_guard import BodyGuard
 from api.container import Container, open_container
 from api.edge import Edge
+from api.gate import Gate
 from api.inbox_cors import InboxCors
 from api.query import refuse_unknown_parameters
 from api.routes import (
@@ -110,6 +111,7 @@ def create_app(settings: Settings, *, container: Container | None = None) -> Fro
         dependencies=[Depends(refuse_unknown_parameters)],
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False},
     )
+    app.add_middleware(Gate)
     app.add_middleware(BodyGuard)
     app.add_middleware(Edge)
     app.add_middleware(InboxCors)
@@ -125,5 +127,5 @@ def create_app(settings: Settings, *, container: Container | None = None) -> Fro
 
 def _attach(front: Front, container: Container) -> None:
     front.fastapi.state.container = container
-    parts = AcceptParts(container.keys, container.accept)
+    parts = AcceptParts(container.keys, container.accept, container.batches)
     front.accept = AcceptRoutes(front.fastapi, parts=parts)

@@ -13,6 +13,7 @@ from fastapi import Request
 from activities.erasing import Erasing
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepRepositories
+from api.accept.batch import BatchService
 from api.accept.changes import ChangeParts
 from api.accept.collecting import Collector
 from api.accept.otp import OtpService
@@ -36,11 +37,11 @@ from infra.postgres.api_keys import ApiKeyRepository
 from infra.postgres.categories import CategoryRepository
 from infra.postgres.collecting import CollectRepository
 from infra.postgres.database import Database
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
-from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.receiving import ReceiptRepository
@@ -67,11 +68,12 @@ class Container:
     settings: Settings
     database: Database
     keys: KeyRing
-    control: ControlRepository
+    cancels: CancelRepository
     changes: ChangeParts
     recalls: RecallService
     catalog: TemplateCatalog
     accept: AcceptService
+    batches: BatchService
     trials: TrialService
     clock: Clock
     otp: OtpService
@@ -98,17 +100,20 @@ async def open_container(
         stack.push_async_callback(database.close)
         catalog = TemplateCatalog(database, clock=clock)
         stopping = stopping or asyncio.Event()
-        accept = await stack.enter_async_context(_accepting(settings, database=database, catalog=catalog, clock=clock))
+        accept, batches = await stack.enter_async_context(
+            _accepting(settings, database=database, catalog=catalog, clock=clock)
+        )
         providers = await stack.enter_async_context(open_providers(settings, database=database))
         yield Container(
             settings=settings,
             database=database,
             keys=KeyRing(ApiKeyRepository(database), clock=clock),
-            control=ControlRepository(database.pool),
+            cancels=CancelRepository(database.pool),
             changes=ChangeParts.over(database.pool, accept=accept),
             recalls=RecallService(RecallRepository(database.pool), {Channel.INAPP: InboxProvider(Inbox(database))}),
             catalog=catalog,
             accept=accept,
+            batches=batches,
             trials=_trials(database, accept=accept, catalog=catalog),
             clock=clock,
             inbox=await stack.enter_async_context(open_inbox(settings, database=database, stopping=stopping, clock=clock)),
@@ -140,48 +145,48 @@ async def _erasing(database: Database) -> AsyncIterator[Erasing]:
 @contextlib.asynccontextmanager
 async def _accepting(
     settings: Settings, *, database: Database, catalog: TemplateCatalog, clock: Clock
-) -> AsyncIterator[AcceptService]:
+) -> AsyncIterator[tuple[AcceptService, BatchService]]:
     """The accept path with its group start and its sweep. Temporal may be away: it is asked for when it is needed."""
     pool = database.pool
-    cohorts = CohortRepository(pool)
     driver = TemporalDriver(await connect(settings, lazy=True))
-    starter = Starter(cohorts, driver)
+    starter = Starter(CohortRepository(pool), driver)
     accepting = AcceptRepository(pool)
-    sweep = Sweep(
-        SweepRepositories(
-            cohorts,
-            ClaimRepository(pool),
-            OutcomeRepository(pool),
-            PartitionRepository(pool),
-            accepting,
-            CapRepository(pool),
-            OtpRepository(pool),
-            ClockRepository(pool),
-            ReceiptRepository(pool),
-        ),
-        driver=driver,
-        accounts=None,
-        poke=starter.poke,
-        clock=clock,
-    )
+    collector = Collector(CollectRepository(pool), accepting)
     service = AcceptService(
         accepting,
         recipients=Recipients(RecipientRepository(pool), clock=clock),
         catalog=catalog,
         routes=CategoryRoutes(CategoryRepository(database.engine), clock=clock),
         poke=starter.poke,
-        collector=Collector(CollectRepository(pool), accepting),
+        collector=collector,
         clock=clock,
     )
     starter.start()
+    sweep = _sweep(database, driver=driver, starter=starter, clock=clock)
     sweeping = asyncio.create_task(sweep.run_forever(), name="sweep")
     try:
-        yield service
+        yield service, BatchService(service, accepting, collector=collector)
     finally:
         await service.stop()
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)
         await starter.stop()
+
+
+def _sweep(database: Database, *, driver: TemporalDriver, starter: Starter, clock: Clock) -> Sweep:
+    pool = database.pool
+    repositories = SweepRepositories(
+        CohortRepository(pool),
+        ClaimRepository(pool),
+        OutcomeRepository(pool),
+        PartitionRepository(pool),
+        AcceptRepository(pool),
+        CapRepository(pool),
+        OtpRepository(pool),
+        ClockRepository(pool),
+        ReceiptRepository(pool),
+    )
+    return Sweep(repositories, driver=driver, accounts=None, poke=starter.poke, clock=clock)
 
 
 def _trials(database: Database, *, accept: AcceptService, catalog: TemplateCatalog) -> TrialService:

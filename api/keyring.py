@@ -11,17 +11,19 @@ from uuid import UUID
 
 from api.roles import Role
 from domain.clock import Clock
-from domain.errors import Unauthenticated, Unavailable
+from domain.errors import Overloaded, Unauthenticated, Unavailable
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.api_keys import ApiKeyRepository, FoundKey
 from infra.postgres.errors import is_away
-from infra.postgres.patience import ANSWERS_WITHIN_S
+from infra.postgres.patience import STATEMENT_LIMIT_S
 
 KNOWN_FOR_S = 5.0
 """A revoked key is noticed within this time everywhere, at once in the process that revoked it; an expired one at once."""
 UNKNOWN_FOR_S = 1.0
 MOST_REMEMBERED = 10_000
 """Keys remembered, of each kind; the oldest go first."""
+MOST_ASKED_FOR = 5_000
+"""Requests whose key is just being looked up, in one process: more are refused at once."""
 LONGEST_HEADER = 512
 
 V = TypeVar("V")
@@ -57,9 +59,11 @@ class KeyRing:
         self._known: dict[bytes, _Entry] = {}
         self._unknown: dict[bytes, float] = {}
         self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
+        self._waiting = 0
 
     async def authenticate(self, authorization: bytes | None) -> Principal:
-        """From the header's bytes. Raises Unauthenticated, Unavailable (no database, and not remembered)."""
+        """From the header's bytes. Raises Unauthenticated, Overloaded, Unavailable (no database, and not
+        remembered)."""
         return self.remembered(authorization) or await self._look_up(_hash(authorization))
 
     def remembered(self, authorization: bytes | None) -> Principal | None:
@@ -86,14 +90,19 @@ class KeyRing:
 
     async def _look_up(self, hash_: bytes) -> Principal:
         """Requests that come with the same key at the same time share one query."""
+        if max(self._waiting, len(self._asking)) >= MOST_ASKED_FOR:
+            raise Overloaded
         task = self._asking.get(hash_)
         if task is None:
             task = self._asking[hash_] = asyncio.create_task(self._ask(hash_))
             task.add_done_callback(_retrieved)
+        self._waiting += 1
         try:
-            principal = await asyncio.wait_for(asyncio.shield(task), ANSWERS_WITHIN_S)
+            principal = await asyncio.wait_for(asyncio.shield(task), STATEMENT_LIMIT_S)
         except TimeoutError:
             raise Unavailable("The database that knows the API keys does not answer.") from None
+        finally:
+            self._waiting -= 1
         if principal is None:
             raise Unauthenticated("This API key is not valid.")
         return principal

@@ -13,7 +13,7 @@ from channels.base import Recall, RecallAnswer, RecallingProvider
 from domain.channels import Channel
 from domain.recall import ChannelRecall, RecallResult, recall_result, stands_as
 from domain.states import Status
-from infra.postgres.engine.recalling import RecallRepository, Step
+from infra.postgres.engine.recalling import RecallableStep, RecallRepository
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class RecallOutcome:
 
     result: RecallResult
     status: Status
-    channels: Sequence[tuple[Step, ChannelRecall]]
+    channels: Sequence[tuple[RecallableStep, ChannelRecall]]
 
 
 class RecallService:
@@ -45,7 +45,7 @@ class RecallService:
         """Asking again gives the same answer. Raises NotFound."""
         steps = await self._repository.stop(tenant, notification_id=notification_id)
         channels: dict[int, ChannelRecall] = {}
-        asked: dict[Channel, list[Step]] = defaultdict(list)
+        asked: dict[Channel, list[RecallableStep]] = defaultdict(list)
         for step in steps:
             stands = stands_as(step.status, step.reason, recallable=step.channel in self._providers)
             if stands is not None:
@@ -60,7 +60,9 @@ class RecallService:
         result = recall_result(list(done.channels.values()), status=done.status)
         return RecallOutcome(result, done.status, [(step, done.channels[step.n]) for step in steps])
 
-    async def _ask(self, channel: Channel, notification_id: UUID, steps: Sequence[Step]) -> Sequence[RecallAnswer]:
+    async def _ask(
+        self, channel: Channel, notification_id: UUID, steps: Sequence[RecallableStep]
+    ) -> Sequence[RecallAnswer]:
         """One answer a step. An adapter that raises leaves it open."""
         asked = [Recall(notification_id, s.n, s.tenant, s.channel, s.address, s.provider_id) for s in steps]
         try:
@@ -70,6 +72,6 @@ class RecallService:
             return [RecallAnswer.UNAVAILABLE] * len(steps)
 
 
-def _may_have_arrived(step: Step, stands: ChannelRecall) -> bool:
+def _may_have_arrived(step: RecallableStep, stands: ChannelRecall) -> bool:
     """An attempt whose failure was told may have arrived all the same: it must not turn up later."""
     return step.attempts > 0 and stands in {ChannelRecall.CANCELLED, ChannelRecall.NOT_DELIVERED}

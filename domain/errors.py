@@ -19,6 +19,7 @@
         ├── Overloaded              a queue is full: come back after `retry_after_s`
         ├── Unavailable             something that this needs cannot be reached
         ├── NoLongerWanted          what was accepted must not be sent any more: end it quietly
+        │   └── OutOfTime           what it carries has expired
         └── Broken                  a defect of ours; `code` finds it in the logs
 
 `code` is stable and part of the API. Messages name fields and rules, never values: they end up in logs and answers.
@@ -192,6 +193,12 @@ class NoLongerWanted(Failed):
 
     code = "no_longer_wanted"
     transient = False
+
+
+class OutOfTime(NoLongerWanted):
+    """What it carries has expired while it was on its way."""
+
+    code = "out_of_time"
 
 
 class Broken(Failed):

@@ -7,7 +7,7 @@ open ── time ──> expired ── resend ──> open
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -116,7 +116,7 @@ class Scope(StrEnum):
     RECIPIENT_HOUR = "recipient_hour"
     RECIPIENT_DAY = "recipient_day"
     RANGE = "range"
-    """A block of addresses: what SMS pumping walks through."""
+    """A block of phone numbers, or a host: what pumping walks through, for the sake of who is paid for what comes in."""
     CLIENT = "client"
     """The network of the client that asked, where the caller names it."""
     TENANT = "tenant"
@@ -152,17 +152,20 @@ class Policy:
         return limit.span if limit else timedelta(0)
 
 
-def counted(*, user_id: str | None, to: tuple[Channel, str], purpose: str) -> Iterator[tuple[Scope, str]]:
-    """What one send counts against: (scope, subject). `to` is the address that it is tried on first. (The client's network
-    is counted too; when a code is sent again, only its hash is known.)"""
+def counted(*, user_id: str | None, to: Sequence[tuple[Channel, str]], purpose: str) -> list[tuple[Scope, str]]:
+    """What one send counts against, each once: (scope, subject). `to` are all addresses that it may go to, also those that
+    it may never come to: whoever pumps messages puts a channel first that costs nothing and reports nothing. (The client's
+    network is counted too; when a code is sent again, only its hash is known.)"""
+    found: list[tuple[Scope, str]] = []
     recipients = [f"user:{user_id}"] if user_id is not None else []
-    recipients.append(f"address:{to[0]}:{mailbox(to[1])}")
-    yield Scope.RANGE, f"{to[0]}:{address_range(to[1])}"
+    for channel, address in to:
+        recipients.append(f"address:{channel}:{mailbox(address)}")
+        if (block := address_range(address)) is not None:
+            found.append((Scope.RANGE, f"{channel}:{block}"))
     for recipient in recipients:
-        yield Scope.COOLDOWN, f"{recipient}:{purpose}"
-        yield Scope.RECIPIENT_HOUR, recipient
-        yield Scope.RECIPIENT_DAY, recipient
-    yield Scope.TENANT, ""
+        found.append((Scope.COOLDOWN, f"{recipient}:{purpose}"))
+        found += ((scope, recipient) for scope in (Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY))
+    return list(dict.fromkeys([*found, (Scope.TENANT, "")]))
 
 
 def mailbox(address: str) -> str:
@@ -173,13 +176,15 @@ def mailbox(address: str) -> str:
     return f"{local.partition('+')[0]}@{domain}".lower()
 
 
-def address_range(address: str) -> str:
-    """The block that an address lies in: an e-mail's domain, a URL's host, a phone number without its last four digits."""
+def address_range(address: str) -> str | None:
+    """The block that an address lies in: a phone number without its last four digits, a URL's host. None for an e-mail
+    address: nobody earns by what comes into a domain, and half of a tenant's users are at one of a few. Its limit would be a
+    lever by which anyone who asks for codes to made-up addresses there keeps them all from theirs."""
     if address.startswith("+"):
         return address[:-4]
     if "://" in address:
         return (urlsplit(address).hostname or "").lower()
-    return address.rpartition("@")[2].lower()
+    return None
 
 
 def client_network(client_ip: str) -> str:

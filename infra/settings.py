@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     otp_per_range_hour: int = Field(
         default=1000,
         ge=0,
-        description="One-time codes to a range of addresses (mail domain, host, block of phone numbers); 0 = no limit.",
+        description="One-time codes to a block of phone numbers or to a host; 0 = no limit.",
     )
     otp_per_client_hour: int = Field(
         default=100, ge=0, description="One-time codes for a client's network (/24, /48), where it is given; 0 = no limit."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.accept.batch import BatchService
 from api.accept.rows import Sender, key_errors
 from api.accept.service import Accepted, AcceptService
 from api.body import check_json
@@ -42,6 +43,7 @@ class AcceptParts:
 
     keys: KeyRing
     service: AcceptService
+    batches: BatchService
 
 
 class ClientGone(Exception):
@@ -85,7 +87,7 @@ class AcceptRoutes:
             raise ClientGone
         check_json(raw)
         if scope["path"] == BATCH:
-            return await _batch(self._parts.service, raw, sender=sender, key=_key(key))
+            return await _batch(self._parts.batches, raw, sender=sender, key=_key(key))
         answer = await self._parts.service.accept(raw, sender=sender, key=_key(key))
         return _one(answer, took_s=time.perf_counter() - started_s)
 
@@ -128,8 +130,8 @@ def _one(answer: Accepted, *, took_s: float) -> Answer:
     return 202, headers, answer.body
 
 
-async def _batch(service: AcceptService, raw: bytes, *, sender: Sender, key: str | None) -> Answer:
-    answer = await service.accept_batch(raw, sender=sender, key=key, problem=problem_fields)
+async def _batch(batches: BatchService, raw: bytes, *, sender: Sender, key: str | None) -> Answer:
+    answer = await batches.accept(raw, sender=sender, key=key, problem=problem_fields)
     if answer.replay:
         REPLAYED.inc()
         return 200, _headers(answer.body, replay=True), answer.body

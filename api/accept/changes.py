@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from api.accept.again import ResendService
 from api.accept.edits import EditService
+from api.accept.resend import ResendService
 from api.accept.retries import RetryService
 from api.accept.service import AcceptService
 from infra.postgres.accepting import AcceptRepository

@@ -6,21 +6,22 @@ closed would hold up whoever shares the group.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 from msgspec import UNSET
 
+from api.accept.cross_field_rules import broken
 from api.accept.request import NotificationRequest
 from api.accept.rules import DIGEST, duration
-from api.accept.together import broken
 from api.accept.writer import judge
+from api.line import Line
 from domain.addresses import has_control
 from domain.digests import LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
-from domain.errors import FieldError, Overloaded, TongdaError, Unavailable
+from domain.errors import FieldError, TongdaError, Unavailable
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.collecting import Asked, CollectRepository
 from infra.postgres.engine.locks import LOST_RACE
@@ -29,6 +30,8 @@ from infra.postgres.errors import AWAY
 MOST_AT_ONCE = 4
 """Such transactions in one process; they have connections of their own and never sit in front of an OTP."""
 MOST_WAITING = 2_000
+COLLECTED_WITHIN_S = 8.0
+"""For its turn and its COMMIT together; as the commit writer's limit."""
 
 
 def collects(request: NotificationRequest) -> bool:
@@ -97,26 +100,24 @@ class Collector:
     def __init__(self, repository: CollectRepository, kept: AcceptRepository) -> None:
         self._repository = repository
         self._kept = kept
-        self._turn = asyncio.Semaphore(MOST_AT_ONCE)
-        self._waiting = 0
+        self._line = Line(at_once=MOST_AT_ONCE, most=MOST_WAITING)
 
-    async def store(self, asked: Sequence[Asked], *, key: Key | None, plain: Sequence[Row] = ()) -> bytes | None:
+    async def store(
+        self, asked: Sequence[Asked], *, key: Key | None, plain: Sequence[Row] = (), within_s: float = COLLECTED_WITHIN_S
+    ) -> bytes | None:
         """Store all in one transaction; the first answer where the key was used before, and then nothing is stored. Raises
         Conflict (`idempotency_conflict`), Overloaded, Unavailable."""
-        if self._waiting >= MOST_WAITING:
-            raise Overloaded
-        self._waiting += 1
         try:
-            async with self._turn:
-                if await self._repository.store(asked, key=key, plain=plain):
-                    return None
-                assert key is not None
-                [found] = await self._kept.kept([key])
+            return await self._line.run(partial(self._store, asked, key=key, plain=plain), within_s=within_s)
         except (*AWAY, *LOST_RACE) as error:
             message = "The database did not take it in time; send this again with its Idempotency-Key."
             raise Unavailable(message) from error
-        finally:
-            self._waiting -= 1
+
+    async def _store(self, asked: Sequence[Asked], *, key: Key | None, plain: Sequence[Row]) -> bytes | None:
+        if await self._repository.store(asked, key=key, plain=plain):
+            return None
+        assert key is not None
+        [found] = await self._kept.kept([key])
         first = judge(key, found)
         if isinstance(first, TongdaError):
             raise first

@@ -64,10 +64,10 @@ class OtpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one send goes first, for the counters."""
+    """Where one send may go, for the counters: every address of its chain."""
 
     user_id: str | None
-    to: tuple[Channel, str]
+    to: tuple[tuple[Channel, str], ...]
 
 
 class OtpService:
@@ -195,12 +195,12 @@ class OtpService:
             direct = direct_address(notification.to)
             assert direct is not None
             notification.channels = [direct[0]]  # a resend reads them
-            return Target(None, direct)
+            return Target(None, (direct,))
         if notification.channels is UNSET:
             await self._accept.follow_route(notification, sender=sender)
             routed = DEFAULT_CHANNELS if notification.channels is UNSET else notification.channels
             notification.channels = [channel for channel in routed if channel not in STORED_CHANNELS]
-        if notification.strategy in (UNSET, Strategy.PREFERRED):  # a route's; which channel is first is counted
+        if notification.strategy in (UNSET, Strategy.PREFERRED):  # a route's; a resend is one channel further
             notification.strategy = Strategy.FALLBACK
         if notification.strategy is Strategy.FALLBACK and notification.fallback_after is UNSET:
             notification.fallback_after = NEXT_CHANNEL_AFTER
@@ -209,8 +209,7 @@ class OtpService:
         if not notification.channels:
             message = "This user has no address on a channel that could carry the code."
             raise Invalid.field("/to/user", "no_address", message)
-        first = notification.channels[0]
-        return Target(user, (first, own[first]))
+        return Target(user, tuple((channel, own[channel]) for channel in notification.channels))
 
     def _sealed(self, otp_id: UUID, *, send: int, length: int) -> Sealed:
         seed = Seed.new(otp_id, send=send, length=length)
@@ -242,12 +241,12 @@ def _row_again(
     if old["user_id"] is None:
         if old["to_address"] is None:
             raise RecipientGone
-        target = Target(None, (Channel(old["to_channel"]), old["to_address"]))
+        target = Target(None, ((Channel(old["to_channel"]), old["to_address"]),))
     else:
         chain = tuple(channel for channel in one_further(chain) if channel in own)
         if not chain:
             raise RecipientGone("This user has no address left that could carry the code.")
-        target = Target(old["user_id"], (chain[0], own[chain[0]]))
+        target = Target(old["user_id"], tuple((channel, own[channel]) for channel in chain))
     options: dict[str, Any] = options_of(old)
     return (
         notification_id, old["tenant"], old["app"], int(Lane.HIGH), old["category"], old["user_id"], old["to_channel"],

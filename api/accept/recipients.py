@@ -42,7 +42,10 @@ class Recipients:
         self._asked.setdefault(user, []).append(future)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
-        _judge(await future)
+        try:
+            _judge(await future)
+        finally:
+            self._forget(user, future)
 
     async def check_all(self, users: Sequence[User]) -> dict[User, RecipientUnknown | RecipientGone]:
         """Those of `users` who cannot be written to, and why."""
@@ -71,6 +74,14 @@ class Recipients:
             for user, state, futures in zip(page, states, waiting, strict=True):
                 self._remember(user, state)
                 _settle(futures, state)
+
+    def _forget(self, user: User, future: asyncio.Future[str | None]) -> None:
+        """Whoever has given up leaves nothing behind, however long the query before takes."""
+        waiting = self._asked.get(user)
+        if waiting is not None and future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._asked[user]
 
     def _remember(self, user: User, state: str | None) -> None:
         if state == "active":

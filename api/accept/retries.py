@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from api.accept.again import row_again
+from api.accept.resend import row_again
 from api.accept.rows import Sender
 from api.accept.service import AcceptService
 from api.accept.stored import is_test, options_of
 from api.accept.writer import judge
+from api.line import Line
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
-from domain.lanes import Lane
 from domain.states import SUCCESS, Reason, Status
-from infra.postgres.accepting import AcceptRepository, Key, Row
+from infra.postgres.accepting import AcceptRepository, Key, Row, lane_of
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.notification_lists import Filters, Position
 from infra.postgres.retrying import RetryRepository
@@ -28,6 +28,9 @@ from infra.postgres.retrying import RetryRepository
 ROUTE = "POST /v1/notifications/retry"
 MOST_COUNTED = 10_000
 """A dry run counts so far and then says where to go on."""
+MOST_WAITING = 32
+RETRIED_WITHIN_S = 20.0
+"""For its turn and its COMMIT together."""
 RETRIABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN})
 
 
@@ -58,7 +61,7 @@ class RetryService:
         self._retries = retries
         self._repository = repository
         self._accept = accept
-        self._turn = asyncio.Lock()
+        self._line = Line(at_once=1, most=MOST_WAITING)
 
     async def count(self, tenant: str, *, asked: Asked) -> bytes:
         """The answer of a dry run: nothing is stored. Raises NotFound."""
@@ -74,14 +77,13 @@ class RetryService:
                 return _body(matched, done=0, skipped=[], position=position, dry_run=True)
 
     async def retry(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> RetryAnswer:
-        """Raises NotFound, Conflict (`idempotency_conflict`)."""
+        """Raises NotFound, Conflict (`idempotency_conflict`), Overloaded, TimeoutError."""
         kept = None
         if key is not None:
             kept = Key(sender.tenant, sender.app, ROUTE, key, hashlib.sha256(raw).digest(), b"")
             if (first := await self._first(kept)) is not None:
                 return first
-        async with self._turn:
-            return await self._retry(asked, sender=sender, key=kept)
+        return await self._line.run(partial(self._retry, asked, sender=sender, key=kept), within_s=RETRIED_WITHIN_S)
 
     async def _first(self, key: Key) -> RetryAnswer | None:
         [found] = await self._repository.kept([key])
@@ -107,8 +109,8 @@ class RetryService:
             first = await self._first(key)
             assert first is not None, "a key that is taken has been committed"
             return first
-        for lane in {rows[old][3] for old in done}:
-            self._accept.due(Lane(lane))
+        for lane in {lane_of(rows[old]) for old in done}:
+            self._accept.due(lane)
         return RetryAnswer(answer(done))
 
     async def _olds(self, asked: Asked, *, tenant: str) -> tuple[Sequence[asyncpg.Record], Position | None]:

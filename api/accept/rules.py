@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct
 
+from api.accept.cross_field_rules import ExactlyOne, Needs, NotBoth, OneFilled, OnlyWith, Something, Together, Where, broken
 from api.accept.request import (
     LEAST_FALLBACK_AFTER,
     MOST_LIFE,
@@ -20,7 +21,6 @@ from api.accept.request import (
     Span,
     To,
 )
-from api.accept.together import ExactlyOne, Needs, NotBoth, OneFilled, OnlyWith, Something, Together, Where, broken
 from domain.addresses import address_problem, has_control, url_problem
 from domain.channels import Channel
 from domain.digests import GIVEN

@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
-from infra.postgres.accepting import AcceptRepository, Kept, Key, Row
+from infra.postgres.accepting import AcceptRepository, Kept, Key, Row, id_of
 from infra.postgres.engine.locks import Connection
 from infra.postgres.errors import AWAY, POISON, SPENT
 
@@ -28,7 +28,7 @@ MOST_WAITING = 20_000
 AGAIN_FOR_S = 3.0
 """How long a group is tried again while the database is away: it may have been committed, and only asking again tells."""
 AGAIN_AFTER_S = 0.1
-ANSWER_WITHIN_S = 8.0
+COMMIT_LIMIT_S = 8.0
 """A request that has waited so long for its COMMIT is told to come again: a database that stands still says nothing by
 itself, and callers, whose own limits are 10 s and more, would pile up."""
 LOOK_EVERY_S = 0.5
@@ -36,7 +36,7 @@ SPENT_FOR_S = 10.0
 """How long a commit that failed for want of room speaks against the database, unless one works before."""
 
 
-Told = Callable[[bytes | TongdaError | None], None]
+OnCommit = Callable[[bytes | TongdaError | None], None]
 """Is called once, after the COMMIT, with the first answer where this request repeats an earlier one; or with the reason why
 there was none."""
 
@@ -47,14 +47,14 @@ class Pending:
 
     row: Row
     key: Key | None
-    told: Told | None
+    told: OnCommit | None
     since_s: float = field(default_factory=time.monotonic)
     sent: bool = False
     """It went to the database before, and may be there although nobody said so."""
 
     @property
     def id(self) -> UUID:
-        return self.row[0]
+        return id_of(self.row)
 
     def succeed(self, replay: bytes | None = None) -> None:
         self._tell(replay)
@@ -87,7 +87,7 @@ class CommitWriter:
         self._writing = asyncio.create_task(self._write(), name=f"commit-{name}")
         self._watching = asyncio.create_task(self._watch(), name=f"commit-{name}-watch")
 
-    def put(self, row: Row, *, key: Key | None, told: Told) -> None:
+    def put(self, row: Row, *, key: Key | None, told: OnCommit) -> None:
         """Have it committed; `told` gets what became of it: Unavailable, Conflict (the key was used for another body).
         Raises Overloaded, Unavailable, and then `told` is not called."""
         if len(self._waiting) >= MOST_WAITING:
@@ -135,7 +135,7 @@ class CommitWriter:
 
     def _refuse_late(self) -> None:
         """Answer who has waited too long. What has not been sent to the database is dropped; the rest may get there."""
-        until_s = time.monotonic() - ANSWER_WITHIN_S
+        until_s = time.monotonic() - COMMIT_LIMIT_S
         late = [p for p in self._under_way if p.since_s < until_s and p.told is not None]
         while self._waiting and self._waiting[0].since_s < until_s:
             late.append(self._waiting.popleft())

@@ -16,7 +16,7 @@ from api.routes.notification_shapes import Accepted, Priority
 from api.security import Permission, Principal, require
 from domain.lanes import Lane
 from domain.states import Status
-from infra.postgres.engine.control import CancelResult
+from infra.postgres.engine.cancelling import CancelResult
 from infra.postgres.engine.expediting import ExpediteResult
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])

@@ -22,7 +22,7 @@ from domain.errors import NotFound
 from domain.lanes import Lane
 from domain.recall import ChannelRecall, RecallResult
 from domain.states import Reason, Status
-from infra.postgres.engine.control import CancelResult
+from infra.postgres.engine.cancelling import CancelResult
 from infra.postgres.notification_lists import Filters, NotificationLists
 from infra.postgres.notifications_read import NotificationReader
 
@@ -163,7 +163,7 @@ async def get_timeline(notification_id: UUID, principal: Reader, parts: Parts) -
 @router.post("/{notification_id}/cancel", summary="Cancel a notification")
 async def cancel_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Cancelled:
     """Stop what has not been handed over, and say what really happened. Asking again gives the same answer."""
-    answer = await parts.control.cancel(principal.tenant, notification_id=notification_id)
+    answer = await parts.cancels.cancel(principal.tenant, notification_id=notification_id)
     return Cancelled(
         id=notification_id,
         result=answer.result,

@@ -7,9 +7,10 @@ change nothing, and a row of `work` is made only together with its notification.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
@@ -17,6 +18,7 @@ import msgspec
 
 from domain.errors import Conflict
 from domain.ids import uuid7
+from domain.lanes import Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
@@ -113,6 +115,16 @@ Row = tuple[
 template_version, content, data, metadata, options (JSON), send_at, expires_in, expires_at: the type `accept_row`, whose
 migration says what another field takes."""
 
+id_of: Callable[[Row], UUID] = itemgetter(0)
+send_at_of: Callable[[Row], datetime | None] = itemgetter(16)
+"""Getters in C: they stand on the way of every accept."""
+_LANES = tuple(Lane)
+
+
+def lane_of(row: Row) -> Lane:
+    return _LANES[row[3]]
+
+
 KEYS_KEPT = timedelta(days=30)
 CHUNK = 200
 """Rows in one statement of a batch, so that it holds nothing up for long."""
@@ -143,7 +155,7 @@ class AcceptRepository:
             found = await executor.fetch(_FIRST_WITH_KEYS if first else _WITH_KEYS, rows, *_key_columns(keys))
         elif first:
             await executor.fetch(FIRST, rows)
-            return {row[0] for row in rows}
+            return {id_of(row) for row in rows}
         else:
             found = await executor.fetch(PLAIN, rows)
         return {row["id"] for row in found}
@@ -208,8 +220,8 @@ async def insert(connection: Connection, row: Row, *, origin: UUID | None = None
     """In the caller's transaction: the notification and its work. `origin`, from which it is made, hears of it."""
     await connection.fetch(PLAIN, [row])
     if origin is not None:
-        await connection.execute(_ORIGIN, row[0], origin)
-        detail = msgspec.json.encode({"as": str(row[0])}).decode()
+        await connection.execute(_ORIGIN, id_of(row), origin)
+        detail = msgspec.json.encode({"as": str(id_of(row))}).decode()
         await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
 
 

@@ -19,7 +19,7 @@ from domain.digests import Dedupe, Digest, Placed, placed
 from domain.ids import uuid7
 from domain.states import Reason, Status
 from domain.timeline import EventType
-from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, keep_key
+from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.slots import enter_slots, leave_slots, originals
 
@@ -48,7 +48,7 @@ class Asked:
 
     @property
     def id(self) -> UUID:
-        return self.row[0]
+        return id_of(self.row)
 
 
 @dataclass(frozen=True, slots=True)

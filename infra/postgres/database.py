@@ -6,8 +6,10 @@ Reads that follow writes (by id, timelines, keys, suppression) go to the primary
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
+from asyncpg.pool import PoolAcquireContext
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from infra.postgres.urls import sqlalchemy_url
@@ -15,6 +17,9 @@ from infra.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
+CONNECTION_WITHIN_S = 4.0
+"""For a connection to become free, where callers wait: below what they wait for in all (`api.gate`), so that what has not
+begun by then never begins."""
 ENGINE_CONNECTIONS = 5
 LIST_CONNECTIONS = 4
 """To the replica, of each kind: lists are few and may wait for one another."""
@@ -29,6 +34,21 @@ async def _leave_as_it_is(_: asyncpg.Connection) -> None:
     """Given back without asyncpg's reset query, a round trip and four statements after every use (measured: 700 of 3,100
     round trips for 8,000 messages). Nothing here sets session parameters, session locks or cursors on a pooled
     connection; LISTEN has its own. What asyncpg does before (an open transaction rolled back, listeners dropped) stays."""
+
+
+class _Pool(asyncpg.Pool):
+    """Whose callers wait for a connection, and for it to be taken back, no longer than `wait_s`; then TimeoutError. None:
+    as long as it takes."""
+
+    def __init__(self, url: str, *, wait_s: float | None, **settings: Any) -> None:
+        super().__init__(
+            url, max_queries=50_000, max_inactive_connection_lifetime=300.0, loop=None,
+            connection_class=asyncpg.Connection, record_class=asyncpg.Record, **settings,
+        )  # fmt: skip
+        self._wait_s = wait_s
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        return super().acquire(timeout=self._wait_s if timeout is None else timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +72,8 @@ class Database:
         """Connect as `name` (pg_stat_activity.application_name). Raises OSError or asyncpg errors when it cannot.
 
         A replica is connected to when it is first read: it may be away without anything else noticing. `limit_s` is for
-        processes whose callers wait: no statement takes longer, however it is sent.
+        processes whose callers wait: no statement takes longer, however it is sent, and nobody waits longer than
+        CONNECTION_WITHIN_S to send one.
         """
         url, read_url = settings.database_url.get_secret_value(), settings.database_read_url.get_secret_value()
         primary = await cls._connected(
@@ -70,8 +91,10 @@ class Database:
     async def _connected(
         cls, url: str, *, name: str, least: int, most: int, engine_connections: int, limit_s: float | None
     ) -> Database:
-        pool = await asyncpg.create_pool(
+        wait_s = None if limit_s is None else CONNECTION_WITHIN_S
+        pool = await _Pool(
             url,
+            wait_s=wait_s,
             min_size=least,
             max_size=most,
             timeout=CONNECT_TIMEOUT_S,
@@ -84,6 +107,7 @@ class Database:
             pool_size=engine_connections,
             max_overflow=engine_connections,
             pool_pre_ping=True,
+            pool_timeout=wait_s or COMMAND_TIMEOUT_S,
             connect_args={
                 "server_settings": {"application_name": name},
                 "timeout": CONNECT_TIMEOUT_S,

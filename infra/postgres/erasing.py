@@ -27,7 +27,7 @@ from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.timeline import EventType
 from infra.postgres.database import Database
-from infra.postgres.engine.control import cancel_locked
+from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.digests import cancel_collected
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.suppressions import leave_objections

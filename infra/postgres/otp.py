@@ -20,8 +20,8 @@ from domain.ids import uuid7
 from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, ResendVerdict, Verdict, resend, verify
 from domain.timeline import EventType
 from infra.otp_codes import Seed
-from infra.postgres.accepting import Key, Row, insert, keep_key
-from infra.postgres.engine.control import cancel_locked
+from infra.postgres.accepting import Key, Row, id_of, insert, keep_key
+from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.otp_limits import Counted, count, forget_counters
 
@@ -40,7 +40,7 @@ WHERE id = $1"""
 
 _SENDABLE = """
 SELECT id, sends, salt, length, key_id, locale, expires_at - now() AS left FROM otp
-WHERE id = $1 AND tenant = $2 AND notification_id = $3 AND verified_at IS NULL AND attempts < $4 AND expires_at > now()"""
+WHERE id = $1 AND tenant = $2 AND notification_id = $3 AND verified_at IS NULL AND attempts < $4"""
 
 _NOTIFICATION = "SELECT * FROM notification WHERE id = $1"
 
@@ -106,13 +106,13 @@ class StoredOtp:
 
 @dataclass(frozen=True, slots=True)
 class Sendable:
-    """A code that may be put into its message now."""
+    """A code that may be put into its message, while it lives."""
 
     seed: Seed
     key_id: str
     locale: str
     left: timedelta
-    """Of its life."""
+    """Of its life; nothing or less: it has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +158,12 @@ class OtpRepository:
 
         async def unit(connection: Connection) -> bytes | None:
             now: datetime = await connection.fetchval("SELECT now()")
-            body = answer(row[0], now + new.life, now + new.cooldown)
+            body = answer(id_of(row), now + new.life, now + new.cooldown)
             if key is not None and not await keep_key(connection, replace(key, answer=body)):
                 return None
             await connection.execute(
-                _INSERT, seed.otp_id, new.tenant, new.app, row[0], new.purpose, new.locale, seed.length, new.sealed.key_id,
-                seed.salt, new.sealed.code_hash, new.client, new.life, now + new.cooldown,
+                _INSERT, seed.otp_id, new.tenant, new.app, id_of(row), new.purpose, new.locale, seed.length,
+                new.sealed.key_id, seed.salt, new.sealed.code_hash, new.client, new.life, now + new.cooldown,
             )  # fmt: skip
             await insert(connection, row)
             await count(connection, new.tenant, counted)
@@ -236,7 +236,7 @@ class OtpRepository:
 
     async def sendable(self, tenant: str, otp_id: UUID, *, notification_id: UUID) -> Sendable | None:
         """What the message of this notification needs to carry its code; None when that code must not be sent any more: it
-        was used, guessed at too often, has expired, or a newer one took its place."""
+        was used, guessed at too often, or a newer one took its place."""
         row = await self._pool.fetchrow(_SENDABLE, otp_id, tenant, notification_id, MOST_ATTEMPTS)
         if row is None:
             return None
@@ -271,7 +271,7 @@ async def _replace(connection: Connection, tenant: str, stored: StoredOtp, after
     await _stop(connection, tenant, stored.notification_id, because="resent")
     sealed = again.sealed
     await connection.execute(
-        _RENEW, sealed.seed.otp_id, after.sends, again.row[0], sealed.key_id, sealed.seed.salt, sealed.code_hash,
+        _RENEW, sealed.seed.otp_id, after.sends, id_of(again.row), sealed.key_id, sealed.seed.salt, sealed.code_hash,
         after.expires_at, after.resend_at,
     )  # fmt: skip
     await insert(connection, again.row, origin=stored.notification_id)

@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 AGAIN_S = 0.5
-ANSWERS_WITHIN_S = 5.0
+STATEMENT_LIMIT_S = 5.0
 NOT_YET: tuple[type[Exception], ...] = (*AWAY, asyncpg.InvalidCatalogNameError)
 
 
@@ -48,11 +48,11 @@ async def until_there(url: str, *, stopping: asyncio.Event) -> bool:
 
 async def _missing(url: str, *, older: Collection[str]) -> str:
     """What there is still to wait for; empty: nothing. A revision that we do not know is a later one's."""
-    connection = await asyncpg.connect(url, timeout=ANSWERS_WITHIN_S)
+    connection = await asyncpg.connect(url, timeout=STATEMENT_LIMIT_S)
     try:
         applied = await revision(connection)
     finally:
-        await connection.close(timeout=ANSWERS_WITHIN_S)
+        await connection.close(timeout=STATEMENT_LIMIT_S)
     return "NotMigrated" if applied is None or applied in older else ""
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from domain.ids import uuid7
 from domain.timeline import EventType
-from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, keep_key
+from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.notification_lists import Filters, Page, Position, page
 
@@ -75,7 +75,7 @@ class RetryRepository:
 async def _make(connection: Connection, olds: Sequence[UUID], rows: Mapping[UUID, Row]) -> None:
     made = [rows[old] for old in olds]
     await connection.fetch(PLAIN, made)
-    ids = [row[0] for row in made]
+    ids = [id_of(row) for row in made]
     await connection.execute(_ORIGINS, min(ids), max(ids), ids, list(olds))
     details = [msgspec.json.encode({"as": str(one)}).decode() for one in ids]
     await connection.execute(_EVENTS, list(olds), [uuid7() for _ in olds], details, EventType.RESENT)

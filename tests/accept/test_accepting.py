@@ -111,7 +111,7 @@ async def test_a_database_that_stands_still_is_told_and_what_waited_is_not_store
     """Catches: requests that wait as long as the database does. Callers time out, come again, and everybody's requests
     are still in the queue when it goes on."""
     await api.post(body())  # key and statements are known
-    monkeypatch.setattr(writer, "ANSWER_WITHIN_S", 1.0)
+    monkeypatch.setattr(writer, "COMMIT_LIMIT_S", 1.0)
     monkeypatch.setattr(writer, "LOOK_EVERY_S", 0.05)
     async with api.pool.acquire() as other:
         standstill = other.transaction()

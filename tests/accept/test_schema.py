@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from api.accept import decode, request
 from api.accept.collecting import collecting_errors
+from api.accept.cross_field_rules import OnlyWith, Where
 from api.accept.edits import merged
 from api.accept.request import NotificationRequest
 from api.accept.rules import MOST_METADATA_BYTES, TOGETHER, broken_patch_rules, broken_rules
 from api.accept.schema import body_schemas
-from api.accept.together import OnlyWith, Where
 from domain.channels import Channel
 from domain.digests import GIVEN
 from domain.errors import FieldError, Invalid

@@ -105,9 +105,19 @@ class Way:
         self.url = parts._replace(netloc=at).geturl()
         self._server: asyncio.Server | None = None
         self._writers: list[asyncio.StreamWriter] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._join, "127.0.0.1", self._port)
+
+    def freeze(self) -> None:
+        """From now on nothing is answered, and nothing is closed, as by a process that was stopped."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        """It goes on, with all that was sent meanwhile."""
+        self._flows.set()
 
     async def cut(self) -> None:
         if self._server is not None:
@@ -120,15 +130,15 @@ class Way:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection(*self._target)
         self._writers += [writer, far_writer]
-        await asyncio.gather(_pour(reader, far_writer), _pour(far_reader, writer))
+        await asyncio.gather(self._pour(reader, far_writer), self._pour(far_reader, writer))
 
-
-async def _pour(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            target.write(data)
-            await target.drain()
-    target.close()
+    async def _pour(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                await self._flows.wait()
+                target.write(data)
+                await target.drain()
+        target.close()
 
 
 async def make_keys(database: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from activities.planning import Planner
 from domain.lanes import Lane
-from infra.postgres.engine.control import ControlRepository
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.plans import PlanRepository
 from tests.digests.conftest import Office
 from tests.engine.gates import Gate, done_or_blocked, gated
@@ -124,7 +124,7 @@ async def test_a_cancellation_races_the_close(office: Office) -> None:
     ids = [await office.posted(n) for n in (1, 2)]
     await office.engine.make_due()
     gate = Gate("UPDATE notification SET digest = NULL", after=True)
-    control = ControlRepository(gated(office.pool, gate))
+    control = CancelRepository(gated(office.pool, gate))
     cancelling = asyncio.create_task(control.cancel("acme", notification_id=ids[1]))
     await gate.reached.wait()
     delivering = asyncio.create_task(office.deliver())

@@ -102,8 +102,8 @@ def test_a_resend_begins_one_channel_further() -> None:
 
 def test_what_a_send_counts_against() -> None:
     to = (Channel.EMAIL, "Fang+x@Example.com")
-    found = list(counted(user_id="u-1", to=to, purpose="login"))
-    assert (Scope.RANGE, "email:example.com") in found
+    found = counted(user_id="u-1", to=[to], purpose="login")
+    assert Scope.RANGE not in {scope for scope, _ in found}
     assert (Scope.TENANT, "") in found
     for scope in (Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY):
         assert {value for s, value in found if s is scope} == {"user:u-1", "address:email:fang@example.com"}
@@ -112,15 +112,25 @@ def test_what_a_send_counts_against() -> None:
     }  # fmt: skip
 
 
+def test_every_address_of_a_chain_counts_and_each_subject_once() -> None:
+    """Catches: a chain whose first channel is free, and whose second costs and is counted nowhere."""
+    to = [(Channel.EMAIL, "fang@example.com"), (Channel.WEBHOOK, "+8613800001234"), (Channel.WEBHOOK, "+8613800001299")]
+    found = counted(user_id=None, to=to, purpose="login")
+    assert [value for scope, value in found if scope is Scope.RANGE] == ["webhook:+861380000"]
+    recipients = [f"address:{channel}:{address}" for channel, address in to]
+    assert [value for scope, value in found if scope is Scope.RECIPIENT_DAY] == recipients
+    assert len(found) == len(set(found))
+
+
 @pytest.mark.parametrize(
     ("address", "found"),
     [
         ("+8613800001234", "+861380000"),
-        ("fang@Mail.Example.COM", "mail.example.com"),
+        ("fang@Mail.Example.COM", None),
         ("https://Hook.example.com:8443/a/b", "hook.example.com"),
     ],
 )
-def test_ranges_of_addresses(address: str, found: str) -> None:
+def test_ranges_of_addresses(address: str, found: str | None) -> None:
     assert address_range(address) == found
 
 

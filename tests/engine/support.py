@@ -25,10 +25,10 @@ from domain.results import ResultClass, SendResult
 from infra.postgres.accepting import AcceptRepository, Key, Row
 from infra.postgres.choices import encode_preferences
 from infra.postgres.engine.admission import AdmissionRepository
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
-from infra.postgres.engine.control import ControlRepository
 from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.engine.receiving import ReceiptRepository
@@ -103,8 +103,8 @@ class Engine:
         return ReceiptRepository(self.pool)
 
     @property
-    def control(self) -> ControlRepository:
-        return ControlRepository(self.pool)
+    def control(self) -> CancelRepository:
+        return CancelRepository(self.pool)
 
     async def accepted(self, count: int = 1, **fields: Any) -> list[UUID]:
         """Notifications that were just accepted; `fields` as of `row`. A user who is named exists."""

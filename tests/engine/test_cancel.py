@@ -13,8 +13,8 @@ from domain.channels import Channel
 from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.lanes import Lane
+from infra.postgres.engine.cancelling import CancelAnswer, CancelRepository, CancelResult
 from infra.postgres.engine.cohorts import CohortRow
-from infra.postgres.engine.control import CancelAnswer, CancelResult, ControlRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
@@ -27,7 +27,7 @@ TAKE_BACK = "DELETE FROM work WHERE notification_id"
 
 async def cancel(engine: Engine, notification: UUID, *, gate: Gate | None = None) -> CancelAnswer:
     pool = gated(engine.pool, gate) if gate else engine.pool
-    return await ControlRepository(pool).cancel(TENANT, notification_id=notification)
+    return await CancelRepository(pool).cancel(TENANT, notification_id=notification)
 
 
 async def plan_gated(engine: Engine, cohort: CohortRow, gate: Gate) -> int:

@@ -11,7 +11,7 @@ import asyncpg
 from activities.clock_watch import AROUND, ClockWatch
 from domain.lanes import LEASE
 from infra.clock import ManualClock
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN, ClockRepository
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT, ClockRepository
 from tests.engine.support import Engine, soon
 
 HOUR = timedelta(hours=1)
@@ -89,7 +89,7 @@ async def test_no_lease_and_no_answer_is_waited_for_an_hour_longer(engine: Engin
     assert row is not None
     assert row["state"] == 1
     assert row["lease"] <= LEASE
-    assert row["unknown"] <= ANSWERS_WITHIN
+    assert row["unknown"] <= HAND_OVER_LIMIT
 
 
 async def test_a_process_that_starts_afterwards_learns_of_it_from_the_probes(pool: asyncpg.Pool) -> None:

@@ -13,7 +13,7 @@ from activities.delivery import HAND_ON_S
 from domain.channels import Channel
 from domain.lanes import Lane
 from infra.clock import ManualClock
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from tests.engine.driving import HeldProvider, accounts_of, activities, drive, handed_over
 from tests.engine.gates import Cut, Gate, gated
 from tests.engine.support import EVERYWHERE, OK, PERMANENT, RETRY, Engine
@@ -173,7 +173,7 @@ async def test_what_a_killed_worker_had_in_hand_is_recovered(
     clock = ManualClock()
     activity = activities(other, clock=clock)
     await ActivityEnvironment().run(activity.deliver, drive(cohort))
-    clock.advance(ANSWERS_WITHIN)
+    clock.advance(HAND_OVER_LIMIT)
     await ActivityEnvironment().run(activity.deliver, drive(cohort))
     await engine.make_due()
     await ActivityEnvironment().run(activity.deliver, drive(cohort))

@@ -23,7 +23,7 @@ from domain.health import FIRST_OPEN_S, IN_A_ROW, Circuit
 from domain.permits import Bucket
 from domain.results import ResultClass, SendResult
 from infra.clock import ManualClock
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.permits import PermitRepository
 from tests.engine.driving import activities, drive
@@ -356,7 +356,7 @@ async def test_a_lost_look_at_an_overdue_receipt_makes_no_unknown(engine: Engine
     next_worker = activities(engine, accounts=fleet.accounts, clock=clock)
     for _ in range(2):  # it sees the claim, and later that nobody comes back for it
         await ActivityEnvironment().run(next_worker.deliver, drive(fleet.cohort))
-        clock.advance(ANSWERS_WITHIN)
+        clock.advance(HAND_OVER_LIMIT)
     await fleet.drive_what_waits()
     assert fleet.sent() == {"a": 1, "b": 1}
     assert "unknown" not in await engine.events(one)

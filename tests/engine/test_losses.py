@@ -15,7 +15,7 @@ from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from infra.clock import ManualClock
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from tests.engine.driving import HeldProvider, activities, drive
 from tests.engine.support import OK, RETRY, Engine
 from tests.engine.test_sweep import DriverTwin, sweep_of
@@ -125,7 +125,7 @@ async def test_what_was_in_hand_over_an_account_that_is_gone_is_waited_for_longe
     clock = ManualClock()
     losses = Losses(engine.claims, Accounts([]), clock=clock)
     await ids(losses, cohort.id)
-    clock.advance(ANSWERS_WITHIN - MOMENT)
+    clock.advance(HAND_OVER_LIMIT - MOMENT)
     assert await ids(losses, cohort.id) == []
     clock.advance(MOMENT)
     assert await ids(losses, cohort.id) == [one]

@@ -162,7 +162,7 @@ MUTATIONS: Mutations = {
         (Value("activities.planning.POISON", ()),), test_plan_step.test_a_row_that_poisons_the_plan_fails_alone,
     ),
     "cancel: no lock": (
-        (Swap("control._LOCK", " FOR UPDATE"),), test_cancel.test_a_cancel_that_waited_for_the_plan_stops_its_steps,
+        (Swap("cancelling._LOCK", " FOR UPDATE"),), test_cancel.test_a_cancel_that_waited_for_the_plan_stops_its_steps,
     ),
     "flush: no lock against cancel": ((NO_LOCK,), test_cancel.test_no_fallback_follows_a_cancel),
     "cancel: claims do not look": (
@@ -231,7 +231,7 @@ MUTATIONS: Mutations = {
         reported(test_receipts.test_a_late_refusal_takes_back_the_resend_that_waits, answer=PERMANENT),
     ),
     "cancel: what was sent counts as stopped": (
-        (Swap("control._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
+        (Swap("cancelling._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
         test_failover.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
     ),
     "accept: work for every row": (

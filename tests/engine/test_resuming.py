@@ -211,9 +211,12 @@ async def test_not_after_a_cancellation(engine: Engine, final: bool) -> None:  #
     await nothing_follows(fleet, one)
 
 
-async def test_not_after_a_recall(engine: Engine) -> None:
+@pytest.mark.parametrize("final", [False, True])
+async def test_not_after_a_recall(engine: Engine, final: bool) -> None:  # noqa: FBT001 - a table
     """It cannot be taken back on this channel; nothing more is sent all the same."""
     fleet, one = await ended(engine)
+    if final:
+        await engine.end_of_windows()
     await RecallService(RecallRepository(engine.pool), {}).recall(TENANT, notification_id=one)
     await nothing_follows(fleet, one)
 

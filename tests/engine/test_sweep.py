@@ -16,7 +16,7 @@ from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK, ManualClock
 from infra.postgres.accepting import AcceptRepository
 from infra.postgres.engine.caps import CapRepository
-from infra.postgres.engine.clock_steps import ANSWERS_WITHIN, ClockRepository
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT, ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.otp import OtpRepository
@@ -71,7 +71,7 @@ async def swept_for_long(engine: Engine, driver: DriverTwin) -> list[Swept]:
     clock = ManualClock()
     sweep = sweep_of(engine, driver, clock=clock)
     turns = [await sweep.run_once()]
-    clock.advance(ANSWERS_WITHIN)
+    clock.advance(HAND_OVER_LIMIT)
     return [*turns, await sweep.run_once()]
 
 

@@ -24,6 +24,11 @@ def addresses(count: int, *, domain: str = "example.com") -> list[dict[str, str]
     return [{"email": f"n{number}@{domain}"} for number in range(count)]
 
 
+def hooks(count: int, *, host: str = "hook.example.com") -> list[dict[str, str]]:
+    """Addresses that have a range."""
+    return [{"channel": "webhook", "address": f"https://{host}/{number}"} for number in range(count)]
+
+
 async def test_one_after_another_waits_for_the_cool_down(otp: Otp) -> None:
     """The settings' own: 60 seconds for a recipient and purpose."""
     await otp.made(purpose="login")
@@ -59,7 +64,7 @@ async def test_a_user_and_the_address_are_counted_both(otp: Otp) -> None:
 async def test_however_many_ask_at_once_no_limit_is_passed(otp: Otp, scope: Scope) -> None:
     """Catches: counting first and writing then. All would see the same count."""
     only(otp, scope, Limit(3, HOUR))
-    targets = [{"email": "a@example.com"}] * 12 if "recipient" in scope or scope is Scope.COOLDOWN else addresses(12)
+    targets = [{"email": "a@example.com"}] * 12 if "recipient" in scope or scope is Scope.COOLDOWN else hooks(12)
     answers = await at_once(otp.make(to, client_ip=f"203.0.113.{n}") for n, to in enumerate(targets))
     assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 9
     assert await otp.count("otp") == await otp.count("notification") == await otp.count("work") == 3
@@ -77,14 +82,37 @@ async def test_crossing_subjects_do_not_block_each_other(otp: Otp) -> None:
 async def test_a_range_of_addresses(otp: Otp) -> None:
     """Pumping: one code each to ever new addresses of one range."""
     only(otp, Scope.RANGE, Limit(2, HOUR))
-    one, two, three = addresses(3)
+    one, two, three = hooks(3)
     await otp.made(one)
     await otp.made(two)
     assert (await otp.make(three)).json()["detail"] == "Too many codes for this range of addresses within an hour."
-    await otp.made({"email": "n@example.org"})
-    for path in ("a", "b"):
-        await otp.made({"channel": "webhook", "address": f"https://hook.example.com/{path}"})
-    assert (await otp.make({"channel": "webhook", "address": "https://hook.example.com/c"})).status_code == 429
+    await otp.made(*hooks(1, host="hook.example.org"))
+
+
+@pytest.mark.parametrize("strategy", ["all", "fallback"])
+async def test_every_address_that_a_code_may_go_to_counts(otp: Otp, strategy: str) -> None:
+    """Catches: pumping behind a first channel that costs nothing. Only that one's address was counted."""
+    await user(otp)
+    for scope in (Scope.RANGE, Scope.RECIPIENT_HOUR, Scope.COOLDOWN):
+        only(otp, scope, Limit(1, HOUR))
+        await otp.made(USER, channels=["email", "webhook"], strategy=strategy)
+        answer = await otp.make({"channel": "webhook", "address": "https://hook.example.com/wang"})
+        assert answer.status_code == 429, scope
+        await otp.api.pool.execute("DELETE FROM otp_counter")
+
+
+async def test_a_resend_counts_every_address_too(otp: Otp) -> None:
+    await user(otp)
+    only(otp, Scope.RANGE, Limit(1, HOUR))
+    made = await otp.made(USER, channels=["webhook", "email"])
+    assert (await otp.resend(made["id"])).json()["code"] == "otp_limited", "it begins with e-mail, and may go on"
+
+
+async def test_nobody_keeps_others_at_a_mail_provider_from_their_codes(otp: Otp) -> None:
+    """Catches: a limit for a mail domain, which anybody can use up with made-up addresses."""
+    only(otp, Scope.RANGE, Limit(1, HOUR))
+    for to in addresses(5, domain="gmail.com"):
+        await otp.made(to)
 
 
 async def test_a_clients_network(otp: Otp) -> None:
@@ -102,7 +130,8 @@ async def test_a_resend_counts_as_a_send(otp: Otp) -> None:
     """By recipient and by the client that asked first."""
     for scope in (Scope.RECIPIENT_HOUR, Scope.CLIENT, Scope.RANGE, Scope.TENANT):
         only(otp, scope, Limit(2, HOUR))
-        made = await otp.made({"email": f"{scope}@example.com"}, client_ip="203.0.113.1")
+        [to] = hooks(1)
+        made = await otp.made(to, client_ip="203.0.113.1")
         assert (await otp.resend(made["id"])).status_code == 202
         answer = await otp.resend(made["id"])
         assert (answer.status_code, answer.json()["code"]) == (429, "otp_limited"), scope
@@ -121,18 +150,20 @@ async def test_a_span_begins_anew_when_it_is_over(otp: Otp) -> None:
 async def test_what_is_refused_counts_nowhere(otp: Otp) -> None:
     """Catches: counters that are kept though the request was refused. Who asks too often would lock out the whole range."""
     otp.limit(cooldown=None, recipient_hour=Limit(1, HOUR))
-    await otp.made()
+    [to] = hooks(1)
+    await otp.made(to)
     for _ in range(3):
-        assert (await otp.make(once="k")).status_code == 429
+        assert (await otp.make(to, once="k")).status_code == 429
     assert await otp.api.pool.fetchval("SELECT count FROM otp_counter WHERE scope = 'range'") == 1
     assert await otp.count("idempotency") == 0
 
 
 async def test_tenants_do_not_count_against_each_other(otp: Otp) -> None:
     only(otp, Scope.RANGE, Limit(1, HOUR))
-    await otp.made()
-    assert (await otp.make(key="other")).status_code == 202
-    assert (await otp.make()).status_code == 429
+    [to] = hooks(1)
+    await otp.made(to)
+    assert (await otp.make(to, key="other")).status_code == 202
+    assert (await otp.make(to)).status_code == 429
 
 
 async def test_counters_hold_no_address(otp: Otp) -> None:

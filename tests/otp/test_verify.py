@@ -122,6 +122,16 @@ async def test_a_message_that_is_claimed_when_its_code_was_used_is_not_sent(otp:
     assert (state["status"], state["reason"]) == ("cancelled", "cancelled_by_request")
 
 
+async def test_a_message_whose_code_expired_on_its_way_has_expired(otp: Otp) -> None:
+    """Between the claim and its rendering: nobody has cancelled anything."""
+    made = await otp.made()
+    await otp.api.pool.execute("UPDATE otp SET expires_at = now()")
+    await otp.drive(made["notification_id"])
+    assert all(not provider.sent for provider in otp.engine.providers.values())
+    state = (await otp.api.get(f"/v1/notifications/{made['notification_id']}")).json()
+    assert (state["status"], state["reason"]) == ("expired", "expired_before_hand_over")
+
+
 @pytest.mark.parametrize("verified", [False, True])
 async def test_a_failure_after_the_end_moves_on_unless_the_code_was_verified(otp: Otp, verified: bool) -> None:  # noqa: FBT001 - a table
     """The code lives too short for `fallback_after`, so that its message ended as sent; then its receipt says `failed`."""

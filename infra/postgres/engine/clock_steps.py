@@ -30,7 +30,7 @@ _LEASES = "UPDATE cohort SET lease = now() + $1 WHERE lease > now() + $1"
 
 _ANSWERS = "UPDATE work SET unknown_at = now() + $1 WHERE state = 1 AND unknown_at > now() + $1"
 
-ANSWERS_WITHIN = timedelta(seconds=90)
+HAND_OVER_LIMIT = timedelta(seconds=90)
 """More than any hand-over has from its claim to its outcome (`workflows.delivery.DRIVE_LIMIT`)."""
 ROWS_A_TURN = 5000
 
@@ -54,7 +54,7 @@ class ClockRepository:
             return int(status.split()[-1])
 
         async def promises(connection: Connection) -> None:
-            await connection.execute(_ANSWERS, ANSWERS_WITHIN)
+            await connection.execute(_ANSWERS, HAND_OVER_LIMIT)
             await connection.execute(_LEASES, LEASE)
 
         await retried(self._pool, promises)

@@ -20,7 +20,8 @@ from domain.ids import uuid7
 from domain.recall import ChannelRecall, recall_result
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
-from infra.postgres.engine.control import stop
+from infra.postgres.engine.cancelling import stop
+from infra.postgres.engine.chains import forget_rest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
 
@@ -52,7 +53,7 @@ WHERE NOT EXISTS (SELECT FROM event WHERE notification_id = $1 AND type = $3 AND
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RecallableStep:
     """One channel's message, as it stands after everything open was stopped."""
 
     n: int
@@ -79,11 +80,13 @@ class RecallRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def stop(self, tenant: str, *, notification_id: UUID) -> Sequence[Step]:
-        """Take back what was not handed over, as a cancellation does; returns all steps. Raises NotFound."""
+    async def stop(self, tenant: str, *, notification_id: UUID) -> Sequence[RecallableStep]:
+        """Take back what was not handed over, as a cancellation does; returns all steps. Nothing follows any more, whatever
+        is reported later, also of what had ended before. Raises NotFound."""
 
-        async def unit(connection: Connection) -> Sequence[Step]:
+        async def unit(connection: Connection) -> Sequence[RecallableStep]:
             row = await _locked(connection, tenant, notification_id)
+            await forget_rest(connection, [notification_id])
             if not row["final"]:
                 await stop(connection, notification_id)
             return [_step(found) for found in await connection.fetch(_STEPS, notification_id)]
@@ -91,7 +94,7 @@ class RecallRepository:
         return await retried(self._pool, unit)
 
     async def record(
-        self, tenant: str, *, notification_id: UUID, steps: Sequence[Step], channels: Mapping[int, ChannelRecall]
+        self, tenant: str, *, notification_id: UUID, steps: Sequence[RecallableStep], channels: Mapping[int, ChannelRecall]
     ) -> Recalled:
         """Write down what was taken back, and in the timeline what was achieved. One that was read after all stays read."""
 
@@ -123,7 +126,7 @@ async def _locked(connection: Connection, tenant: str, notification_id: UUID) ->
     return row
 
 
-async def _record(connection: Connection, notification_id: UUID, steps: Sequence[Step]) -> None:
+async def _record(connection: Connection, notification_id: UUID, steps: Sequence[RecallableStep]) -> None:
     if steps:
         await connection.execute(
             _RECORD, notification_id, [s.n for s in steps], [s.tenant for s in steps], [s.channel for s in steps],
@@ -132,9 +135,9 @@ async def _record(connection: Connection, notification_id: UUID, steps: Sequence
         )  # fmt: skip
 
 
-def _step(row: asyncpg.Record) -> Step:
+def _step(row: asyncpg.Record) -> RecallableStep:
     status = Status.PROCESSING if row["in_flight"] else Status(row["status"])
-    return Step(
+    return RecallableStep(
         row["n"], Channel(row["channel"]), row["tenant"], row["account"], row["address"] or "", status, row["reason"],
         row["provider_id"], row["attempts"] or 0,
     )  # fmt: skip

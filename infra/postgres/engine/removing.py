@@ -10,7 +10,7 @@ import msgspec
 from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.timeline import EventType
-from infra.postgres.engine.control import CancelAnswer, ControlRepository
+from infra.postgres.engine.cancelling import CancelAnswer, CancelRepository
 from infra.postgres.engine.locks import Connection, retried
 
 _HIDE = """
@@ -22,7 +22,7 @@ _EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($
 class RemoveRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self._control = ControlRepository(pool)
+        self._control = CancelRepository(pool)
 
     async def remove(self, tenant: str, *, notification_id: UUID) -> CancelAnswer:
         """Cancel what is pending, then hide it; returns what the cancellation achieved. Two transactions: between them it

@@ -79,7 +79,7 @@ class CancelAnswer:
     """Channels being handed over at this moment; neither retry nor fallback will follow."""
 
 
-class ControlRepository:
+class CancelRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 

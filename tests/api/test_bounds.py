@@ -1,0 +1,157 @@
+"""A database that stands still: everybody is told in time, at most so many wait, and what was refused is not done later."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from api import gate, line
+from api.accept import batch, collecting, service
+from domain.errors import Overloaded
+from infra.postgres import database as connections
+from tests.api.conftest import Api, Way, at_once, make_keys, running
+
+MANY = 40
+"""Requests: more than a process has connections."""
+HUNG_S = 20.0
+"""Where nothing bounds them they wait for one another's statements, 10 s each."""
+MAIL = {"to": {"email": "fang@example.com"}, "content": {"title": "x", "text": "x"}}
+REPEAT = {**MAIL, "to": {"user": "u-1"}, "channels": ["email"], "dedupe": {"window": "PT1H"}}
+USER = {**MAIL, "to": {"user": "u-1"}, "channels": ["email"]}
+
+
+@pytest.fixture
+async def way(database: str) -> AsyncIterator[Way]:
+    made = Way(database)
+    await made.open()
+    yield made
+    made.thaw()
+    await made.cut()
+
+
+@pytest.fixture
+async def api(database: str, way: Way, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    """Over a way that can freeze; its limits are short."""
+    monkeypatch.setattr(connections, "CONNECTION_WITHIN_S", 0.5)
+    monkeypatch.setattr(gate, "BOUNDS", tuple(gate.Bound(b.path, b.most, 1.0) for b in gate.BOUNDS))
+    monkeypatch.setattr(batch, "STORED_WITHIN_S", 1.0)
+    monkeypatch.setattr(batch, "STATEMENT_LIMIT_S", 1.0)
+    monkeypatch.setattr(collecting, "COLLECTED_WITHIN_S", 1.0)
+    keys = await make_keys(database)
+    async with running(way.url) as made:
+        made.keys = keys
+        await made.pool.execute("INSERT INTO person (tenant, id, state) VALUES ('acme', 'u-1', 'active')")
+        yield made
+        way.thaw()
+
+
+Call = Callable[[Api, int, dict[str, Any]], Any]
+CALLS: dict[str, Call] = {
+    "a code": lambda api, n, _: api.post("/v1/otp", {"to": {"email": f"u{n}@example.com"}}),
+    "a guess": lambda api, _, made: api.post(f"/v1/otp/{made['id']}/verify", {"code": "000000"}),
+    "a code again": lambda api, _, made: api.post(f"/v1/otp/{made['id']}/resend"),
+    "a repeat": lambda api, _, __: api.post("/v1/notifications", REPEAT),
+    "a batch": lambda api, _, __: api.post("/v1/notifications/batch", {"notifications": [MAIL]}),
+    "a batch against repeats": lambda api, _, __: api.post("/v1/notifications/batch", {"notifications": [MAIL, REPEAT]}),
+    "a list": lambda api, _, __: api.get("/v1/notifications"),
+    "a retry": lambda api, _, __: api.post("/v1/notifications/retry", {"status": "failed"}),
+    "a cancellation": lambda api, _, made: api.post(f"/v1/notifications/{made['notification_id']}/cancel"),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_who_asks_a_frozen_database_is_told_in_time_and_what_never_began_is_not_done_later(
+    api: Api, way: Way, name: str
+) -> None:
+    """Catches: a wait for a connection, or for a turn, that ends when the database goes on: callers pile up behind it, have
+    long gone, and what they asked for is done all the same."""
+    made = (await api.post("/v1/otp", {"to": {"email": "fang@example.com"}})).json()
+    for body in (USER, REPEAT):  # keys and users are known
+        answer = await api.post("/v1/notifications", body)
+        assert answer.status_code == 202, answer.text
+    before = await api.count("notification")
+    way.freeze()
+    async with asyncio.timeout(HUNG_S):
+        answers = await at_once(CALLS[name](api, n, made) for n in range(MANY))
+    assert {(a.status_code, a.json()["code"]) for a in answers} == {(503, "unavailable")}
+    assert all(a.headers["retry-after"] for a in answers)
+    way.thaw()
+    await asyncio.sleep(1.0)
+    assert (await api.post("/v1/notifications", USER)).status_code == 202
+    stored = await api.count("notification") - before - 1
+    assert stored <= api.container.settings.database_pool, "only what was at the database already"
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"),
+    [
+        ("a code", (gate, "BOUNDS", tuple(gate.Bound(b.path, 0, b.limit_s) for b in gate.BOUNDS))),
+        ("a batch", (batch, "MOST_UNDER_WAY", 0)),
+        ("a batch against repeats", (batch, "MOST_UNDER_WAY", 0)),
+    ],
+)
+async def test_a_full_queue_refuses_at_once(
+    api: Api, name: str, bound: tuple[Any, str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(*bound)
+    answer = await CALLS[name](api, 1, {})
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"]
+    assert await api.count("notification") == 0
+
+
+async def test_what_has_to_be_looked_up_first_is_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "MOST_LOOKING", 0)
+    answer = await api.post("/v1/notifications", USER)
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+
+
+async def test_one_kind_of_route_takes_no_place_from_another(api: Api, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that hang leave room for codes; and what was given up is counted until it has ended."""
+    monkeypatch.setattr(gate, "BOUNDS", tuple(gate.Bound(b.path, 2, 30.0) for b in gate.BOUNDS))
+    lists: list[asyncio.Task[httpx.Response]] = []
+    way.freeze()
+    lists += [asyncio.create_task(api.get("/v1/notifications")) for _ in range(2)]
+    await asyncio.sleep(0.1)
+    assert (await api.get("/v1/notifications")).json()["code"] == "overloaded"
+    code = asyncio.create_task(api.post("/v1/otp", {"to": {"email": "fang@example.com"}}))
+    await asyncio.sleep(0.1)
+    way.thaw()
+    assert (await code).status_code == 202
+    assert {a.status_code for a in await asyncio.gather(*lists)} == {200}
+    assert (await api.get("/v1/notifications")).status_code == 200
+
+
+async def test_a_line_is_bounded_and_drops_what_did_not_begin() -> None:
+    queue, going, begun = line.Line(at_once=1, most=2), asyncio.Event(), []
+
+    async def work(name: str) -> str:
+        begun.append(name)
+        await going.wait()
+        return name
+
+    first = asyncio.create_task(queue.run(lambda: work("first"), within_s=HUNG_S))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await queue.run(lambda: work("second"), within_s=0.01)
+    second = asyncio.create_task(queue.run(lambda: work("third"), within_s=HUNG_S))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await queue.run(lambda: work("fourth"), within_s=HUNG_S)
+    going.set()
+    assert [await first, await second] == ["first", "third"] == begun
+
+
+async def test_what_is_given_up_at_work_keeps_its_place() -> None:
+    queue, going = line.Line(at_once=1, most=1), asyncio.Event()
+    with pytest.raises(TimeoutError):
+        await queue.run(going.wait, within_s=0.01)
+    with pytest.raises(Overloaded):
+        await queue.run(going.wait, within_s=0.01)
+    going.set()
+    await asyncio.sleep(0.01)
+    assert await queue.run(going.wait, within_s=HUNG_S)
