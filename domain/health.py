@@ -13,6 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
+from domain.refusal import Refusal
 from domain.results import ResultClass
 
 WINDOW_S = 30.0
@@ -65,9 +66,11 @@ class Health:
         self.failed_s: float | None = None
         self.failure = ""
         """Class and code of the last one that did not."""
+        self.refusal = Refusal()
 
     def remember(self, result: ResultClass, code: str, *, now_s: float) -> None:
         """For whoever looks at the account; decides nothing."""
+        self.refusal.note(result, code)
         if result in FAILURES:
             self.failed_s, self.failure = now_s, f"{result} {code}".rstrip()
         else:

@@ -178,8 +178,8 @@ def mailbox(address: str) -> str:
 
 def address_range(address: str) -> str | None:
     """The block that an address lies in: a phone number without its last four digits, a URL's host. None for an e-mail
-    address: nobody earns by what comes into a domain, and half of a tenant's users are at one of a few. Its limit would be a
-    lever by which anyone who asks for codes to made-up addresses there keeps them all from theirs."""
+    address: nobody earns by what comes into a domain, and half of a tenant's users are at one of a few. Its limit would be
+    a lever by which anyone who asks for codes to made-up addresses there keeps them all from theirs."""
     if address.startswith("+"):
         return address[:-4]
     if "://" in address:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,8 +16,10 @@ import structlog
 
 from activities.accounts import Account, Accounts
 from domain.health import Circuit
+from domain.refusal import PROBLEM
 from infra.postgres.account_health import AccountHealthRepository, AccountState
 from infra.postgres.errors import is_away
+from infra.telemetry.engine_metrics import ACCOUNT_REFUSED
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Heartbeat:
     async def beat(self) -> None:
         """Raises what the database raises; what could not be written is written with the next one."""
         now_s = self._accounts.clock()
+        _show(self._accounts)
         seen = {account.name: (_mark(account, now_s), account) for account in self._accounts}
         changed = [account for name, (mark, account) in seen.items() if self._said.get(name, _NOTHING) != mark]
         gone = [name for name in self._said if name not in seen]
@@ -85,7 +88,7 @@ def _mark(account: Account, now_s: float) -> tuple[object, ...]:
     health = account.health
     slow = round(1.0 - health.weight_share(now_s), 2)
     return (
-        health.circuit(now_s), slow, account.in_use, health.succeeded_s, health.failed_s, account.problem,
+        health.circuit(now_s), slow, account.in_use, health.succeeded_s, health.failed_s, _problem(account),
     )  # fmt: skip
 
 
@@ -102,8 +105,21 @@ def _state(account: Account, now_s: float) -> AccountState:
         succeeded_ago=_ago(health.succeeded_s, now_s),
         failed_ago=_ago(health.failed_s, now_s),
         failure=health.failure or None,
-        problem=account.problem,
+        problem=_problem(account),
     )
+
+
+def _problem(account: Account) -> str | None:
+    """Of its row, or what the provider makes of it."""
+    return account.problem or (PROBLEM if account.health.refusal.said else None)
+
+
+def _show(accounts: Iterable[Account]) -> None:
+    """Set the gauge of each; one that is gone, or was replaced by a changed one, is not shown as it was."""
+    ACCOUNT_REFUSED.clear()
+    for account in accounts:
+        if account.health.refusal.said:
+            ACCOUNT_REFUSED.labels(account.channel, account.name).set(1)
 
 
 def _ago(at_s: float | None, now_s: float) -> timedelta | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,8 @@ MOST_COUNTED = 10_000
 MOST_WAITING = 32
 RETRIED_WITHIN_S = 20.0
 """For its turn and its COMMIT together."""
+MOST_NAMED = 1_000
+"""Of those that are skipped; all are counted."""
 RETRIABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN})
 
 
@@ -64,17 +67,20 @@ class RetryService:
         self._line = Line(at_once=1, most=MOST_WAITING)
 
     async def count(self, tenant: str, *, asked: Asked) -> bytes:
-        """The answer of a dry run: nothing is stored. Raises NotFound."""
+        """The answer of a dry run: what a real one would do at this moment. Nothing is stored. Raises NotFound."""
         if asked.one is not None:
             old = await self._edits.stored(tenant, notification_id=asked.one)
-            refusal = _refusal(old)
-            return _body(1, done=0, skipped=[] if refusal is None else [(asked.one, refusal)], position=None, dry_run=True)
-        matched, position = 0, asked.position
+            refused = await self._refused([old])
+            if not refused and await self._retries.was_retried(asked.one):
+                refused = {asked.one: "already_retried"}
+            return _body(1, done=None, skipped=list(refused.items()), position=None)
+        matched, position, skipped = 0, asked.position, list[tuple[UUID, str]]()
         while True:
-            page = await self._retries.count(tenant, filters=asked.filters, limit=1000, position=position)
+            page = await self._retries.counted(tenant, filters=asked.filters, limit=1000, position=position)
+            skipped += (await self._refused(page.rows)).items()
             matched, position = matched + len(page.rows), page.position
             if position is None or matched >= MOST_COUNTED or len(page.rows) < 1000:
-                return _body(matched, done=0, skipped=[], position=position, dry_run=True)
+                return _body(matched, done=None, skipped=skipped, position=position)
 
     async def retry(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> RetryAnswer:
         """Raises NotFound, Conflict (`idempotency_conflict`), Overloaded, TimeoutError."""
@@ -100,7 +106,7 @@ class RetryService:
 
         def answer(done: set[UUID]) -> bytes:
             late = [(old, "already_retried") for old in rows if old not in done]
-            return _body(len(olds), done=len(done), skipped=[*skipped, *late], position=position, dry_run=False)
+            return _body(len(olds), done=len(done), skipped=[*skipped, *late], position=position)
 
         states = RETRIABLE if asked.one is not None else frozenset({str(asked.filters.status)})
         done = await self._retries.store(rows, states=frozenset(states), key=key, answer=answer)
@@ -123,20 +129,21 @@ class RetryService:
 
     async def _prepared(self, olds: Sequence[asyncpg.Record]) -> tuple[dict[UUID, Row], list[tuple[UUID, str]]]:
         """New rows by the id of the old, and those that cannot be tried again, with the reason's code."""
+        refused = await self._refused(olds)
+        return {old["id"]: row_again(old) for old in olds if old["id"] not in refused}, list(refused.items())
+
+    async def _refused(self, olds: Sequence[asyncpg.Record]) -> dict[UUID, str]:
+        """Those that cannot be tried again, with the reason's code."""
         users = [(old["tenant"], old["user_id"]) for old in olds if old["user_id"] is not None]
         gone = await self._accept.refused_recipients(users)
-        rows: dict[UUID, Row] = {}
-        skipped: list[tuple[UUID, str]] = []
+        refused: dict[UUID, str] = {}
         for old in olds:
-            refusal = _refusal(old)
-            user = (old["tenant"], old["user_id"])
+            refusal, user = _refusal(old), (old["tenant"], old["user_id"])
             if refusal is None and user in gone:
                 refusal = gone[user].code
-            if refusal is None:
-                rows[old["id"]] = row_again(old)
-            else:
-                skipped.append((old["id"], refusal))
-        return rows, skipped
+            if refusal is not None:
+                refused[old["id"]] = refusal
+        return refused
 
 
 def _refusal(old: asyncpg.Record) -> str | None:
@@ -160,15 +167,16 @@ def _refusal(old: asyncpg.Record) -> str | None:
     return None
 
 
-def _body(
-    matched: int, *, done: int, skipped: Sequence[tuple[UUID, str]], position: Position | None, dry_run: bool
-) -> bytes:
+def _body(matched: int, *, done: int | None, skipped: Sequence[tuple[UUID, str]], position: Position | None) -> bytes:
+    """`done`: None in a dry run."""
     return msgspec.json.encode(
         {
-            "dry_run": dry_run,
+            "dry_run": done is None,
             "matched": matched,
-            "retried": done,
-            "skipped": [{"id": str(old), "code": code} for old, code in skipped],
+            "retried": done or 0,
+            "retriable": matched - len(skipped),
+            "skipped": [{"id": str(old), "code": code} for old, code in skipped[:MOST_NAMED]],
+            "skipped_by_code": dict(sorted(Counter(code for _, code in skipped).items())),
             "next_cursor": cursor_of(position),
         }
     )

@@ -57,7 +57,7 @@ class RetryRequest(Body):
     until: Moment | None = Field(default=None, alias="to")
     limit: int = Field(default=200, ge=1, le=1000, strict=True, description="So many in one call, newest first.")
     cursor: str | None = Field(default=None, max_length=64, description="The next_cursor of the call before.")
-    dry_run: Flag = Field(default=False, description="Only count what fits.")
+    dry_run: Flag = Field(default=False, description="Only say what would be done.")
 
     def check(self) -> None:
         """Raises Invalid."""
@@ -96,8 +96,8 @@ class Skipped(BaseModel):
 
 
 class Retried(BaseModel):
-    """`matched` were found, and each was `retried` or `skipped`. With `next_cursor` there may be more: call again with
-    it."""
+    """`matched` were found, and each was `retried` or `skipped`; in a dry run, `retriable` ones would be `retried`. With
+    `next_cursor` there may be more: call again with it."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -106,7 +106,9 @@ class Retried(BaseModel):
                     "dry_run": False,
                     "matched": 2,
                     "retried": 1,
+                    "retriable": 1,
                     "skipped": [{"id": "01a20a32-744b-7020-809a-bb07e52cad04", "code": "recipient_gone"}],
+                    "skipped_by_code": {"recipient_gone": 1},
                     "next_cursor": None,
                 }
             ]
@@ -116,7 +118,11 @@ class Retried(BaseModel):
     dry_run: bool
     matched: int
     retried: int
-    skipped: list[Skipped]
+    retriable: int = Field(
+        description="Of those that matched, what can be tried anew; in a real run the same as `retried`."
+    )
+    skipped: list[Skipped] = Field(description="The first thousand.")
+    skipped_by_code: dict[str, int] = Field(description="How many are skipped for which reason.")
     next_cursor: str | None
 
 
@@ -136,7 +142,7 @@ async def retry_notifications(
 ) -> Response:
     """A new notification for each, as `/resend` makes it: same recipient, content, template version and lane, with a life
     that begins now. The old one keeps its end and names the new one in its timeline. At most `limit` a call; follow
-    `next_cursor`. `dry_run` counts up to 10,000."""
+    `next_cursor`. `dry_run` judges up to 10,000 as a call without it would, and does nothing."""
     body.check()
     errors = [] if key is None else key_errors(key)
     if errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -15,6 +16,7 @@ from channels.account_settings import secret_names, settings_schema
 from channels.provider_types import ProviderType
 from domain.channels import Channel
 from domain.health import Circuit
+from domain.refusal import PROBLEM
 from infra.postgres.account_health import SeenState
 from infra.postgres.provider_accounts import Placing, StoredAccount
 
@@ -29,7 +31,8 @@ NEW_EXAMPLE: dict[str, Any] = {
 _CHANGE: dict[str, Any] = {"settings": {"password": "battery staple"}, "rate_per_second": 20, "order": 1}
 _SHOWN: dict[str, Any] = {
     "id": "relay-a-7f3k9q2m", "name": "relay-a", "provider": "smtp", "channel": "email", "source": "tenant",
-    "state": "active", "problem": None, "settings": {**_SETTINGS, "connections": 16}, "secrets": ["password"], **_PLACING,
+    "state": "active", "problem": None, "failure": None, "settings": {**_SETTINGS, "connections": 16},
+    "secrets": ["password"], **_PLACING,
     "receipt_within": None, "paused_at": None, "created_at": "2026-12-01T01:00:00Z", "updated_at": "2026-12-01T01:00:00Z",
 }  # fmt: skip
 _WORKER: dict[str, Any] = {
@@ -124,8 +127,15 @@ class Provider(BaseModel):
     provider: str
     channel: Channel | None = Field(description="null: this version does not know its provider.")
     source: Literal["tenant", "installation"]
-    state: Literal["active", "paused", "broken"]
-    problem: str | None = Field(description="With `broken`: why it cannot be used, until it is changed.")
+    state: Literal["active", "paused", "broken", "refused"] = Field(
+        description="`refused`: its provider turns the account itself away, call after call, so it is left alone but for a "
+        "message now and then; what is due goes over another account or waits. It ends with the first message that is "
+        "taken, or when the account is changed. As the workers see it, some seconds old."
+    )
+    problem: str | None = Field(
+        description="With `broken`: why it cannot be used, until it is changed. With `refused`: `refused_by_provider`."
+    )
+    failure: str | None = Field(default=None, description="With `refused`: the class and code of what the provider says.")
     settings: dict[str, Any]
     secrets: list[str] = Field(description="The write-only settings that are set.")
     weight: int
@@ -157,6 +167,13 @@ class Provider(BaseModel):
             state="active", problem=None, settings={}, secrets=[], paused_at=None, created_at=None, updated_at=None,
             **_placed(one.placing),
         )  # fmt: skip
+
+
+def as_seen(one: Provider, refused: Mapping[str, str]) -> Provider:
+    """With what the workers know of it: `refused` accounts, with their last failure."""
+    if one.state != "active" or one.id not in refused:
+        return one
+    return one.model_copy(update={"state": "refused", "problem": PROBLEM, "failure": refused[one.id] or None})
 
 
 class ProviderPage(BaseModel):
@@ -225,7 +242,7 @@ class ProviderHealth(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [_HEALTH]})
 
     id: str
-    state: Literal["active", "paused", "broken"]
+    state: Literal["active", "paused", "broken", "refused"]
     problem: str | None
     circuit: Circuit | None = Field(description="null: no worker that runs has used it yet.")
     rate_per_second: float | None

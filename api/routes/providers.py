@@ -26,6 +26,7 @@ from api.routes.provider_shapes import (
     ProviderTypes,
     ProviderTypeShown,
     WorkerHealth,
+    as_seen,
 )
 from api.security import Permission, Principal, require
 from domain.addresses import address_problem
@@ -93,15 +94,18 @@ async def list_providers(
     after = decode_cursor(cursor) or ""
     found = sorted((one for one in (*own, *shared) if one.id > after), key=lambda one: one.id)
     more = encode_cursor(found[limit - 1].id) if len(found) > limit else None
-    return ProviderPage(items=found[:limit], next_cursor=more)
+    refused = await providers.health.refused([one.id for one in found[:limit]])
+    return ProviderPage(items=[as_seen(one, refused) for one in found[:limit]], next_cursor=more)
 
 
 @router.get("/{provider_id}", summary="Read a provider account")
 async def read_provider(provider_id: ProviderId, who: Reader, providers: Providers) -> Provider:
     shared = providers.installation.get(provider_id)
     if shared is not None:
-        return Provider.of_installation(shared)
-    return Provider.of(await providers.accounts.get(who.tenant, provider_id), providers)
+        found = Provider.of_installation(shared)
+    else:
+        found = Provider.of(await providers.accounts.get(who.tenant, provider_id), providers)
+    return as_seen(found, await providers.health.refused([provider_id]))
 
 
 @router.patch("/{provider_id}", summary="Change a provider account")

@@ -54,6 +54,12 @@ def _look(api: Api, one: dict[str, Any], *, tried: bool) -> Iterator[Finding]:
     if one["state"] == "paused":
         yield warning(CHECK, f"{one['id']} is paused", do=f"`scripts/tongda providers resume {one['id']}` uses it again")
         return
+    if one["state"] == "refused":
+        do = (
+            f"give its settings again with PATCH, or ask the provider; `scripts/tongda providers test {one['id']}` tries it"
+        )
+        yield failed(CHECK, f"{one['id']} is refused by its provider: {one['failure']}", do=do)
+        return
     health = api.get(f"{path}/health").json()
     if health["circuit"] == "open":
         do = f"`scripts/tongda providers test {one['id']}` says why"

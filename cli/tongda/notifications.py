@@ -202,7 +202,7 @@ def _recalled(body: dict[str, Any]) -> str:
 
 
 def _retried(body: dict[str, Any]) -> str:
-    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried")})
+    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried", "retriable")})
     skipped = f"\n\n{show.grid(SKIPPED, body['skipped'])}" if body["skipped"] else ""
     more = f"\nmore: --cursor {show.clean(body['next_cursor'])}" if body["next_cursor"] else ""
     return told + skipped + more

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.refusal import PROBLEM
+
 ALIVE = timedelta(seconds=20)
 """A process that has given no sign for this long is not shown."""
 _GONE = timedelta(minutes=10)
@@ -41,6 +43,11 @@ SELECT w.process, w.name, w.at AS seen_at, w.accounts_version, h.circuit, h.retr
        h.succeeded_at, h.failed_at, h.failure, h.problem
 FROM worker w LEFT JOIN account_health h ON h.process = w.process AND h.account = $1
 WHERE w.at > now() - $2::interval ORDER BY w.name, w.process"""
+
+_REFUSED = """
+SELECT DISTINCT ON (h.account) h.account, h.failure FROM account_health h JOIN worker w ON w.process = h.process
+WHERE h.account = ANY ($1::text[]) AND h.problem = $2 AND w.at > now() - $3::interval
+ORDER BY h.account, h.failed_at DESC NULLS LAST"""
 
 _PERMITS = "SELECT left_over, filled_at FROM permit WHERE account = $1"
 
@@ -110,6 +117,11 @@ class AccountHealthRepository:
     async def of(self, account: str) -> list[SeenState]:
         """One line for each process that lives."""
         return [SeenState(**dict(row)) for row in await self._pool.fetch(_OF_ACCOUNT, account, ALIVE)]
+
+    async def refused(self, accounts: Sequence[str]) -> dict[str, str]:
+        """Those of `accounts` that their providers refuse, as a process that lives has seen it: the class and code."""
+        rows = await self._pool.fetch(_REFUSED, list(accounts), PROBLEM, ALIVE)
+        return {row["account"]: row["failure"] or "" for row in rows}
 
     async def permits(self, account: str) -> tuple[float, datetime] | None:
         """(permits that were left over, when) at the last lease; None where none was ever leased."""

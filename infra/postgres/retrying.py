@@ -22,6 +22,10 @@ _RESENT = """
 SELECT x.id FROM unnest($1::uuid[]) x(id)
 WHERE EXISTS (SELECT FROM event e WHERE e.notification_id = x.id AND e.type = 'resent' OFFSET 0)"""
 
+_JUDGED = """
+n.id, n.tenant, n.user_id, n.to_address, n.status, n.final, n.reason, n.template, n.options,
+CASE WHEN n.content IS NOT NULL THEN '' END AS content"""
+
 _ORIGINS = """
 UPDATE notification n SET origin = o.origin FROM unnest($3::uuid[], $4::uuid[]) o(id, origin)
 WHERE n.id = o.id AND n.id = ANY ($3) AND n.id BETWEEN $1 AND $2"""
@@ -44,10 +48,14 @@ class RetryRepository:
                 connection, tenant, filters=filters, limit=limit, position=position, columns="n.*, n.status AS shown"
             )
 
-    async def count(self, tenant: str, *, filters: Filters, limit: int, position: Position | None) -> Page:
-        """The same, ids only."""
+    async def counted(self, tenant: str, *, filters: Filters, limit: int, position: Position | None) -> Page:
+        """The same, of each row only what says whether it can be tried anew."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            return await page(connection, tenant, filters=filters, limit=limit, position=position, columns="n.id")
+            return await page(connection, tenant, filters=filters, limit=limit, position=position, columns=_JUDGED)
+
+    async def was_retried(self, notification_id: UUID) -> bool:
+        """A newer one was made from it."""
+        return await self._pool.fetchval(_RESENT, [notification_id]) is not None
 
     async def store(
         self, rows: Mapping[UUID, Row], *, states: frozenset[str], key: Key | None, answer: Callable[[set[UUID]], bytes]

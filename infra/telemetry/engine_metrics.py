@@ -13,6 +13,9 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 ATTEMPTS = Counter("tongda_attempts_total", "Hand-overs by what the answer meant.", ["channel", "class"])
 CALL_SECONDS = Histogram("tongda_call_seconds", "From the call of a provider to its answer.", ["channel"], buckets=_CALLS)
 PARKED = Counter("tongda_parked_total", "Times that due rows were put off: no permit, or an open circuit.", ["channel"])
+ACCOUNT_REFUSED = Gauge(
+    "tongda_account_refused", "1 while a provider refuses the account itself.", ["channel", "account"]
+)  # fmt: skip
 STEPS = Counter("tongda_steps_ended_total", "Steps that ended, by how.", ["channel", "status"])
 FIRST_ANSWER_SECONDS = Histogram(
     "tongda_first_answer_seconds", "From accept (or the time it was sent for) to the first attempt's answer.", ["lane"],

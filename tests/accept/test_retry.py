@@ -43,7 +43,8 @@ async def test_a_new_one_for_each_that_fits(api: Api) -> None:
     await ended(api, "sent", None)
     await made(api)
     done = await retry(api, status="failed", reason="content_refused")
-    assert done == {"dry_run": False, "matched": 3, "retried": 3, "skipped": [], "next_cursor": None}
+    counts = {"matched": 3, "retried": 3, "retriable": 3}
+    assert done == {"dry_run": False, **counts, "skipped": [], "skipped_by_code": {}, "next_cursor": None}
     assert await news(api) == sorted(failed)
     rows = await api.pool.fetch(
         "SELECT n.lane, n.status, n.final, n.expires_at > now() AS lives, w.n FROM notification n "
@@ -86,11 +87,36 @@ async def test_a_dry_run_counts_and_does_nothing(api: Api) -> None:
     for _ in range(3):
         await ended(api)
     done = await retry(api, status="failed", dry_run=True)
-    assert done == {"dry_run": True, "matched": 3, "retried": 0, "skipped": [], "next_cursor": None}
+    counts = {"matched": 3, "retried": 0, "retriable": 3}
+    assert done == {"dry_run": True, **counts, "skipped": [], "skipped_by_code": {}, "next_cursor": None}
     assert await news(api) == []
     one = await ended(api)
     assert (await retry(api, id=one, dry_run=True))["matched"] == 1
     assert await news(api) == []
+
+
+async def test_a_dry_run_says_what_the_real_one_does(api: Api) -> None:
+    """Catches: a count of all that matches the filter, of which the real run then does far less."""
+    for _ in range(3):
+        await ended(api)
+    for options in ('{"test": true}', '{"otp": "01a20a32-744b-7020-809a-bb07e52cad04"}'):
+        one = await ended(api)
+        await api.pool.execute("UPDATE notification SET options = $2 WHERE id = $1", one, options)
+    erased = await ended(api)
+    await api.pool.execute("UPDATE notification SET content = NULL WHERE id = $1", erased)
+    await ended(api, to={"user": "u-1"}, channels=["email"])
+    await api.http.delete("/v1/users/u-1")
+    api.container.accept._recipients._known.clear()  # remembered for moments
+    said = await retry(api, status="failed", dry_run=True)
+    assert await news(api) == []
+    done = await retry(api, status="failed")
+    assert (said["matched"], said["retriable"]) == (7, 3) == (done["matched"], done["retried"])
+    codes = {"content_erased": 1, "is_a_test": 1, "otp_message": 1, "recipient_gone": 1}
+    assert said["skipped_by_code"] == done["skipped_by_code"] == codes
+    assert said["skipped"] == done["skipped"]
+    [first, *_] = await news(api)
+    again = await retry(api, id=first, dry_run=True)
+    assert (again["retriable"], again["skipped_by_code"]) == (0, {"already_retried": 1})
 
 
 async def test_so_many_a_call_and_on_with_the_cursor(api: Api) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from prometheus_client import REGISTRY
+
 import sandbox
 from domain.ids import uuid7
+from domain.refusal import IN_A_ROW as REFUSED_IN_A_ROW
 from infra.postgres.account_health import AccountHealthRepository
 from tests.api.conftest import Api
-from tests.providers.conftest import Worker, changed, make
+from tests.providers.conftest import PASSWORD, Worker, changed, make
 from workers.heartbeat import Heartbeat
 
 
@@ -36,6 +39,48 @@ async def test_each_worker_says_how_the_account_does(api: Api, worker: Worker, b
     assert shown["permits"]["left"] >= 0
     await second.stop()
     assert [w["name"] for w in (await api.get(path)).json()["workers"]] == ["a:1"]
+
+
+async def test_an_account_that_its_provider_refuses_says_so_until_it_is_changed(
+    api: Api, worker: Worker, box: sandbox.Box
+) -> None:
+    """Catches: wrong credentials that show nowhere but in a breaker, which says the same of a server that is down."""
+    account = await make(api, box, settings={"password": "not-this-one"})
+    beating = heart(worker, name="a:1")
+    await worker.loader.load()
+    waiting = await worker.sent(REFUSED_IN_A_ROW + 3)
+    await beating.beat()
+    shown = (await api.get(f"/v1/providers/{account}")).json()
+    assert (shown["state"], shown["problem"]) == ("refused", "refused_by_provider")
+    assert shown["failure"] == "CONFIG 535 5.7.8"
+    assert (await api.get("/v1/providers")).json()["items"][0]["state"] == "refused"
+    assert (await api.get(f"/v1/providers/{account}/health")).json()["state"] == "refused"
+    assert REGISTRY.get_sample_value(*figure(account)) == 1
+    assert len(await worker.engine.work()) == len(waiting), "all of it waits"
+    await changed(api, account, {"settings": {"password": PASSWORD}})
+    await worker.loader.load()
+    await beating.beat()
+    shown = (await api.get(f"/v1/providers/{account}")).json()
+    assert (shown["state"], shown["problem"], shown["failure"]) == ("active", None, None)
+    assert REGISTRY.get_sample_value(*figure(account)) is None
+    await worker.engine.pool.execute("UPDATE work SET due_at = now()")
+    await worker.go_on()
+    assert {await worker.account_of(one) for one in waiting} == {account}
+    assert await worker.engine.work() == []
+
+
+async def test_another_account_takes_what_a_refused_one_cannot(
+    api: Api, worker: Worker, box: sandbox.Box, second: sandbox.Box
+) -> None:
+    await make(api, box, settings={"password": "not-this-one"})
+    standby = await make(api, second, name="standby", order=1)
+    await worker.loader.load()
+    sent = await worker.sent(REFUSED_IN_A_ROW + 3)
+    assert {await worker.account_of(one) for one in sent} == {standby}
+
+
+def figure(account: str) -> tuple[str, dict[str, str]]:
+    return "tongda_account_refused", {"channel": "email", "account": account}
 
 
 async def test_what_has_not_changed_is_not_written_again(api: Api, worker: Worker, box: sandbox.Box) -> None:
