@@ -61,9 +61,10 @@ class _Exchange:
 
     async def failed(self, error: Exception) -> None:
         """The answer, or the end of the connection where an answer had begun."""
-        away = is_away(error)
-        logged = log.warning if away else log.error
-        logged("request.failed", route=self._route(), away=away, exc_info=error)
+        if is_away(error):  # its place says nothing, and in an outage there is one a request
+            log.warning("request.failed", route=self._route(), away=True, code=type(error).__name__)
+        else:
+            log.error("request.failed", route=self._route(), away=False, exc_info=error)
         if self._status:
             raise ConnectionAbortedError("the answer had begun") from None
         status, headers, body = problem(error)

@@ -1,5 +1,5 @@
-"""A provider that refuses the account itself, message after message: its credentials, contract or allow-list. An
-operator has to mend that, so it is said aloud; whether calls are made meanwhile is the circuit's business (`domain.health`)."""
+"""A provider that refuses the account itself, message after message: its credentials, contract or allow-list. An operator
+has to mend that, so it is said aloud. Whether calls are made meanwhile is the circuit's business (`domain.health`)."""
 
 from __future__ import annotations
 

@@ -77,7 +77,8 @@ async def test_who_asks_a_frozen_database_is_told_in_time_and_what_never_began_i
     way.freeze()
     async with asyncio.timeout(HUNG_S):
         answers = await at_once(CALLS[name](api, n, made) for n in range(MANY))
-    assert {(a.status_code, a.json()["code"]) for a in answers} == {(503, "unavailable")}
+    assert {a.status_code for a in answers} == {503}
+    assert {a.json()["code"] for a in answers} <= {"unavailable", "overloaded"}
     assert all(a.headers["retry-after"] for a in answers)
     way.thaw()
     await asyncio.sleep(1.0)
