@@ -167,7 +167,8 @@ async def test_tenants_do_not_count_against_each_other(otp: Otp) -> None:
 
 
 async def test_counters_hold_no_address(otp: Otp) -> None:
-    await otp.made(client_ip="203.0.113.1")
+    [to] = hooks(1)
+    await otp.made(to, client_ip="203.0.113.1")
     rows = await otp.api.pool.fetch("SELECT scope, encode(subject, 'escape') AS subject, length(subject) FROM otp_counter")
     assert {row["scope"] for row in rows} == {*Scope}
     for row in rows:
@@ -182,7 +183,7 @@ async def test_old_counters_and_codes_are_swept(otp: Otp) -> None:
     repository = OtpRepository(otp.api.pool)
     assert await repository.forget(limit=100) == 0
     before = await otp.count("otp_counter")
-    await otp.api.pool.execute("UPDATE otp_counter SET until = now() - interval '1 second' WHERE scope = 'range'")
+    await otp.api.pool.execute("UPDATE otp_counter SET until = now() - interval '1 second' WHERE scope = 'tenant'")
     old: Any = [row["id"] for row in made[:4]]
     await otp.api.pool.execute(
         "UPDATE otp SET expires_at = now() - interval '8 days' WHERE id = ANY ($1::text[]::uuid[])", old
