@@ -77,6 +77,9 @@ OF_RECEIPTS: Mutations = {
         (Swap("chains._FORGET", "rest IS NOT NULL", "false"),),
         partial(test_resuming.test_not_after_a_cancellation, final=True),
     ),
+    "resume: what ended and was recalled": (
+        (Swap("chains._FORGET", "rest IS NOT NULL", "false"),), test_resuming.test_not_after_a_recall_of_what_had_ended,
+    ),
     "resume: what has expired": (
         (Swap("chains._RESUMABLE", "m.expires_at > now()", "true"),), test_resuming.test_not_after_it_has_expired,
     ),

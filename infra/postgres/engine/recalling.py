@@ -86,8 +86,9 @@ class RecallRepository:
 
         async def unit(connection: Connection) -> Sequence[RecallableStep]:
             row = await _locked(connection, tenant, notification_id)
-            await forget_rest(connection, [notification_id])
-            if not row["final"]:
+            if row["final"]:
+                await forget_rest(connection, [notification_id])
+            else:
                 await stop(connection, notification_id)
             return [_step(found) for found in await connection.fetch(_STEPS, notification_id)]
 
