@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from api.accept.cross_field_rules import OnlyWith, Where
 from api.accept.rules import TOGETHER
-from api.accept.together import OnlyWith, Where
 from tests.accept.schema_documents import Break
 
 SAMPLES: dict[str, Any] = {
