@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from activities.accounts import Account, Slots, Stop
+from activities.accounts import Account, Stop
 from activities.permits import Leases, Permits
+from activities.slots import Slots
 from channels.account_settings import AccountSettings, decode_settings
 from channels.base import Capabilities, Message, Provider, TargetRefused
 from channels.email.smtp import SmtpSettings
@@ -106,7 +107,9 @@ class AccountMaker:
             log.error("account.broken", account=stored.id, problem=error.problem)
             nothing = _Nothing(kind.capabilities)
             return self.placed(Account(stored.id, nothing, Slots(1), problem=error.problem), stored)
-        return self.placed(Account(stored.id, provider, Slots(settings.connections)), stored)
+        many = provider.capabilities.many_servers
+        slots = Slots.for_many_servers(settings.connections) if many else Slots(settings.connections)
+        return self.placed(Account(stored.id, provider, slots), stored)
 
     def placed(self, account: Account, stored: StoredAccount) -> Account:
         """The same with what the row says of its place, rate and pause: its connections, slots and health go on."""
@@ -129,6 +132,7 @@ class AccountMaker:
             stopped=stopped,
             problem=account.problem,
             health=account.health,
+            shares=account.shares,
         )
 
     def _type(self, stored: StoredAccount) -> ProviderType:

@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
 from activities.permits import Permits
+from activities.slots import Slots
 from channels.base import Capabilities, Provider
 from domain.channels import Channel
 from domain.health import Health
 from domain.routing import Route, choose, routes_of
-
-GATHER_S = 0.005
-"""How long a taker lets more slots become free, so that a claim takes many rows: no more than a call takes anyway."""
-
-
-class Slots:
-    """Calls that may be in flight towards one account from this process."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._free = capacity
-        self._awaited = 1
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
-        self._firsts = 0
-        self._line_is_next = False
-
-    @property
-    def free(self) -> int:
-        return self._free
-
-    async def take(self, most: int) -> int:
-        """Wait until a slot is free, or for moments until several are, then take up to `most`; returns how many. Takers
-        are served in the order they came (asyncio.Lock is fair), so that one cohort cannot keep another from an account."""
-        async with self._turn:
-            await self._until(1)
-            several = min(most, self.capacity // 2)
-            if self._free < several:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(GATHER_S):
-                        await self._until(several)
-                await self._until(1)
-            self._line_is_next = False
-            return self._taken(most)
-
-    async def take_first(self, most: int) -> int:
-        """As `take`, without waiting for several, and before those who stand in its line; but not twice in a row while
-        somebody does."""
-        self._firsts += 1
-        try:
-            while self._free == 0 or (self._line_is_next and self._turn.locked()):
-                self._freed.clear()
-                await self._freed.wait()
-        finally:
-            self._firsts -= 1
-            self._freed.set()
-        self._line_is_next = self._turn.locked()
-        return self._taken(most)
-
-    def _taken(self, most: int) -> int:
-        got = min(most, self._free)
-        self._free -= got
-        self._freed.set()  # whoever waits looks again: whose turn it is may have changed
-        return got
-
-    def give(self, count: int = 1) -> None:
-        self._free += count
-        if self._free >= self._awaited or self._firsts:
-            self._freed.set()
-
-    async def _until(self, free: int) -> None:
-        self._awaited = free
-        while self._free < free or (self._firsts and not self._line_is_next):
-            self._freed.clear()
-            await self._freed.wait()
-
-    async def all_free(self) -> None:
-        """Wait until nothing is in flight."""
-        while self._free < self.capacity:
-            self._freed.clear()
-            await self._freed.wait()
+from domain.shares import Blocked, Shares, Target
 
 
 class Stop(StrEnum):
@@ -119,11 +48,25 @@ class Account:
     problem: str | None = None
     """With BROKEN: what is wrong, as a code."""
     health: Health = field(default_factory=Health)
+    shares: Shares = field(default_factory=Shares)
+    """Of its slots, where its messages go to servers of their recipients."""
 
     @property
     def in_use(self) -> int:
         """Calls under way, and slots that are taken for some."""
         return self.slots.capacity - self.slots.free
+
+    def blocked(self, now_s: float, *, taken: int) -> Sequence[Blocked]:
+        """What of it may have no call now, for whoever has `taken` so many slots."""
+        if not self.provider.capabilities.many_servers:
+            return ()
+        return self.shares.blocked(free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
+
+    def share_wait_s(self, target: Target, now_s: float, *, taken: int) -> float:
+        """Until this target may have one of the slots that were `taken`; 0 = now."""
+        if not self.provider.capabilities.many_servers:
+            return 0.0
+        return self.shares.wait_s(target, free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
 
     @property
     def channel(self) -> Channel:

@@ -11,6 +11,7 @@ from uuid import UUID
 import structlog
 
 from activities.patience import patiently
+from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import Claimed, ClaimRepository, new_mark
 from infra.postgres.engine.setting_aside import Unreadable
@@ -30,22 +31,26 @@ class Claimer:
         self._aside: list[Unreadable] = []
         self._unheard: list[tuple[str, timedelta, timedelta]] = []
 
-    async def claim(self, account: str, *, limit: int, call_timeout: timedelta) -> list[Claim]:
-        """At most `limit` due rows of this account. What cannot be read goes back with `settle`, not now: nothing stands
-        between a claim and its call. None while the database is away."""
+    async def claim(
+        self, account: str, *, limit: int, call_timeout: timedelta, without: Sequence[Blocked] = ()
+    ) -> list[Claim]:
+        """At most `limit` due rows of this account, none of what is blocked. What cannot be read goes back with `settle`,
+        not now: nothing stands between a claim and its call. None while the database is away."""
         mark = new_mark()
         try:
-            claimed = await self._claimed(account, limit, call_timeout, mark)
+            claimed = await self._claimed(account, limit, call_timeout, mark, without)
         except AWAY as error:
             self._unheard.append((account, call_timeout, mark))
             log.warning("claim.unheard", cohort=str(self._cohort), account=account, code=type(error).__name__)
             return []
         return self._readable(claimed)
 
-    async def _claimed(self, account: str, limit: int, call_timeout: timedelta, mark: timedelta) -> Claimed:
+    async def _claimed(
+        self, account: str, limit: int, call_timeout: timedelta, mark: timedelta, without: Sequence[Blocked]
+    ) -> Claimed:
         ask = partial(
             self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
-            mark=mark,
+            mark=mark, without=without,
         )  # fmt: skip
         try:
             return await ask()

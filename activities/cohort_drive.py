@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from activities.outcomes import Outcomes
 from activities.pace import UNPACED, Pace, Pacing
 from activities.planning import Planner
 from domain.cohorts import UNPLANNED
-from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, IDLE_POLL, POLICIES, Lane
+from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, BEHIND_AFTER, IDLE_POLL, POLICIES, WAITS_AFTER, Lane
 from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -151,14 +152,16 @@ class CohortDrive:
             losses=parts.losses,
             pacing=self._pacing,
             due_again=self._groups.due_again,
+            lane=self._lane,
         )
 
     async def _admit(self) -> None:
         """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
         one workflow serves many groups under load. A group is what came while the one before it was handed over."""
         lingers_s = self._policy.lingers.total_seconds()
-        until_s = time.monotonic() + lingers_s
-        while not self._stopping() and not self._is_behind():
+        since_s = time.monotonic()
+        until_s = since_s + lingers_s
+        while not self._stopping() and not self._is_behind(since_s):
             await self._groups.wait_last(at_most=ADMIT_EVERY)
             try:
                 taken = await self._repositories.admission.admit_due(
@@ -191,8 +194,11 @@ class CohortDrive:
             await self._repositories.admission.stop_admitting(self._cohort, epoch=self._epoch)
             self._poke()
 
-    def _is_behind(self) -> bool:
-        """Groups wait for slots of this process: another one may have some for what becomes due from now on."""
+    def _is_behind(self, since_s: float) -> bool:
+        """Groups wait for slots of this process: another one may have some for what becomes due from now on. Not at once:
+        under a lasting lack of slots each cohort would be followed by another in moments."""
+        if time.monotonic() - since_s < BEHIND_AFTER.total_seconds():
+            return False
         return self._groups.at_work > MOST_BEHIND and any(a.slots.free == 0 for a in self._parts.accounts)
 
     async def _plan_again(self) -> None:
@@ -204,7 +210,7 @@ class CohortDrive:
     async def _rounds(self) -> dict[str, float]:
         """Until nothing of ours is due, whatever became of it meanwhile."""
         while True:
-            await self._groups.wait_all()
+            await self._calls_ended()
             waits_s = await self._repositories.cohorts.leave(
                 self._cohort, epoch=self._epoch, horizon=self._policy.hold_horizon
             )
@@ -214,6 +220,16 @@ class CohortDrive:
             if not due or UNPLANNED in due or self._stopping():
                 return waits_s
             self._groups.start()
+
+    async def _calls_ended(self) -> None:
+        """Until all groups have; a cohort that only waits for slow receivers leaves its place in the lane to others."""
+        while not await self._groups.wait_within(WAITS_AFTER):
+            if not self._groups.claiming:
+                with contextlib.suppress(*AWAY):
+                    await self._repositories.cohorts.wait_for_answers(self._cohort, epoch=self._epoch)
+                    self._poke()
+                break
+        await self._groups.wait_all()
 
     def _poke_after(self, wait: timedelta) -> None:
         asyncio.get_running_loop().call_later(wait.total_seconds(), self._poke)

@@ -50,6 +50,8 @@ class Groups:
         self._followed: set[str] = set()
         """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
         self._next_turn_s: dict[str, float] = {}
+        self.claiming = 0
+        """Those that may claim more; the others only wait for answers."""
         self.handed_over = 0
 
     @property
@@ -81,6 +83,11 @@ class Groups:
         """Until the group that was started last has ended."""
         await asyncio.wait(self._tasks[-1:], timeout=at_most.total_seconds())
 
+    async def wait_within(self, time: timedelta) -> bool:
+        """Wait so long for all of them; False: some have not ended."""
+        at_work = [task for task in self._tasks if not task.done()]
+        return not at_work or not (await asyncio.wait(at_work, timeout=time.total_seconds()))[1]
+
     async def wait_all(self) -> None:
         """Until all have: everything that happened is recorded and nothing is in our hands. What is due again later is left
         to the caller. Raises what the first of them raised that failed."""
@@ -104,19 +111,25 @@ class Groups:
         self._begin(self._due_over(self._make(self._follow_ups_stop), account))
 
     async def _all_due(self, hand_over: HandOver, *, recover: bool) -> None:
+        self.claiming += 1
         try:
-            if recover:
-                await hand_over.recover()
-            await _all(*[hand_over.account(name) for name in await self._due.accounts()])
+            try:
+                if recover:
+                    await hand_over.recover()
+                await _all(*[hand_over.account(name) for name in await self._due.accounts()])
+            finally:
+                self.claiming -= 1
         finally:
             await self._close(hand_over)
 
     async def _due_over(self, hand_over: HandOver, account: str) -> None:
         """It asks when the next is due, because not all is told: what went back unsent, what was parked one by one."""
         try:
+            self.claiming += 1
             try:
                 await hand_over.account(account)
             finally:
+                self.claiming -= 1
                 self._followed.discard(account)
             next_s = await self._due.next_s(account)
             if next_s is not None:

@@ -24,16 +24,17 @@ from activities.losses import Losses
 from activities.outcomes import Outcomes, OutcomeWriter
 from activities.pace import UNPACED, Pacing
 from activities.patience import patiently
+from activities.provider_call import ProviderCall, target_of
+from activities.rerouting import Rerouting
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
-from domain.health import FAILURES
-from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
-from domain.results import ResultClass, SendResult
+from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES, SLOT_WITHIN, Lane
+from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim, Verdict
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
+from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.errors import is_away
-from infra.telemetry.engine_metrics import PARKED
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class HandOver:
         losses: Losses,
         pacing: Pacing = UNPACED,
         due_again: DueAgain = lambda *_: None,
+        lane: Lane = Lane.MEDIUM,
     ) -> None:
         self._claims = claims
         self._claimer = Claimer(claims, cohort=cohort, epoch=epoch)
@@ -71,7 +73,9 @@ class HandOver:
         self._cohort = cohort
         self._epoch = epoch
         self._stopping = stopping
+        self._lane = lane
         self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
+        self._rerouting = Rerouting(claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=due_again)
         self._in_flight = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._back: list[Returned] = []
@@ -90,13 +94,19 @@ class HandOver:
                 return
             wait_s = account.health.wait_s(self._accounts.clock())
             if wait_s > 0:
-                await self._go_round(account, wait_s=wait_s)
+                await self._rerouting.go_round(account, wait_s=wait_s)
                 return
             await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
-            take = account.slots.take_first if self._pacing.goes_first else account.slots.take
-            calls = await take(self._pacing.batch_limit(MOST_CALLS_A_CLAIM))
-            if not await self._claim_and_start(account, calls=calls):
+            most, first = self._pacing.batch_limit(MOST_CALLS_A_CLAIM), self._pacing.goes_first
+            calls = await account.slots.take(most, first=first, within_s=SLOT_WITHIN.total_seconds())
+            if calls == 0:
+                await self._rerouting.park(account, wait=timedelta(seconds=account.slots.put_off_s()))
+                return
+            goes_on = await self._claim_and_start(account, calls=calls)
+            if self._back:
+                await self._return_unsent()
+            if not goes_on:
                 return
 
     async def _claim_and_start(self, account: Account, *, calls: int) -> bool:
@@ -104,77 +114,63 @@ class HandOver:
         came than were asked for. (One that somebody else holds is seen by `leave`, and its account driven again.)"""
         capabilities, health = account.provider.capabilities, account.health
         begun = health.may_begin(self._accounts.clock(), wanted=calls)
-        health.begin(self._accounts.clock(), calls=begun)
-        claimed_s = time.monotonic()
+        era = health.begin(self._accounts.clock(), calls=begun)
+        claimed_s, limit = time.monotonic(), 0
         rows: list[Claim] = []
+        blocked: Sequence[Blocked] = ()
         try:
             if begun == 0:
                 return True  # another cohort has the probe: the loop looks how long to wait
-            limit = (
-                0
-                if self._stopping()
-                else await self._permitted(account, self._pacing.batch_limit(begun * capabilities.max_batch))
-            )
+            if not self._stopping():
+                most = self._pacing.batch_limit(begun * capabilities.max_batch)
+                limit = await self._rerouting.permitted(account, most, urgent=self._lane is Lane.HIGH)
             if limit:
                 async with self._pacing.exclusive():
+                    blocked = account.blocked(self._accounts.clock(), taken=calls)
                     claimed_s = time.monotonic()
                     rows = await self._claimer.claim(
-                        account.name, limit=limit, call_timeout=timedelta(seconds=capabilities.call_timeout_s)
+                        account.name,
+                        limit=limit,
+                        call_timeout=timedelta(seconds=capabilities.call_timeout_s),
+                        without=blocked,
                     )
         finally:
-            batches = [rows[i : i + capabilities.max_batch] for i in range(0, len(rows), capabilities.max_batch)]
-            account.slots.give(calls - len(batches))
-            health.give_back(calls=begun - len(batches))
+            started, used = self._begun(account, rows, era=era, calls=calls)
+            account.slots.give(calls - used)
+            health.give_back(era=era, calls=begun - used)
+        for call, batch in started:
+            self._start(call, account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+        if len(rows) == limit:
+            return bool(rows)
+        if blocked:
+            await self._rerouting.park_blocked(account, blocked)
+        return False
+
+    def _begun(
+        self, account: Account, rows: Sequence[Claim], *, era: int, calls: int
+    ) -> tuple[list[tuple[ProviderCall, Sequence[Claim]]], int]:
+        """The calls that these rows make, and how many of the slots they use. What its receiver may have no more of goes
+        back: the next claim leaves that out."""
+        size, started = account.provider.capabilities.max_batch, list[tuple[ProviderCall, Sequence[Claim]]]()
         self._in_flight += len(rows)
-        for batch in batches:
-            self._start(account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
-        return bool(rows) and len(rows) == limit
-
-    async def _permitted(self, account: Account, most: int) -> int:
-        """How many of `most` may be claimed. Without a permit the rows are parked, and no slot waits for one."""
-        if account.permits is None:
-            return most
-        due = await self._claims.queue.due(self._cohort, account=account.name, limit=most)
-        if not due:
-            return 0
-        granted = await account.permits.take(due)
-        if granted.count == 0:
-            await self._park(account, wait=granted.wait, spacing=granted.spacing)
-        return granted.count
-
-    async def _go_round(self, account: Account, *, wait_s: float) -> None:
-        """Its circuit is open: over another account of the same tenant, or later."""
-        ways: dict[str | None, list[str]] = {}
-        for tenant in await self._claims.queue.tenants(self._cohort, account=account.name):
-            other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
-            ways.setdefault(other.name if other else None, []).append(tenant)
-        for name, tenants in ways.items():
-            if name is None:
-                await self._park(account, wait=timedelta(seconds=wait_s), spacing=timedelta(0), tenants=tenants)
-            else:
-                await self._move(account, name, tenants=tenants)
-
-    async def _park(
-        self, account: Account, *, wait: timedelta, spacing: timedelta, tenants: Sequence[str] | None = None
-    ) -> None:
-        PARKED.labels(account.channel).inc()
-        await self._claims.queue.park(
-            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
-        )
-        self._due_again(account.name, time.monotonic() + wait.total_seconds())
-
-    async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
-        detail = {"channel": account.channel, "account": to, "after": account.name, "reason": "circuit_open"}
-        await self._claims.queue.move(
-            self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants
-        )
-        self._due_again(to, time.monotonic())
+        for batch in [rows[i : i + size] for i in range(0, len(rows), size)]:
+            now_s, taken = self._accounts.clock(), calls - len(started)
+            waits_s = [0.0 if c.ends_unsent else account.share_wait_s(target_of(c), now_s, taken=taken) for c in batch]
+            going = [claim for claim, wait_s in zip(batch, waits_s, strict=True) if wait_s <= 0]
+            for claim, wait_s in zip(batch, waits_s, strict=True):
+                if wait_s > 0:
+                    self._give_back([self._decider.returned(claim, wait=timedelta(seconds=wait_s))])
+            if going:
+                started.append((ProviderCall(account, going, era=era, clock=self._accounts.clock), going))
+        return started, len(started)
 
     async def _reroute_from(self, name: str, *, stopped: Stop | None) -> None:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
         stopped, or end, and a chain goes on to the next channel."""
         nothing = timedelta(0)
-        while rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing):
+        while not self._stopping() and (
+            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing)
+        ):
             self._in_flight += len(rows)
             for claim in rows:
                 if not self._ended(claim):
@@ -183,8 +179,7 @@ class HandOver:
             await self._writer.settle()
 
     def _unserved(self, claim: Claim, *, stopped: Stop | None = None) -> None:
-        self._in_flight -= 1
-        self._writer.put(self._decider.unserved(claim, stopped=stopped))
+        self._conclude(self._decider.unserved(claim, stopped=stopped))
 
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
@@ -220,50 +215,47 @@ class HandOver:
             self._back += back  # tried once more at the end
             raise
 
-    def _start(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
-        task = asyncio.create_task(self._send(account, batch, start_by_s=start_by_s))
+    def _start(self, call: ProviderCall, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
+        task = asyncio.create_task(self._send(call, account, batch, start_by_s=start_by_s))
         self._calls.add(task)
-        task.add_done_callback(self._over)
+        task.add_done_callback(self._call_ended)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
         """What raised is a defect of ours; its claims count as unknown in time."""
         self._calls.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("hand_over.defect", code=type(error).__name__)
 
-    async def _send(self, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
+    async def _send(self, call: ProviderCall, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         """One call: render what may be sent, hand it over, note what came of each."""
-        called = False
         try:
             ready = [pair for claim in batch if (pair := await self._ready(claim, account)) is not None]
             if ready and time.monotonic() >= start_by_s:
                 self._give_back([self._decider.returned(c) for c, _ in ready])
             elif ready:
                 started_s = time.monotonic()
-                results = await _call(account, [m for _, m in ready])
-                called = True
-                _note(account, results, at_s=self._accounts.clock(), took_s=time.monotonic() - started_s)
-                self._in_flight -= len(ready)
+                results = await call.make([c for c, _ in ready], [m for _, m in ready])
                 for (claim, _), result in zip(ready, results, strict=True):
-                    self._writer.put(self._decider.answered(claim, result, started_s=started_s))
+                    self._conclude(self._decider.answered(claim, result, started_s=started_s))
         finally:
-            if not called:
-                account.health.give_back()
-            account.slots.give()
+            call.end()
             self._writer.nudge()
+
+    def _conclude(self, outcome: StepOutcome) -> None:
+        """It is in our hands no longer."""
+        self._in_flight -= 1
+        self._writer.put(outcome)
 
     def _ended(self, claim: Claim) -> bool:
         """The claim has come to its end, or goes back, without being sent."""
         if claim.awaiting:
-            self._in_flight -= 1
-            self._writer.put(self._decider.overdue(claim))
+            self._conclude(self._decider.overdue(claim))
             return True
         if claim.verdict is Verdict.STALE:
             self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
             return True
         if claim.verdict is not Verdict.SEND:
-            self._in_flight -= 1
-            self._writer.put(self._decider.stopped(claim))
+            self._conclude(self._decider.stopped(claim))
             return True
         return False
 
@@ -278,15 +270,12 @@ class HandOver:
             rendered = message(claim, await self._contents.content(claim))
             if claim.database_time(time.monotonic()) < claim.expires_at:
                 return claim, rendered
-            self._in_flight -= 1
-            self._writer.put(self._decider.stopped(replace(claim, verdict=Verdict.EXPIRED)))
+            self._conclude(self._decider.stopped(replace(claim, verdict=Verdict.EXPIRED)))
         except NoLongerWanted as error:
             verdict = Verdict.EXPIRED if isinstance(error, OutOfTime) else Verdict.CANCELLED
-            self._in_flight -= 1
-            self._writer.put(self._decider.stopped(replace(claim, verdict=verdict)))
+            self._conclude(self._decider.stopped(replace(claim, verdict=verdict)))
         except Rejected as error:
-            self._in_flight -= 1
-            self._writer.put(self._decider.broken(claim, error.code))
+            self._conclude(self._decider.broken(claim, error.code))
         except Exception as error:
             if is_away(error) or (isinstance(error, Failed) and error.transient):
                 self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
@@ -299,41 +288,10 @@ class HandOver:
         code = type(error).__name__
         log.error("hand_over.fault", notification_id=str(claim.notification_id), n=claim.n, code=code)
         if claim.faults + 1 >= MOST_INTERNAL_FAILURES:
-            self._in_flight -= 1
-            self._writer.put(self._decider.quarantined(claim, code))
+            self._conclude(self._decider.quarantined(claim, code))
         else:
             self._give_back([self._decider.returned(claim, faults=1, wait=FAULT_WAIT)])
 
     def _give_back(self, claims: Sequence[Returned]) -> None:
         self._in_flight -= len(claims)
         self._back.extend(claims)
-
-
-def _note(account: Account, results: Sequence[SendResult], *, at_s: float, took_s: float) -> None:
-    """One call, one note: it failed if all of it did. Nothing is noted of servers that are the recipients' own."""
-    for result in results:
-        if not result.of_recipient:
-            account.health.remember(result.result, result.code, now_s=at_s)
-    if account.provider.capabilities.many_servers:
-        account.health.give_back()
-        return
-    kinds = {ResultClass.RECIPIENT if result.of_recipient else result.result for result in results}
-    worked = kinds - FAILURES
-    account.health.note(next(iter(worked or kinds)), now_s=at_s, took_s=took_s)
-
-
-async def _call(account: Account, messages: Sequence[Message]) -> Sequence[SendResult]:
-    """The provider's answers. An adapter that raises, answers too late, too little or nonsense leaves it open."""
-    limit_s = account.provider.capabilities.call_timeout_s
-    try:
-        async with asyncio.timeout(limit_s):
-            results = await account.provider.send(messages)
-        if len(results) == len(messages):
-            return [r if isinstance(r, SendResult) else SendResult(ResultClass.UNKNOWN, "wrong_type") for r in results]
-        code = "wrong_count"
-    except TimeoutError:
-        code = "call_timeout"
-    except (Exception, asyncio.CancelledError) as error:  # nobody cancels a call of ours: the adapter cancelled itself
-        log.error("provider.defect", provider=account.provider.capabilities.provider, code=type(error).__name__)
-        code = "adapter_error"
-    return [SendResult(ResultClass.UNKNOWN, code=code)] * len(messages)

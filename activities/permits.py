@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Protocol
 
 from domain.permits import Bucket, Granted
@@ -10,7 +11,9 @@ from domain.permits import Bucket, Granted
 class Leases(Protocol):
     """Where permits come from; `infra.postgres.engine.permits` has them."""
 
-    async def lease(self, account: str, *, bucket: Bucket, wanted: int) -> Granted: ...
+    async def lease(self, account: str, *, bucket: Bucket, wanted: int, urgent: bool = False) -> Granted: ...
+
+    async def book(self, account: str, *, count: int, granted: Granted) -> timedelta: ...
 
 
 class Permits:
@@ -21,6 +24,12 @@ class Permits:
         self._account = account
         self._bucket = Bucket.of(rate_per_second)
 
-    async def take(self, wanted: int) -> Granted:
-        """At most `wanted` messages may go now. What is taken and not used is lost: ask for what is there."""
-        return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted)
+    async def take(self, wanted: int, *, urgent: bool = False) -> Granted:
+        """At most `wanted` messages may go now. What is taken and not used is lost: ask for what is there. What is `urgent`
+        and not granted is kept from others, who get the next permit otherwise, again and again."""
+        return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, urgent=urgent)
+
+    async def turns(self, count: int, *, granted: Granted) -> timedelta:
+        """When the first of `count` messages that were not granted has its turn, if each has its own: cohorts that each
+        gave turns from now on would ask for a multiple of the rate."""
+        return await self._leases.book(self._account, count=count, granted=granted)

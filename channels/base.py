@@ -95,7 +95,7 @@ class Capabilities:
     """It is a `RecallingProvider`: what it took can be taken back, unread."""
     many_servers: bool = False
     """Each message goes to a server of its recipient's own (a webhook): one that is down says nothing of the account, and
-    must not open its circuit for everybody else's."""
+    must not open its circuit for everybody else's. One that is slow, or throttles, is held back alone (`domain.shares`)."""
     call_timeout_s: float = 10.0
     """The longest that one `send` takes; the port's time-outs add up to less."""
 

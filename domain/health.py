@@ -5,6 +5,8 @@ Pure: every method is given the time, in seconds of a clock that never steps bac
     closed ── too many failures ──> open ── its time is over ──> half open ── a probe succeeds ──> closed
                                       ^                              │
                                       └────── a probe fails: longer ─┘
+
+Beside it, whoever throttles is not called until the wait that was stated is over (`domain.throttle`); that opens nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from enum import StrEnum
 
 from domain.refusal import Refusal
 from domain.results import ResultClass
+from domain.throttle import Throttle
 
 WINDOW_S = 30.0
 """The circuit looks back this far."""
@@ -24,7 +27,9 @@ FAILING_SHARE = 0.5
 IN_A_ROW = 5
 """Failures without any success between them, however few the calls are."""
 FIRST_OPEN_S = 5.0
-LONGEST_OPEN_S = 300.0
+LONGEST_OPEN_S = 30.0
+"""A tenth of the high lane's life: what is parked waits for the end of an opening, and a provider that has come back is to
+be found in time for it. A probe costs one call."""
 PROBES = 1
 """Calls at a time while it is half open."""
 SLOW_S = 2.0
@@ -59,8 +64,12 @@ class Health:
         self._in_a_row = 0
         self._open_until_s: float | None = None
         self._open_for_s = FIRST_OPEN_S
+        self._era = 0
+        """Changes whenever the circuit opens or closes: a call tells of the era in which it began."""
         self._probes = 0
+        """Under way, of this era."""
         self._slow_seen = False
+        self.throttle = Throttle()
         self.succeeded_s: float | None = None
         """When the last call ended well, and the last one that did not."""
         self.failed_s: float | None = None
@@ -83,17 +92,12 @@ class Health:
 
     def wait_s(self, now_s: float) -> float:
         """Until it may be tried again; 0 = now. While a probe is under way, about as long as a probe takes."""
-        match self.circuit(now_s):
-            case Circuit.OPEN:
-                assert self._open_until_s is not None
-                return self._open_until_s - now_s
-            case Circuit.HALF_OPEN if self._probes >= PROBES:
-                return SLOW_S
-            case _:
-                return 0.0
+        return max(self._circuit_wait_s(now_s), self.throttle.wait_s(now_s))
 
     def may_begin(self, now_s: float, *, wanted: int) -> int:
         """How many of `wanted` calls may begin now."""
+        if self.throttle.wait_s(now_s) > 0:
+            return 0
         match self.circuit(now_s):
             case Circuit.CLOSED:
                 return wanted
@@ -102,27 +106,33 @@ class Health:
             case Circuit.HALF_OPEN:
                 return max(0, min(wanted, PROBES - self._probes))
 
-    def begin(self, now_s: float, *, calls: int) -> None:
-        """These are on their way; each ends in `note` or `give_back`."""
+    def begin(self, now_s: float, *, calls: int) -> int:
+        """These are on their way; each ends in `note` or `give_back` with the era that this returns."""
         if self.circuit(now_s) is Circuit.HALF_OPEN:
             self._probes += calls
+        return self._era
 
-    def give_back(self, *, calls: int = 1) -> None:
-        """They were not made after all."""
-        self._probes = max(0, self._probes - calls)
+    def give_back(self, *, era: int, calls: int = 1) -> None:
+        """They were not made after all, or say nothing."""
+        if era == self._era:
+            self._probes = max(0, self._probes - calls)
 
-    def note(self, result: ResultClass, *, now_s: float, took_s: float) -> None:
-        """A call has ended."""
+    def note(self, result: ResultClass, *, now_s: float, took_s: float, era: int | None = None) -> None:
+        """A call has ended; `era` as `begin` gave it, None: it began just now. Of a call from before the circuit opened or
+        closed, a success closes it, and a failure is no news: it is what opened it."""
         failed = result in FAILURES
+        if failed and era not in (None, self._era):
+            return
         half_open = self.circuit(now_s) is Circuit.HALF_OPEN
-        self._probes = max(0, self._probes - 1)
+        if era in (None, self._era):
+            self._probes = max(0, self._probes - 1)
         self._calls.append(_Call(now_s, failed, took_s > SLOW_S))
         self._slow_seen = self._slow_seen or took_s > SLOW_S
         self._in_a_row = self._in_a_row + 1 if failed else 0
         if half_open and failed:
             self._open_for_s = min(self._open_for_s * 2, LONGEST_OPEN_S)
             self._open(now_s)
-        elif half_open or (not failed and self._open_until_s is not None):
+        elif not failed and self._open_until_s is not None:
             self._close()
         elif failed and self._open_until_s is None and self._trips(now_s):
             self._open(now_s)
@@ -142,11 +152,27 @@ class Health:
         recent = [call for call in self._calls if call.at_s > now_s - WINDOW_S]
         return len(recent) >= LEAST_CALLS and sum(call.failed for call in recent) >= FAILING_SHARE * len(recent)
 
+    def _circuit_wait_s(self, now_s: float) -> float:
+        match self.circuit(now_s):
+            case Circuit.OPEN:
+                assert self._open_until_s is not None
+                return self._open_until_s - now_s
+            case Circuit.HALF_OPEN if self._probes >= PROBES:
+                return SLOW_S
+            case _:
+                return 0.0
+
     def _open(self, now_s: float) -> None:
         self._open_until_s = now_s + self._open_for_s
+        self._begin_era()
 
     def _close(self) -> None:
         self._open_until_s = None
         self._open_for_s = FIRST_OPEN_S
         self._in_a_row = 0
         self._calls.clear()
+        self._begin_era()
+
+    def _begin_era(self) -> None:
+        self._era += 1
+        self._probes = 0

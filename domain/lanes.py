@@ -39,6 +39,9 @@ class LanePolicy:
     cohorts_of_tenant: int
     """How many of them one tenant may have for itself: the rest of the lane is kept for others, however much that tenant
     sends."""
+    cohorts_behind: int
+    """Those of one tenant that may wait for accounts, with messages that were never tried: however much more the tenant has
+    for an account that is slow or down waits in PostgreSQL, and the lane is the others'."""
     cohorts_starting: int
     """How many cohorts may be on their way through Temporal at a time: started, and their workflow has not begun to work.
     What becomes due meanwhile forms larger ones; a cohort that is sending to slow receivers holds up no other."""
@@ -103,6 +106,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohort_size=200,
         cohorts_open=32,
         cohorts_of_tenant=32,
+        cohorts_behind=32,
         cohorts_starting=2,
         hold_horizon=timedelta(minutes=5),
         admits_at_once=200,
@@ -118,6 +122,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohort_size=500,
         cohorts_open=8,
         cohorts_of_tenant=5,
+        cohorts_behind=10,
         cohorts_starting=8,
         hold_horizon=timedelta(minutes=1),
         admits_at_once=SHORT,
@@ -133,6 +138,7 @@ POLICIES: dict[Lane, LanePolicy] = {
         cohort_size=500,
         cohorts_open=4,
         cohorts_of_tenant=3,
+        cohorts_behind=10,
         cohorts_starting=4,
         hold_horizon=timedelta(minutes=1),
         admits_at_once=SHORT,
@@ -145,6 +151,19 @@ POLICIES: dict[Lane, LanePolicy] = {
     ),
 }
 
+SLOT_WITHIN = timedelta(seconds=1)
+"""What finds no free slot of its account within this time is put off, like what finds no permit: it keeps no activity and
+no place of its lane from others."""
+WAITS_AFTER = timedelta(seconds=1)
+"""A cohort that has nothing more to claim and waits for answers longer than this takes no place of its lane either."""
+BEHIND_AFTER = timedelta(seconds=2)
+"""A shared cohort takes on for as long as this at least, even where slots are scarce: what it has taken on waits for slots
+no longer than `SLOT_WITHIN`, and a cohort for every few messages would cost more than it helps."""
+SHARED_KEEPS = timedelta(seconds=2)
+"""What is put off for longer leaves a cohort that tenants share, and is grouped again in its time."""
+LOOKS_AGAIN_WITHIN = timedelta(seconds=55)
+"""A tenant's own cohort looks again at least this often at what it put off: below the lower lanes' horizon, so that it
+keeps it."""
 CLAIM_WINDOW = timedelta(seconds=5)
 """From claim to first byte: what has not started by then goes back unsent (`start_by`)."""
 FLUSH_MARGIN = timedelta(seconds=10)

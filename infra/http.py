@@ -32,6 +32,8 @@ from infra.ssrf import SsrfGuard
 __all__ = ["MAX_BODY_BYTES", "HttpClient"]
 
 KNOWN_URLS = 4096
+ACCOUNTS_SHARE = 4
+"""Exchanges at once, in multiples of what the installation's own account may have: the others are for tenants' accounts."""
 _BLANK = re.compile(r"[\x00-\x20\x7f-\xa0]")
 _WIRE_URL = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -75,7 +77,14 @@ class HttpClient:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> HttpClient:
-        return cls(connections=settings.webhook_concurrency, allow_networks=settings.webhook_allow_networks)
+        """Tenants' own webhook accounts use the same client. Slots are counted for each account (`domain.shares`); here a
+        host that hangs is bounded over all of them."""
+        most = settings.webhook_concurrency
+        return cls(
+            connections=most * ACCOUNTS_SHARE,
+            per_origin=max(1, most // 2),
+            allow_networks=settings.webhook_allow_networks,
+        )
 
     async def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes, timeout_s: float

@@ -98,7 +98,12 @@ class Settings(BaseSettings):
         default=SecretStr(""),
         description="Several SMTP servers instead of that one, as JSON: see docs/operations.md.",
     )
-    webhook_concurrency: int = Field(default=64, ge=1, le=2000, description="Webhook calls at once in each worker process.")
+    webhook_concurrency: int = Field(
+        default=128,
+        ge=1,
+        le=2000,
+        description="Webhook calls at once in each worker process; one host has half of them at most, a slow one fewer.",
+    )
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
         description="Comma-separated networks that the SSRF guard lets through, for webhooks and tenants' mail servers "

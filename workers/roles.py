@@ -21,19 +21,22 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """How much of a role one process does at a time."""
+    """How much of a role one process does at a time. The workflow task of a delivery lasts as long as its local activity,
+    so of the two the smaller one counts."""
 
     workflow_tasks: int
     activities: int
 
 
 WIDTHS: dict[Role, Width] = {
-    Role.HIGH: Width(workflow_tasks=64, activities=32),
-    Role.MEDIUM: Width(workflow_tasks=16, activities=8),
-    Role.LOW: Width(workflow_tasks=8, activities=4),
+    Role.HIGH: Width(workflow_tasks=256, activities=256),
+    Role.MEDIUM: Width(workflow_tasks=128, activities=128),
+    Role.LOW: Width(workflow_tasks=64, activities=64),
     Role.HOUSEKEEPING: Width(workflow_tasks=4, activities=4),
 }
-"""An activity holds at most two database connections for moments, so widths and `TONGDA_DATABASE_POOL` go together."""
+"""Far above the cohorts that a lane has at work (`LanePolicy.cohorts_open`), which is what bounds the load: the rest is for
+those that only wait for slow receivers, up to their calls' time-outs. `TONGDA_DATABASE_POOL` bounds what is asked of the
+database at a time."""
 
 
 def parse(text: str) -> tuple[Role, ...]:

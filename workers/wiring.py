@@ -12,13 +12,14 @@ import asyncpg
 from temporalio.client import Client
 
 from activities.account_making import AccountMaker, guarded_smtp
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
 from activities.codes import CodeMessages
 from activities.cohort_drive import EngineRepositories
 from activities.contents import TemplateContents
 from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
 from activities.permits import Permits
+from activities.slots import Slots
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from channels.account_settings import AccountSettings
 from channels.registry import BUILT_IN, Wiring, build, provider_types
@@ -162,7 +163,12 @@ def _installation(settings: Settings, wiring: Wiring, *, leases: PermitRepositor
     inapp = build("inapp", wiring, AccountSettings(), among=BUILT_IN)
     return [
         *[_mail_account(one, settings, wiring, leases=leases) for one in settings.mail_servers],
-        Account(WEBHOOK_DEFAULT, webhook, Slots(settings.webhook_concurrency), receipt_within=within or None),
+        Account(
+            WEBHOOK_DEFAULT,
+            webhook,
+            Slots.for_many_servers(settings.webhook_concurrency),
+            receipt_within=within or None,
+        ),
         Account(INAPP_DEFAULT, inapp, Slots(INAPP_CALLS)),
     ]
 

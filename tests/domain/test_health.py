@@ -15,14 +15,15 @@ from domain.health import (
     Circuit,
     Health,
 )
+from domain.lanes import POLICIES, Lane
 from domain.results import ResultClass
 
 OK, RETRY = ResultClass.OK, ResultClass.RETRY
 
 
 def call(health: Health, result: ResultClass, *, at_s: float, took_s: float = 0.1) -> None:
-    health.begin(at_s, calls=1)
-    health.note(result, now_s=at_s, took_s=took_s)
+    era = health.begin(at_s, calls=1)
+    health.note(result, now_s=at_s, took_s=took_s, era=era)
 
 
 def tripped() -> Health:
@@ -61,10 +62,10 @@ def test_open_lets_nothing_through_and_half_open_one_probe() -> None:
     assert health.circuit(later) is Circuit.HALF_OPEN
     assert health.wait_s(later) == 0
     assert health.may_begin(later, wanted=8) == 1
-    health.begin(later, calls=1)
+    era = health.begin(later, calls=1)
     assert health.may_begin(later, wanted=8) == 0
     assert health.wait_s(later) > 0
-    health.give_back()
+    health.give_back(era=era)
     assert health.may_begin(later, wanted=8) == 1, "a probe that was not made leaves its place"
 
 
@@ -122,3 +123,47 @@ def test_it_is_never_stuck(calls: list[tuple[ResultClass, float]]) -> None:
         at_s += health.wait_s(at_s)
         assert health.may_begin(at_s, wanted=1) == 1
         assert 0.0 <= health.weight_share(at_s) <= 1.0
+
+
+def test_what_began_before_it_opened_frees_no_place_of_a_probe() -> None:
+    """Caught: a late answer, or a claim given back, from before let a second probe begin beside the first."""
+    health = Health()
+    before = health.begin(0.0, calls=3)
+    for k in range(IN_A_ROW):
+        call(health, RETRY, at_s=k / 100)
+    later = FIRST_OPEN_S + 1
+    health.begin(later, calls=1)
+    health.give_back(era=before)
+    health.note(RETRY, now_s=later, took_s=5.0, era=before)
+    assert health.may_begin(later, wanted=8) == 0
+
+
+def test_a_failure_from_before_it_opened_is_no_news() -> None:
+    """Caught: it doubled the opening, and the probe that succeeded a moment later had nothing to close."""
+    health = Health()
+    before = health.begin(0.0, calls=1)
+    for k in range(IN_A_ROW):
+        call(health, RETRY, at_s=k / 100)
+    later = FIRST_OPEN_S + 1
+    probe = health.begin(later, calls=1)
+    health.note(RETRY, now_s=later, took_s=5.0, era=before)
+    assert health.circuit(later) is Circuit.HALF_OPEN
+    health.note(OK, now_s=later, took_s=0.1, era=probe)
+    assert health.circuit(later) is Circuit.CLOSED
+    for _ in range(IN_A_ROW):
+        health.note(RETRY, now_s=later, took_s=9.0, era=before)
+    assert health.circuit(later) is Circuit.CLOSED, "nor does it open it anew"
+
+
+def test_the_longest_opening_leaves_the_high_lane_time() -> None:
+    """Caught: it lasted as long as an OTP lives. What was accepted as it began expired, though the provider was back."""
+    assert POLICIES[Lane.HIGH].expires_in.total_seconds() >= LONGEST_OPEN_S * 5
+
+
+def test_whoever_throttles_is_left_alone_and_the_circuit_stays_closed() -> None:
+    health = Health()
+    health.throttle.hold(60.0, now_s=0.0, took_s=0.1)
+    assert health.may_begin(1.0, wanted=8) == 0
+    assert health.wait_s(1.0) == 59.0
+    assert health.circuit(1.0) is Circuit.CLOSED
+    assert health.may_begin(60.0, wanted=8) == 8

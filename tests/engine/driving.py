@@ -9,12 +9,13 @@ from typing import Any
 
 import asyncpg
 
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
 from activities.cohort_drive import EngineRepositories
 from activities.contents import Contents
 from activities.delivery import DeliveryActivities
 from activities.hand_over import HandOver
 from activities.losses import Losses
+from activities.slots import Slots
 from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
 from domain.clock import Clock

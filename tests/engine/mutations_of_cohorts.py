@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.engine import test_epochs, test_failover, test_grouping, test_taking_on
-from tests.engine.mutations import Mutations, Swap
+from tests.engine import test_epochs, test_failover, test_grouping, test_slow_receivers, test_taking_on
+from tests.engine.mutations import Mutations, Swap, Value
 
 OF_COHORTS: Mutations = {
     "epoch: without the lease": (
@@ -99,5 +99,45 @@ OF_COHORTS: Mutations = {
     "park: all at one moment": (
         (Swap("account_queue._PARK", "* (row_number() OVER (ORDER BY notification_id) - 1)", "* 0"),),
         test_failover.test_permits_park_what_is_over_the_rate_each_to_its_turn,
+    ),
+    "group: a tenant that is behind gets ever more": (
+        (Swap("cohorts._GROUP_ONE", "AND o.behind < $10", "AND $10 > 0"),),
+        test_slow_receivers.test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohorts,
+    ),
+    "leave: what is tried again counts as behind": (
+        (Swap("cohorts._LEFT", "state = 0 AND attempt = 0", "state = 0"),),
+        test_slow_receivers.test_what_is_tried_again_in_a_while_holds_up_no_bulk,
+    ),
+    "park: a shared cohort keeps it": (
+        (Swap("account_queue._PARK", "THEN NULL ELSE w.cohort END", "THEN w.cohort ELSE w.cohort END"),),
+        test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
+    ),
+    "park: a tenant's own loses it": (
+        (Swap("account_queue._PARK", "now() + $7::interval END", "now() + $7::interval * 99 END"),),
+        test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
+    ),
+    "permits: nothing is owed to the high lane": (
+        (Swap("permits._LEASE", "THEN 0 ELSE owed END", "THEN 0 ELSE owed * 0 END"),),
+        test_slow_receivers.test_the_high_lane_gets_the_next_permit,
+    ),
+    "permits: owed for ever": (
+        (Swap("permits._LEASE", "owed_until > clock_timestamp() AND", "true OR"),),
+        test_slow_receivers.test_a_permit_that_nobody_comes_for_is_not_kept_for_ever,
+    ),
+    "permits: everybody's turns begin now": (
+        (Swap("permits._BOOK", "THEN booked_until END", "THEN NULL::timestamptz END"),),
+        test_slow_receivers.test_cohorts_beside_each_other_are_given_turns_one_after_the_other,
+    ),
+    "claim: what is blocked too": (
+        (
+            Swap("claims._CLAIM_OTHERS", " IS NULL\n    LIMIT", " IS NULL IS NOT NULL\n    LIMIT"),
+            Value("domain.shares.Shares.blocked", lambda *_, **__: []),
+            Value("domain.shares.Shares.wait_s", lambda *_, **__: 0.0),
+        ),
+        test_slow_receivers.test_an_origin_that_throttles_is_held_back_alone,
+    ),
+    "a throttle holds back nobody": (
+        (Value("domain.throttle.Throttle.hold", lambda *_, **__: None),),
+        test_slow_receivers.test_an_account_that_throttles_is_not_called_for_each_message,
     ),
 }  # fmt: skip

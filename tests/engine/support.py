@@ -12,9 +12,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
 from activities.decisions import Decider
 from activities.planning import Planner
+from activities.slots import Slots
 from channels.base import Content, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel

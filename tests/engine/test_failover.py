@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
 from activities.permits import Permits
+from activities.slots import Slots
 from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel
@@ -209,7 +210,7 @@ class Hooks(MemoryProvider):
 
 async def test_receivers_that_are_down_open_no_circuit_for_others(engine: Engine) -> None:
     """Caught: five answers in a row from one tenant's broken webhook stopped those of everybody."""
-    fleet = Fleet.of(engine, account("a", *[RETRY] * (IN_A_ROW + 1), provider=Hooks))
+    fleet = Fleet.of(engine, replace(account("a", *[RETRY] * (IN_A_ROW + 1), provider=Hooks), slots=Slots(64)))
     ids = await fleet.send(30)
     await fleet.drive()
     assert fleet.sent()["a"] == 30

@@ -9,8 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from activities.accounts import Account, Slots
+from activities.accounts import Account
 from activities.decisions import Decider
+from activities.slots import Slots
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult

@@ -9,8 +9,9 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
 from activities.losses import FORGOTTEN_AFTER_S, Losses
+from activities.slots import Slots
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN

@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Slots
+from activities.accounts import Account
 from activities.decisions import Decider
+from activities.slots import Slots
 from channels.base import Message
 from channels.inapp.inbox import InboxProvider
 from channels.memory import MemoryProvider

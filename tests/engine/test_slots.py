@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from activities.accounts import Slots
+from activities.slots import Slots
 
 
 async def test_no_more_than_the_capacity_is_taken() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
-from activities.accounts import Slots
 from activities.pace import Pace, Paced, Unpaced
 from activities.planning import Planner
+from activities.slots import Slots
 from domain.lanes import ADMISSION_LEASE, FEW, POLICIES, SHORT, Lane, driven_by
 from infra.postgres.engine import plans
 from infra.postgres.engine.cohorts import CohortRow
@@ -343,7 +343,7 @@ async def test_whoever_goes_first_does_not_stand_in_line_but_the_line_moves() ->
     await slots.take(1)
 
     async def taker(name: str, *, first: bool) -> None:
-        await (slots.take_first if first else slots.take)(8)
+        await slots.take(8, first=first)
         order.append(name)
 
     open_calls = {asyncio.create_task(taker("bulk", first=False))}

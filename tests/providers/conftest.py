@@ -13,7 +13,8 @@ from temporalio.testing import ActivityEnvironment
 
 import sandbox
 from activities.account_making import AccountMaker, guarded_smtp
-from activities.accounts import Account, Accounts, Slots
+from activities.accounts import Account, Accounts
+from activities.slots import Slots
 from channels.memory import MemoryProvider
 from channels.registry import Wiring, provider_types
 from infra.credentials import CredentialBox

@@ -1,4 +1,9 @@
-"""What of a cohort is due over each account, put off or moved as a whole: no row of it is claimed."""
+"""What of a cohort waits for one account: how much, whose, and how it is put off or goes over another account.
+
+What is put off for long leaves a cohort that tenants share, and is grouped again in its time: such a cohort would otherwise
+be driven for it again and again, and under a lasting flood there would be ever more of them. A tenant's own cohort keeps
+what it has, and is looked at again: the tenant gets only so many more (`cohorts._GROUP_ONE`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from domain.lanes import LOOKS_AGAIN_WITHIN, SHARED_KEEPS
+from domain.shares import ORIGIN_PATTERN, Blocked
 from domain.timeline import EventType
 from infra.postgres.engine.locks import retried
 
@@ -30,13 +37,20 @@ WITH s AS MATERIALIZED (
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 )"""
 
+_PUT_OFF = """,
+c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1)
+UPDATE work w
+SET due_at = least(p.due, w.expires_at, CASE WHEN NOT c.shared THEN now() + {keeps} END),
+    cohort = CASE WHEN c.shared AND p.due > now() + {leaves} THEN NULL ELSE w.cohort END
+FROM p, c WHERE w.ctid = p.tid AND w.state = 0"""
+
 _PARK = (
     _DUE_ROWS
     + """,
 p AS MATERIALIZED (
     SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
-)
-UPDATE work w SET due_at = least(p.due, w.expires_at) FROM p WHERE w.ctid = p.tid AND w.state = 0"""
+)"""
+    + _PUT_OFF.format(keeps="$7::interval", leaves="$8::interval")
 )
 """Each to the moment when its turn comes; all at the same moment would only be parked again."""
 
@@ -51,7 +65,42 @@ SELECT notification_id, gen_random_uuid(), n, now(), $6, $1, $2, $7::json FROM m
 )
 
 
+def blocked_for(table: str, *, first: int) -> str:
+    """How long a row of `table` is blocked, an interval; NULL: it is not. `first`: the number of the first parameter of
+    `blocked_columns`. A sub-select for each row: a join would give the planner a choice."""
+    origin = f"coalesce(substring({table}.address FROM '{ORIGIN_PATTERN}'), '')"
+    return f"""(
+        SELECT max(b.wait)
+        FROM unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::interval[]) b(tenant, origin, wait)
+        WHERE b.tenant = {table}.tenant
+          AND CASE WHEN b.origin IS NULL THEN {origin} <> ALL (${first + 3}::text[]) ELSE b.origin = {origin} END)"""
+
+
+_PARK_BLOCKED = f"""
+WITH s AS MATERIALIZED (
+    SELECT ctid AS tid, notification_id, n, {blocked_for("work", first=4)} AS wait FROM work
+    WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
+      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+    ORDER BY notification_id FOR UPDATE SKIP LOCKED
+),
+p AS MATERIALIZED (SELECT tid, now() + wait AS due FROM s WHERE wait IS NOT NULL)""" + _PUT_OFF.format(
+    keeps="$8::interval", leaves="$9::interval"
+)
+
+
+def blocked_columns(blocked: Sequence[Blocked]) -> tuple[list[str], list[str | None], list[timedelta], list[str]]:
+    """As parameters."""
+    return (
+        [one.tenant for one in blocked],
+        [one.origin for one in blocked],
+        [timedelta(seconds=one.wait_s) for one in blocked],
+        [origin for one in blocked for origin in one.but],
+    )
+
+
 class AccountQueue:
+    """Fenced by (id, epoch) where it changes something; each method is one statement."""
+
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
@@ -80,8 +129,13 @@ class AccountQueue:
     ) -> None:
         """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
         None: of all."""
-        arguments = (cohort, epoch, account, tenants, wait, spacing)
+        arguments = (cohort, epoch, account, tenants, wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
         await retried(self._pool, lambda connection: connection.execute(_PARK, *arguments))
+
+    async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> None:
+        """Put off what is due over this account and blocked, each by its wait."""
+        arguments = (cohort, epoch, account, *blocked_columns(blocked), LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
+        await retried(self._pool, lambda connection: connection.execute(_PARK_BLOCKED, *arguments))
 
     async def move(
         self,

@@ -31,7 +31,7 @@ _OF_COHORT = """
 
 _ENTER = f"""
 WITH alive AS (
-    UPDATE cohort SET lease = now() + $3, holding = false, begun = true,
+    UPDATE cohort SET lease = now() + $3, holding = false, behind = false, begun = true,
                       takes_until = CASE WHEN $6 AND tenant IS NULL AND (begun OR size < $4) THEN now() + $5::interval END
     WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS admits, {ASYNC_COMMIT}
 )

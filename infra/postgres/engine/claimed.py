@@ -98,6 +98,11 @@ class Claim:
     def step(self) -> tuple[UUID, int]:
         return self.notification_id, self.n
 
+    @property
+    def ends_unsent(self) -> bool:
+        """Whoever has it in hand calls nobody for it."""
+        return self.awaiting or self.verdict is not Verdict.SEND
+
     def database_time(self, at_s: float) -> datetime:
         """What the database's clock says at time.monotonic() = `at_s`, whatever this machine's own clock says."""
         return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)

@@ -18,7 +18,8 @@ from uuid import UUID
 import asyncpg
 
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
-from infra.postgres.engine.account_queue import AccountQueue
+from domain.shares import Blocked
+from infra.postgres.engine.account_queue import AccountQueue, blocked_columns, blocked_for
 from infra.postgres.engine.claimed import Claim, claim_of
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
@@ -72,6 +73,9 @@ u AS (
 )
 """In no order: a claim that sorted would read all that is left of its cohort (28 rows for each that was claimed). What is
 locked is skipped, so that nobody waits for anybody and the order of locks does not matter."""
+
+_CLAIM_OTHERS = _CLAIM.replace("    LIMIT $4", f"      AND {blocked_for('work', first=7)} IS NULL\n    LIMIT $4")
+"""The same, but of nothing that is blocked."""
 
 _CLAIM_ONE = _CLAIM.replace("    LIMIT $4", "      AND notification_id = $7 AND n = $8\n    LIMIT $4")
 
@@ -130,18 +134,24 @@ class ClaimRepository:
         call_timeout: timedelta,
         mark: timedelta = timedelta(0),
         singly: bool = False,
+        without: Sequence[Blocked] = (),
     ) -> Claimed:
-        """Take at most `limit` due rows; none when the epoch has been replaced. The caller starts each within
-        `CLAIM_WINDOW` or gives it back, and flushes its outcome before `unknown_at` passes. `mark`: see `unheard`.
+        """Take at most `limit` due rows, none of what is blocked; none when the epoch has been replaced. The
+        caller starts each within `CLAIM_WINDOW` or gives it back, and flushes its outcome before
+        `unknown_at` passes. `mark`: see `unheard`.
 
         Raises one of `POISON` where a row cannot be claimed; then none was. `singly`: each in a statement of its own, and
         such a row is among the unreadable.
         """
         times = (CLAIM_WINDOW, _answers_within(call_timeout) + mark)
         now_s = time.monotonic()
+        if without and not singly:
+            blocked = blocked_columns(without)
+            rows = await self._pool.fetch(_CLAIM_OTHERS, cohort, epoch, account, limit, *times, *blocked)
+            return _read(rows, now_s=now_s)
         if not singly:
             return _read(await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, *times), now_s=now_s)
-        rows, poisoned = list[asyncpg.Record](), list[Unreadable]()
+        rows, poisoned = [], list[Unreadable]()
         for key in await self._pool.fetch(_DUE_KEYS, cohort, account, limit):
             try:
                 rows += await self._pool.fetch(

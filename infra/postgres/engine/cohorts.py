@@ -44,15 +44,16 @@ _GROUP_ONE = (
     + """,
 turn AS MATERIALIZED (
     SELECT d.tenant FROM due d CROSS JOIN LATERAL (
-        SELECT count(*) AS open FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant AND NOT c.holding) o
-    WHERE o.open < $8 ORDER BY o.open, d.first_due
+        SELECT count(*) FILTER (WHERE NOT c.holding) AS open, count(*) FILTER (WHERE c.holding AND c.behind) AS behind
+        FROM cohort c WHERE c.lane = $1 AND c.tenant = d.tenant) o
+    WHERE o.open < $8 AND o.behind < $10 ORDER BY o.open, d.first_due
     LIMIT 1
 )"""
     + TAKE_OF_ONE
     + _MADE.format(tenant="(SELECT tenant FROM turn)")
 )
 """One cohort of one tenant that has more: the one with the fewest cohorts under way, then the one that has waited longest;
-none that has its share of the lane already."""
+none that has its share of the lane already, or waits for its accounts with so much that more would only wait there too."""
 
 _FEW_AT_WORK = "SELECT min(lane) FROM cohort WHERE takes_until > now() AND takes_until <= now() + $1::interval"
 
@@ -61,7 +62,7 @@ _RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
 _LAPSED = "SELECT id, lane, tenant, epoch, size FROM cohort WHERE lease < now() ORDER BY lease LIMIT $1"
 
 _NEXT_EPOCH = """
-UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false
+UPDATE cohort SET epoch = epoch + 1, lease = now() + $3, holding = false, behind = false
 WHERE id = $1 AND epoch = $2 AND lease < now() RETURNING epoch"""
 
 _END = f"""
@@ -75,14 +76,17 @@ _RELEASE = "UPDATE work SET cohort = NULL WHERE cohort = $1 AND state = 0 AND du
 _LEFT = """
 SELECT account, n = 0 AS unplanned,
        extract(epoch FROM min(CASE state WHEN 0 THEN due_at ELSE greatest(unknown_at, now() + $2) END) - now())::float8
-       AS wait_s
+       AS wait_s, bool_or(state = 0 AND attempt = 0) AS untried
 FROM work WHERE cohort = $1 GROUP BY 1, 2"""
 
 _NEXT_DUE = """
 SELECT extract(epoch FROM min(due_at) - now())::float8 FROM work
 WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0"""
 
-_HOLD = "UPDATE cohort SET holding = $3, lease = now() + $4, takes_until = NULL WHERE id = $1 AND epoch = $2"
+_HOLD = """
+UPDATE cohort SET holding = $3, behind = $5, lease = now() + $4, takes_until = NULL WHERE id = $1 AND epoch = $2"""
+
+_WAIT = f"UPDATE cohort SET holding = true, behind = true WHERE id = $1 AND epoch = $2 RETURNING {ASYNC_COMMIT}"
 
 _ORPHANS = """
 UPDATE work w SET cohort = NULL
@@ -142,7 +146,9 @@ class CohortRepository:
             row = await self._pool.fetchrow(_GROUP_ALL, *arguments, ADMISSION_LEASE)
         else:
             row = await self._pool.fetchrow(_GROUP_FEW, *arguments, ADMISSION_LEASE, few) if few else None
-            row = row or await self._pool.fetchrow(_GROUP_ONE, *arguments, policy.cohorts_of_tenant, few)
+            row = row or await self._pool.fetchrow(
+                _GROUP_ONE, *arguments, policy.cohorts_of_tenant, few, policy.cohorts_behind
+            )
         return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
 
     async def few_at_work(self) -> Lane | None:
@@ -186,13 +192,15 @@ class CohortRepository:
             if await connection.fetchval(_LOCK, cohort, epoch) is None:
                 return {}
             await connection.execute(_RELEASE, cohort, horizon)
-            waits = _waits(await connection.fetch(_LEFT, cohort, LOOK_AGAIN))
+            left = await connection.fetch(_LEFT, cohort, LOOK_AGAIN)
+            waits = _waits(left)
             if not waits:
                 await connection.execute(_END, cohort, epoch)
             else:
                 rest = min(waits.values())
                 lease = LEASE + timedelta(seconds=max(0.0, rest))
-                await connection.execute(_HOLD, cohort, epoch, rest > 0, lease)
+                untried = any(row["untried"] for row in left)
+                await connection.execute(_HOLD, cohort, epoch, rest > 0, lease, untried)
             return waits
 
         return await retried(self._pool, unit)
@@ -201,6 +209,10 @@ class CohortRepository:
         """Seconds until its next open row is due over this account; None when there is none."""
         value: float | None = await self._pool.fetchval(_NEXT_DUE, cohort, account)
         return value
+
+    async def wait_for_answers(self, cohort: UUID, *, epoch: int) -> None:
+        """It has nothing more to claim until answers come: it takes no place of its lane from others meanwhile."""
+        await self._pool.execute(_WAIT, cohort, epoch)
 
     async def adopt_orphans(self) -> int:
         """Rows whose cohort is gone become due again by themselves: somebody deleted it by hand, or one attempt of an

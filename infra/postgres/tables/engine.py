@@ -62,9 +62,11 @@ cohort = Table(
     Column("begun", Boolean, nullable=False, server_default=text("false")),
     now_column(),
     time_column("takes_until"),
+    Column("behind", Boolean, nullable=False, server_default=text("false")),
 )
-"""Notifications that one workflow drives. `tenant` is NULL where tenants share it; `begun`: its workflow has; until
-`takes_until` it takes on what becomes due of those who share."""
+"""Notifications that one workflow drives. `tenant` is NULL where tenants share it; `begun`: its workflow has; `holding`: it
+only waits, for a time or for answers; `behind`: for an account, with messages that were never tried; until `takes_until` it
+takes on what becomes due of those who share."""
 Index("cohort_lease", cohort.c.lease)
 
 permit = Table(
@@ -73,9 +75,13 @@ permit = Table(
     text_column("account", primary_key=True),
     Column("left_over", Float, nullable=False),
     time_column("filled_at", nullable=False),
+    Column("owed", Integer, nullable=False, server_default=text("0")),
+    time_column("owed_until"),
+    time_column("booked_until"),
     postgresql_with={"fillfactor": 50},
 )
-"""The bucket of an account with a rate."""
+"""The bucket of an account with a rate. Until `owed_until` so many permits are kept for the high lane, which found none; up
+to `booked_until` the others have been given their turns."""
 
 probe = Table(
     "probe",

@@ -5,7 +5,7 @@ from pathlib import Path
 from infra.postgres.migrations.script import run_script
 
 revision = "0023"
-down_revision = "0020"
+down_revision = "0022"
 
 
 def upgrade() -> None:

@@ -1,0 +1,82 @@
+"""What is due over an account that cannot take it now: it is put off, or goes over another account of the same tenant."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from activities.accounts import Account, Accounts
+from activities.follow_ups import DueAgain
+from domain.permits import Granted
+from domain.shares import Blocked
+from infra.postgres.engine.account_queue import AccountQueue
+from infra.telemetry.engine_metrics import PARKED
+
+MOST_BOOKED = 10_000
+"""Rows of one cohort that are counted for their turns; it holds fewer."""
+NOTHING = timedelta(0)
+
+
+class Rerouting:
+    """Of one cohort and epoch."""
+
+    def __init__(self, queue: AccountQueue, accounts: Accounts, *, cohort: UUID, epoch: int, due_again: DueAgain) -> None:
+        self._queue = queue
+        self._accounts = accounts
+        self._cohort = cohort
+        self._epoch = epoch
+        self._due_again = due_again
+
+    async def go_round(self, account: Account, *, wait_s: float) -> None:
+        """Its circuit is open, or it has said "not so often": over another account of the same tenant, or later."""
+        ways: dict[str | None, list[str]] = {}
+        for tenant in await self._queue.tenants(self._cohort, account=account.name):
+            other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
+            ways.setdefault(other.name if other else None, []).append(tenant)
+        for name, tenants in ways.items():
+            if name is None:
+                await self.park(account, wait=timedelta(seconds=wait_s), tenants=tenants)
+            else:
+                await self._move(account, name, tenants=tenants)
+
+    async def permitted(self, account: Account, most: int, *, urgent: bool) -> int:
+        """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
+        if account.permits is None:
+            return most
+        due = await self._queue.due(self._cohort, account=account.name, limit=most)
+        if not due:
+            return 0
+        granted = await account.permits.take(due, urgent=urgent)
+        if granted.count == 0:
+            await self.park(account, wait=await self._turn(account, granted, urgent=urgent), spacing=granted.spacing)
+        return granted.count
+
+    async def _turn(self, account: Account, granted: Granted, *, urgent: bool) -> timedelta:
+        """What is urgent has the next permit, and stands behind nobody's turns."""
+        if urgent or account.permits is None:
+            return granted.wait
+        waiting = await self._queue.due(self._cohort, account=account.name, limit=MOST_BOOKED)
+        return await account.permits.turns(waiting, granted=granted)
+
+    async def park(
+        self, account: Account, *, wait: timedelta, spacing: timedelta = NOTHING, tenants: Sequence[str] | None = None
+    ) -> None:
+        PARKED.labels(account.channel).inc()
+        await self._queue.park(
+            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
+        )
+        self._due_again(account.name, time.monotonic() + wait.total_seconds())
+
+    async def park_blocked(self, account: Account, blocked: Sequence[Blocked]) -> None:
+        """Its receivers have as many calls as they may have, or have said "not so often"."""
+        PARKED.labels(account.channel).inc()
+        await self._queue.park_blocked(self._cohort, epoch=self._epoch, account=account.name, blocked=blocked)
+        self._due_again(account.name, time.monotonic() + min(one.wait_s for one in blocked))
+
+    async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
+        why = "throttled" if account.health.throttle.wait_s(self._accounts.clock()) > 0 else "circuit_open"
+        detail = {"channel": account.channel, "account": to, "after": account.name, "reason": why}
+        await self._queue.move(self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants)
+        self._due_again(to, time.monotonic())

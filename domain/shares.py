@@ -1,0 +1,205 @@
+"""Who may have another call over an account whose messages go to servers of their recipients (webhooks).
+
+One server that hangs says nothing of the account, and opens no circuit; but its calls keep slots for as long as a call may
+take, and a few such servers would have all of them. So a target, one tenant's messages to one origin, is watched. While it
+answers soon it has as many slots as it can use. While it is slow it has at most half as many as are free, and what a tenant
+has in flight to targets that are slow, or not known yet, is no more than are free: the more receivers are slow, the fewer
+slots each has, and some are always left for whoever comes next (the dynamic thresholds of shared-memory switches, Choudhury
+and Hahne 1998). What is refused is put off, the longer the longer there has been no place.
+
+Pure: every method is given the time, in seconds of a clock that never steps back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from domain.health import SLOW_S
+from domain.throttle import Throttle
+
+SLOW_FREE = 2
+"""A slow target leaves so many slots free for each that it has."""
+LEAST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
+MOST_TARGETS = 1000
+"""Of one tenant, that are remembered."""
+MOST_BLOCKED = 200
+"""That a claim leaves out; what it gets of more goes back."""
+MOST_EXCEPTIONS = 100
+"""Quick origins of a tenant that a claim is told of."""
+
+_ORIGIN = re.compile(r"[^:/?#]+://[^/?#]*")
+ORIGIN_PATTERN = f"^{_ORIGIN.pattern}"
+"""The same for PostgreSQL's `substring`."""
+
+Target = tuple[str, str]
+"""Tenant and origin: what one tenant's receiver says holds back nobody else's messages to the same host."""
+
+
+def origin_of(address: str) -> str:
+    """Scheme and authority as they are written, "" where there are none. Who writes one host in many ways gains nothing:
+    all of them count against the tenant."""
+    match = _ORIGIN.match(address)
+    return match.group() if match else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What may not be called now."""
+
+    tenant: str
+    origin: str | None
+    """None: all of the tenant's origins but those in `but`."""
+    wait_s: float
+    but: Sequence[str] = ()
+
+
+class _Watched:
+    """One target."""
+
+    __slots__ = ("began", "quick", "slow_since_s", "throttle")
+
+    def __init__(self) -> None:
+        self.began: dict[object, float] = {}
+        """Calls under way, the oldest first."""
+        self.quick = False
+        self.slow_since_s: float | None = None
+        self.throttle = Throttle()
+
+    def is_slow(self, now_s: float) -> bool:
+        """Known to be: a call ended late, or is late."""
+        if self.began and now_s - next(iter(self.began.values())) > SLOW_S:
+            self.quick = False
+            self.slow_since_s = self.slow_since_s or now_s
+        return self.slow_since_s is not None
+
+
+class Shares:
+    """Of one account in one process. `shared`: tenants share it."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, dict[str, _Watched]] = {}
+        """Tenant -> origin -> what is remembered of it."""
+        self._calls: Counter[str] = Counter()
+        """Tenant -> calls under way."""
+        self._busy: dict[str, dict[str, _Watched]] = {}
+        """Tenant -> origin -> those with calls under way."""
+        self._held: dict[Target, _Watched] = {}
+        """Throttled, or slow when it was last looked at."""
+        self._full_since_s: dict[str, float] = {}
+
+    def begin(self, call: object, target: Target, *, now_s: float) -> None:
+        """It is on its way; it ends in `end`."""
+        tenant, origin = target
+        watched = self._known(target) or self._new(target)
+        watched.began[call] = now_s
+        self._busy.setdefault(tenant, {})[origin] = watched
+        self._calls[tenant] += 1
+
+    def end(self, call: object, target: Target, *, now_s: float, answered: bool) -> float:
+        """It has ended; returns how long it took. Not `answered`: it was not made after all, and tells nothing."""
+        watched = self._targets[target[0]][target[1]]
+        took_s = now_s - watched.began.pop(call)
+        self._calls[target[0]] -= 1
+        if not watched.began:
+            self._no_longer_busy(target)
+        if answered:
+            watched.quick = took_s <= SLOW_S
+            watched.slow_since_s = None if watched.quick else watched.slow_since_s or now_s
+            self._note(target, watched, now_s=now_s)
+        return took_s
+
+    def throttled(self, target: Target, stated_s: float, *, now_s: float, took_s: float) -> None:
+        """A call of it was answered so."""
+        watched = self._targets[target[0]][target[1]]
+        watched.throttle.hold(stated_s, now_s=now_s, took_s=took_s)
+        self._note(target, watched, now_s=now_s)
+
+    def eased(self, target: Target, *, now_s: float, took_s: float) -> None:
+        """A call of it was taken."""
+        self._targets[target[0]][target[1]].throttle.ease(now_s=now_s, took_s=took_s)
+
+    def wait_s(self, target: Target, *, free: int, shared: bool, now_s: float) -> float:
+        """Until it may have one of the slots that are `free`; 0 = now."""
+        watched = self._known(target)
+        if watched is not None:
+            if (throttled_s := watched.throttle.wait_s(now_s)) > 0:
+                return throttled_s
+            if watched.is_slow(now_s):
+                self._held[target] = watched
+                if _has_its_share(watched, free=free):
+                    return put_off_s(watched.slow_since_s, now_s=now_s)
+        if not shared:
+            return 0.0
+        return 0.0 if watched is not None and watched.quick else self._tenant_wait_s(target[0], free=free, now_s=now_s)
+
+    def blocked(self, *, free: int, shared: bool, now_s: float) -> list[Blocked]:
+        """All that may have no call now, for a claim to leave it out."""
+        found = [
+            Blocked(tenant, None, wait_s, self._quick_of(tenant))
+            for tenant in (self._busy if shared else ())
+            if (wait_s := self._tenant_wait_s(tenant, free=free, now_s=now_s)) > 0
+        ]
+        for target, watched in list(self._held.items()):
+            wait_s = watched.throttle.wait_s(now_s)
+            if wait_s <= 0 and not (watched.began and watched.is_slow(now_s)):
+                del self._held[target]  # it is put back when a call of it is late
+            elif wait_s <= 0 and _has_its_share(watched, free=free):
+                wait_s = put_off_s(watched.slow_since_s, now_s=now_s)
+            if wait_s > 0:
+                found.append(Blocked(*target, wait_s))
+        return found[:MOST_BLOCKED]
+
+    def _tenant_wait_s(self, tenant: str, *, free: int, now_s: float) -> float:
+        if self._calls.get(tenant, 0) >= free:  # otherwise what is unproven among them is fewer still
+            busy = self._busy.get(tenant, {}).values()
+            unproven = sum(len(watched.began) for watched in busy if watched.is_slow(now_s) or not watched.quick)
+            if unproven >= max(1, free):
+                return put_off_s(self._full_since_s.setdefault(tenant, now_s), now_s=now_s)
+        self._full_since_s.pop(tenant, None)
+        return 0.0
+
+    def _note(self, target: Target, watched: _Watched, *, now_s: float) -> None:
+        if watched.slow_since_s is not None or watched.throttle.wait_s(now_s) > 0:
+            self._held[target] = watched
+        else:
+            self._held.pop(target, None)
+
+    def _no_longer_busy(self, target: Target) -> None:
+        tenant, origin = target
+        del self._busy[tenant][origin]
+        if not self._busy[tenant]:
+            del self._busy[tenant], self._calls[tenant]
+            self._full_since_s.pop(tenant, None)
+
+    def _known(self, target: Target) -> _Watched | None:
+        tenant, origin = target
+        origins = self._targets.get(tenant)
+        return None if origins is None else origins.get(origin)
+
+    def _new(self, target: Target) -> _Watched:
+        """Where too many are known, the oldest with nothing on its way that is not held back is unknown again."""
+        tenant, origin = target
+        origins = self._targets.setdefault(tenant, {})
+        if len(origins) >= MOST_TARGETS:
+            idle = (o for o, watched in origins.items() if not watched.began and (tenant, o) not in self._held)
+            origins.pop(next(idle, ""), None)
+        watched = origins[origin] = _Watched()
+        return watched
+
+    def _quick_of(self, tenant: str) -> Sequence[str]:
+        quick = (origin for origin, watched in reversed(self._targets[tenant].items()) if watched.quick)
+        return tuple(islice(quick, MOST_EXCEPTIONS))
+
+
+def _has_its_share(watched: _Watched, *, free: int) -> bool:
+    return len(watched.began) >= max(1, free // SLOW_FREE)
+
+
+def put_off_s(since_s: float | None, *, now_s: float) -> float:
+    """How long what finds no place waits: longer, the longer there has been none."""
+    lasted_s = 0.0 if since_s is None else now_s - since_s
+    return min(max(LEAST_WAIT_S, lasted_s / 2), LONGEST_WAIT_S)
