@@ -17,7 +17,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import UNDELIVERED, Status
 from infra.postgres.engine.claimed import Claim, Verdict
 from infra.postgres.engine.cohorts import CohortRow
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.support import LOST, OK, PERMANENT, RETRY, TENANT, Engine
 
 RATE = SendResult(ResultClass.RATE, code="rate")

@@ -115,7 +115,7 @@ MUTATIONS: Mutations = {
         test_windows.test_a_retry_after_its_end_waits_for_the_next_opening,
     ),
     "claim: what is put off is recorded as untried": (
-        (Value(f"{ENGINE}.outcomes.StepOutcome.puts_off", property(lambda _: False)),),
+        (Value(f"{ENGINE}.step_outcome.StepOutcome.puts_off", property(lambda _: False)),),
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
     ),
     "cap: no lock": (

@@ -24,8 +24,8 @@ from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.engine.recalling import RecallRepository
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon
 
 Step = tuple[UUID, int]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from domain.ids import reference
@@ -13,9 +12,7 @@ from domain.receipts import KEPT_LONGER
 from domain.results import ResultClass
 from domain.states import Status
 from infra.postgres.engine.locks import Connection
-
-if TYPE_CHECKING:
-    from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 
 _LINK = """
 INSERT INTO receipt_inbox AS i (account, provider_id, notification_id, n, attempt, status, delivered_at, until)

@@ -8,28 +8,25 @@ not begun. Who may still change what is decided by `domain`, under the notificat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from domain.attempts import Awaited, Decision
-from domain.ids import uuid7
 from domain.planning import PlannedStep
-from domain.results import ResultClass, SendResult
+from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
 from infra.postgres.engine.chains import Rest, leave_rest, satisfied
-from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, lock_and_look, retried
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
+from infra.postgres.engine.step_outcome import StepOutcome, TimelineEvent
 from infra.postgres.engine.stopping import stopped
 from infra.postgres.engine.suppressing import suppress
 
@@ -100,48 +97,6 @@ ON CONFLICT DO NOTHING"""
 
 _FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED})
 _MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})  # ends that a receipt may correct to a failure
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the timeline. Its id is made once, so that a flush that is repeated writes it once."""
-
-    type: EventType
-    detail: dict[str, Any]
-    id: UUID = field(default_factory=uuid7)
-
-
-@dataclass(frozen=True, slots=True)
-class StepOutcome:
-    """What became of one attempt."""
-
-    claim: Claim
-    decision: Decision
-    result: SendResult | None
-    """None where nothing was handed over (expired, suppressed, broken template)."""
-    provider: str | None
-    events: tuple[Event, ...]
-    happened_at_s: float
-    """time.monotonic() of the moment, so that the database's clock can date it."""
-    cohort: UUID | None
-    epoch: int | None
-    account_of_next: str | None = None
-    """The account of the chain's next channel."""
-    moves_to: str | None = None
-    """The account that the next attempt goes over, where it is another one."""
-    tried: tuple[str, ...] = ()
-    """Accounts that the next attempt passes by."""
-    awaits: Awaited | None = None
-    """The receipt that must come, or something follows."""
-    window: timedelta | None = None
-    """The provider reports later what becomes of it, at most for this long; None: it does not."""
-    assumed: bool = False
-    """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
-
-    @property
-    def puts_off(self) -> bool:
-        """It was not tried and is due later."""
-        return self.result is None and self.decision.due_at is not None
 
 
 @dataclass(frozen=True)
@@ -272,7 +227,7 @@ class _Match:
         return Rest(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
 
     @property
-    def events(self) -> Sequence[Event]:
+    def events(self) -> Sequence[TimelineEvent]:
         """What the timeline says: that it goes on, over another channel or account, only where it does."""
         untrue = {EventType.FALLBACK: not self.follows, EventType.FAILOVER: not self.stays}
         return [e for e in self.outcome.events if not untrue.get(e.type, False)]

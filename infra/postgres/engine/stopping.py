@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from domain.attempts import Decision
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
-
-if TYPE_CHECKING:
-    from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 
 
 def stopped(
