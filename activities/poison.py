@@ -48,7 +48,7 @@ def _unnamed(outcome: StepOutcome) -> StepOutcome:
     return replace(outcome, result=result, events=tuple(replace(e, detail=_unnamed_detail(e)) for e in outcome.events))
 
 
-def _unnamed_detail(event: Event) -> dict[str, Any]:
+def _unnamed_detail(event: TimelineEvent) -> dict[str, Any]:
     kept = {key: value for key, value in event.detail.items() if key != "provider_id"}
     return kept | {"code": NOT_RECORDABLE} if "code" in kept else kept
 

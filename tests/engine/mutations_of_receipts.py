@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.states import SUCCESS, Status
 from tests.engine import test_failover, test_receipt_ways, test_receipts, test_references, test_resuming
-from tests.engine.mutations import ENGINE, Mutations, Swap, Test, Value
+from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
 from tests.engine.support import RETRY, Engine
 
 
@@ -23,11 +23,11 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
 
 OF_RECEIPTS: Mutations = {
     "receipt: what was sent has arrived": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
+        (Value(f"{RECORDING}._arrived", lambda known, _: known.status in SUCCESS),),
         test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
     ),
     "receipt: nobody looks whether it came": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
+        (Value(f"{RECORDING}._arrived", lambda *_: False),),
         test_failover.test_what_was_read_in_time_stops_the_chain,
     ),
     "receipt: early ones are not looked for": (
@@ -108,7 +108,7 @@ OF_RECEIPTS: Mutations = {
         partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
     ),
     "receipt: a look is not made again": (
-        (Value(f"{ENGINE}.outcomes._Match.looks_again", False),),
+        (Value(f"{RECORDING}._looks_again", lambda *_: False),),
         partial(
             test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
             options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},

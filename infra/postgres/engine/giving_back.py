@@ -31,8 +31,8 @@ WHERE w.ctid = b.tid AND w.state = 1"""
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
 Where the step goes over another account because no receipt came, its record says `sent` of the first one all along, and
-that is no news (`receipt` is OK, `_Match.on_top`): what comes back is sent, over the other account, unless it is known by
-then that the first was delivered.
+that is no news (`receipt` is OK, `Recording.on_top`): what comes back is sent, over the other account, unless it is known
+by then that the first was delivered.
 """
 
 

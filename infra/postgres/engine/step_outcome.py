@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from domain.attempts import Awaited, Decision
 from domain.ids import uuid7
-from domain.results import SendResult
+from domain.recording import CANCELLED, AttemptOutcome, stopped
+from domain.results import ResultClass, SendResult
+from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.claimed import Claim
 
@@ -51,6 +53,28 @@ class StepOutcome:
     """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
 
     @property
-    def puts_off(self) -> bool:
-        """It was not tried and is due later."""
-        return self.result is None and self.decision.due_at is not None
+    def of_attempt(self) -> AttemptOutcome:
+        """The part that decides what is recorded."""
+        claim, result = self.claim, self.result
+        return AttemptOutcome(
+            claim.attempt, self.decision, None if result is None else result.result, claim.awaiting, claim.receipt,
+            bool(claim.chain), self.awaits, self.window is not None, self.assumed,
+        )  # fmt: skip
+
+    def stopped(self, *, end: tuple[Status, Reason] = CANCELLED) -> StepOutcome:
+        """What it comes to where nothing may follow any more (`domain.recording.stopped`), and what is told of that."""
+        lost = self.result is not None and self.result.result is ResultClass.UNKNOWN
+        decision = stopped(self.decision, lost=lost, end=end)
+        if self.decision.due_at is None:
+            return replace(self, decision=decision)
+        events = tuple(
+            replace(event, detail=_without_sequel(event.detail, decision.status))
+            for event in self.events
+            if event.type is not EventType.PUT_OFF
+        )
+        return replace(self, decision=decision, events=events)
+
+
+def _without_sequel(detail: dict[str, Any], status: Status) -> dict[str, Any]:
+    changed = {key: value for key, value in detail.items() if key not in {"retry_at", "receipt_by"}}
+    return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}
