@@ -23,7 +23,8 @@ from domain.timeline import EventType, Stage
 from domain.windows import PutOff
 from infra.postgres.engine.claimed import Claim, Verdict
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.step_outcome import StepOutcome, TimelineEvent
+from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.engine.timeline import TimelineEvent
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
 
 log = structlog.get_logger()

@@ -36,6 +36,7 @@ from infra.postgres.engine import (
     receipts,
     receiving,
     setting_aside,
+    timeline,
 )  # fmt: skip
 
 STATEMENTS = {
@@ -85,7 +86,7 @@ STATEMENTS = {
     "again": outcomes._AGAIN,
     "next place": outcomes._OPEN,
     "record": outcomes._RECORD,
-    "events": outcomes._EVENTS,
+    "events": timeline._WRITE,
     "closed": ends._CLOSED,
     "end of a notification": ends._END,
     "look again": outcomes._LOOK_AGAIN,

@@ -12,16 +12,15 @@ from enum import StrEnum
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.errors import NotFound
-from domain.ids import uuid7
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.chains import forget_rest
 from infra.postgres.engine.digests import leave_digest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import write_event
 
 _LOCK = """
 SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
@@ -51,8 +50,6 @@ SELECT status, final,
        ARRAY(SELECT channel FROM delivery WHERE notification_id = $1 AND status = 'cancelled' ORDER BY n) AS cancelled,
        ARRAY(SELECT channel FROM work WHERE notification_id = $1 AND state = 1 AND n > 0 ORDER BY n) AS in_flight
 FROM notification WHERE id = $1"""
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 class CancelResult(StrEnum):
@@ -115,8 +112,7 @@ async def _cancel(
     if stopped or (row["cancelled_at"] is None and not row["final"] and state["status"] != Status.COLLECTED):
         detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
         detail |= {"because": because} if because is not None else {}
-        event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
-        await connection.execute(_EVENT, *event)
+        await write_event(connection, notification_id, EventType.CANCELLED, detail)
     return answer
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from domain.ids import uuid7
 from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 StepKey = tuple[UUID, int]
 
@@ -47,11 +46,6 @@ WHERE d.came >= CASE WHEN m.options ->> 'fallback_on' = 'not_read' THEN 2 ELSE 1
 _CHAINED = """
 SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
 JOIN LATERAL (SELECT FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true"""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
-     e(id, event, n, type, detail)"""
 
 _LEAVE = """
 UPDATE delivery d SET rest = c.rest
@@ -152,18 +146,10 @@ async def resume(connection: Connection, failed: Sequence[tuple[StepKey, ResultC
     details = [
         {"channel": row["channel"], "chain": [place[1] for place in msgspec.json.decode(row["chain"])]} for row in rows
     ]
-    await tell(
-        connection, [(row["notification_id"], row["n"], EventType.RESUMED, d) for row, d in zip(rows, details, strict=True)]
+    events = [TimelineEvent(EventType.RESUMED, detail) for detail in details]
+    await write_events(
+        connection, [Entry(row["notification_id"], row["n"], e) for row, e in zip(rows, events, strict=True)]
     )
-
-
-async def tell(connection: Connection, events: Sequence[tuple[UUID, int, EventType, dict[str, Any]]]) -> None:
-    """Entries of timelines: (notification, n, type, detail)."""
-    if events:
-        await connection.execute(
-            _EVENTS, [i for i, _, _, _ in events], [uuid7() for _ in events], [n for _, n, _, _ in events],
-            [kind for _, _, kind, _ in events], [msgspec.json.encode(d).decode() for _, _, _, d in events],
-        )  # fmt: skip
 
 
 async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> None:
@@ -178,9 +164,8 @@ async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> N
             [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
         )  # fmt: skip
         detail = {"reason": Reason.ARRIVED_ELSEWHERE, "stage": "receipt"}
-        await tell(connection, [
-            (r["notification_id"], r["n"], EventType.SUPPRESSED, {"channel": r["channel"], **detail}) for r in gone
-        ])  # fmt: skip
+        events = [TimelineEvent(EventType.SUPPRESSED, {"channel": r["channel"], **detail}) for r in gone]
+        await write_events(connection, [Entry(r["notification_id"], r["n"], e) for r, e in zip(gone, events, strict=True)])
 
 
 async def chained(connection: Connection, steps: Sequence[StepKey]) -> list[StepKey]:

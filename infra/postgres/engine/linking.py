@@ -11,6 +11,7 @@ from domain.ids import reference
 from domain.receipts import KEPT_LONGER
 from domain.results import ResultClass
 from domain.states import Status
+from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.step_outcome import StepOutcome
 
@@ -67,4 +68,4 @@ async def link(connection: Connection, messages: Sequence[Handed]) -> None:
         for h in one_each.values()
     ]
     if rows:
-        await connection.execute(_LINK, *(list(column) for column in zip(*rows, strict=True)))
+        await connection.execute(_LINK, *columns(rows))

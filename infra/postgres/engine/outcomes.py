@@ -13,13 +13,13 @@ from datetime import timedelta
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from domain.planning import PlannedStep
 from domain.recording import KnownStep, Recording, Work, gives_way, record
 from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.work_row import WorkState
+from infra.postgres.columns import columns
 from infra.postgres.engine.chains import Rest, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
@@ -28,6 +28,7 @@ from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.engine.suppressing import suppress
+from infra.postgres.engine.timeline import Entry, write_events
 
 _MATCH = """
 SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, w.awaiting,
@@ -86,13 +87,6 @@ ON CONFLICT (notification_id, n) DO UPDATE SET
     provider_id = coalesce(EXCLUDED.provider_id, d.provider_id), sent_at = coalesce(d.sent_at, EXCLUDED.sent_at),
     delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now(),
     receipt_until = CASE EXCLUDED.status WHEN 'sent' THEN greatest(d.receipt_until, EXCLUDED.receipt_until) END"""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
-SELECT id, event, n, now() - age, type, cohort, epoch, detail
-FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], $6::uuid[], $7::int[], $8::json[])
-     e(id, event, n, age, type, cohort, epoch, detail)
-ON CONFLICT DO NOTHING"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +196,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])
     if following:
-        await connection.execute(_OPEN, *_columns([_next_row(m) for m in following]))
+        await connection.execute(_OPEN, *columns([_next_row(m) for m in following]))
 
 
 def _next_row(match: _Match) -> tuple[Any, ...]:
@@ -217,7 +211,7 @@ async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: f
     """One row a delivery: where two attempts of one delivery end in one flush, the later match stands."""
     rows = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches}
     if rows:
-        await connection.execute(_RECORD, *_columns(list(rows.values())))
+        await connection.execute(_RECORD, *columns(list(rows.values())))
 
 
 def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
@@ -231,18 +225,11 @@ def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
 
 
 async def _write_events(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
-    rows = [
-        (o.claim.notification_id, e.id, o.claim.n, _age(o, now_s=now_s), e.type, o.cohort, o.epoch,
-         msgspec.json.encode(e.detail).decode())
+    await write_events(connection, [
+        Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)
         for m in matches for o in [m.outcome] for e in o.events if m.recording.tells(e.type)
-    ]  # fmt: skip
-    if rows:
-        await connection.execute(_EVENTS, *_columns(rows))
+    ])  # fmt: skip
 
 
 def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:
     return timedelta(seconds=max(0.0, now_s - outcome.happened_at_s))
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from domain.attempts import Awaited
-from domain.ids import referred, uuid7
+from domain.ids import referred
 from domain.receipts import (
     Consequence,
     Move,
@@ -30,10 +30,12 @@ from domain.receipts import (
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
+from infra.postgres.columns import columns
 from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, resume, stop_the_rest
 from infra.postgres.engine.claimed import awaited_by
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.suppressing import suppress
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _REPORTED = """
 SELECT DISTINCT i.notification_id, i.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
@@ -85,11 +87,6 @@ FROM (SELECT r.tid, x.* FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) c
 WHERE w.ctid = c.tid"""
 """Whoever has the row in hand, only to look, finds what was said when that is written."""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
-     e(id, event, n, type, detail)"""
 
 _TOLD = """
 UPDATE receipt_inbox SET told = true WHERE ctid = ANY (ARRAY(
@@ -249,7 +246,7 @@ async def _record(connection: Connection, steps: Sequence[_Step]) -> None:
     rows = [_record_row(step) for step in steps]
     if rows:
         ids = [row[0] for row in rows]
-        await connection.execute(_RECORD, min(ids), max(ids), *_columns(rows))
+        await connection.execute(_RECORD, min(ids), max(ids), *columns(rows))
 
 
 def _record_row(step: _Step) -> tuple[Any, ...]:
@@ -279,7 +276,7 @@ async def _move(connection: Connection, steps: Sequence[_Step], *, releases: boo
             (*step.key, Status.DELIVERED, _read_by(step)) if move is Move.WAIT else (*step.key, step.failed, None)
             for step, move in going_on
         ]
-        await connection.execute(_GO_ON, *_columns(rows), releases)
+        await connection.execute(_GO_ON, *columns(rows), releases)
     return {step.row["lane"] for step, move in moves if move in {Move.LOOK, Move.RESUME}}
 
 
@@ -299,15 +296,12 @@ async def _suppress(connection: Connection, steps: Sequence[_Step]) -> None:
 
 
 async def _tell(connection: Connection, steps: Sequence[_Step]) -> None:
-    events = [
-        (s.row["notification_id"], uuid7(), s.row["n"], EventType.RECEIPT, msgspec.json.encode(_detail(m)).decode())
-        for s in steps for m in s.messages if s.told(m)
-    ]  # fmt: skip
-    if events:
-        await connection.execute(_EVENTS, *_columns(events))
+    await write_events(connection, [
+        Entry(*s.key, TimelineEvent(EventType.RECEIPT, _detail(m))) for s in steps for m in s.messages if s.told(m)
+    ])  # fmt: skip
     told = [(m["account"], m["provider_id"]) for s in steps for m in s.messages if not m["told"]]
     if told:
-        await connection.execute(_TOLD, *_columns(told))
+        await connection.execute(_TOLD, *columns(told))
 
 
 def _detail(message: asyncpg.Record) -> dict[str, Any]:
@@ -332,7 +326,3 @@ def _chain(row: asyncpg.Record) -> Awaited | None:
 
 def _first(times: Sequence[datetime | None]) -> datetime | None:
     return min((at for at in times if at is not None), default=None)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from domain.attempts import Awaited, Decision
-from domain.ids import uuid7
 from domain.recording import CANCELLED, AttemptOutcome, stopped
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.claimed import Claim
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineEvent:
-    """One entry of the timeline. Its id is made once: what is repeated writes it once."""
-
-    type: EventType
-    detail: dict[str, Any]
-    id: UUID = field(default_factory=uuid7)
+from infra.postgres.engine.timeline import TimelineEvent
 
 
 @dataclass(frozen=True, slots=True)
