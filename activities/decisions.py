@@ -13,15 +13,16 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Accounts, Stop
-from domain.attempts import Awaited, Decision, Step, decide, overdue
+from domain.attempts import AttemptedStep, Awaited, Decision, decide, overdue
 from domain.channels import Channel
 from domain.planning import EXPIRED_WAITING
 from domain.receipts import why_failed
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.windows import PutOff
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.engine.timeline import TimelineEvent
@@ -180,9 +181,9 @@ class Decider:
             detail["receipt_by" if decision.awaiting else "retry_at"] = decision.due_at.isoformat()
         return TimelineEvent(EventType.ATTEMPT, detail)
 
-    def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> Step:
+    def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> AttemptedStep:
         awaits = self._awaits(claim, elsewhere=elsewhere)
-        return Step(
+        return AttemptedStep(
             claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits, claim.attempt
         )
 

@@ -28,8 +28,9 @@ from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
 from domain.health import FAILURES
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.errors import is_away

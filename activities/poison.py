@@ -11,7 +11,8 @@ from domain.attempts import Decision
 from domain.results import SendResult
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
-from infra.postgres.engine.step_outcome import StepOutcome, TimelineEvent
+from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.engine.timeline import TimelineEvent
 
 log = structlog.get_logger()
 

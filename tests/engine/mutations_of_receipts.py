@@ -100,7 +100,7 @@ OF_RECEIPTS: Mutations = {
         test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
     ),
     "receipt: what follows goes on": (
-        (Swap("chains._REST", "AND state = 0", "AND false"),),
+        (Swap("chains._STOP_OTHERS", "AND state = 0", "AND false"),),
         test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
     ),
     "receipt: what is in flight goes on": (

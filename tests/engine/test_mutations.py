@@ -15,8 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from domain.rechecks import Verdict
 from domain.recording import AttemptOutcome, KnownStep, Recording, record
-from infra.postgres.engine.claimed import Verdict
 from tests.engine import (
     test_accepting,
     test_cancel,
@@ -92,7 +92,7 @@ MUTATIONS: Mutations = {
         test_epochs.test_the_new_epoch_holds_for_every_row,
     ),
     "claim: trusts the plan": (
-        (Value(f"{ENGINE}.claimed._verdict", lambda _, **__: Verdict.SEND),),
+        (Value(f"{ENGINE}.claimed.verdict", lambda **_: Verdict.SEND),),
         partial(changed, change="UPDATE person SET state = 'erased'", verdict=Verdict.GONE),
     ),
     "claim: consent as it was planned": (

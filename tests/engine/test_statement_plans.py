@@ -97,7 +97,7 @@ STATEMENTS = {
     "record of a receipt": receipts._RECORD,
     "stop waiting": receipts._STOP,
     "go on": receipts._GO_ON,
-    "stop the rest": chains._REST,
+    "stop the rest": chains._STOP_OTHERS,
     "satisfied chains": chains._SATISFIED,
     "chained": chains._CHAINED,
     "leave a rest": chains._LEAVE,

@@ -17,9 +17,10 @@ from domain.errors import HandedOff
 from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
 from domain.receipts import better, stands
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, UNDELIVERED, Reason, Status, rank
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository

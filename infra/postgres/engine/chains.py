@@ -22,14 +22,14 @@ from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 StepKey = tuple[UUID, int]
 
-_REST = """
+_STOP_OTHERS = """
 DELETE FROM work WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n > 0 AND n <> x.n AND state = 0
                   OFFSET 0) w ON true))
 RETURNING notification_id, n, tenant, channel, account, address, attempt"""
 
-_REST_RECORD = """
+_RECORD_STOPPED = """
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
 SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                      $9::smallint[])
@@ -88,7 +88,7 @@ WHERE digest = ANY ($1::uuid[]) AND digest <> id"""
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class ResumePoint:
     """What an ended step leaves behind, for the case that it did not arrive."""
 
     chain: str
@@ -105,7 +105,7 @@ class Rest:
         return msgspec.json.encode(kept).decode()
 
 
-async def leave_rest(connection: Connection, rests: Mapping[StepKey, Rest | None]) -> None:
+async def leave_rest(connection: Connection, rests: Mapping[StepKey, ResumePoint | None]) -> None:
     """These steps end here; those with a rest have places left. Their records are there."""
     left = [(key, rest.stored()) for key, rest in rests.items() if rest is not None]
     if left:
@@ -152,14 +152,14 @@ async def resume(connection: Connection, failed: Sequence[tuple[StepKey, ResultC
     )
 
 
-async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> None:
+async def stop_other_steps(connection: Connection, arrived: Sequence[StepKey]) -> None:
     """It arrived over one channel of a chain: what waits on the others is not sent any more."""
     if not arrived:
         return
-    gone = await connection.fetch(_REST, [i for i, _ in arrived], [n for _, n in arrived])
+    gone = await connection.fetch(_STOP_OTHERS, [i for i, _ in arrived], [n for _, n in arrived])
     if gone:
         await connection.execute(
-            _REST_RECORD, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
+            _RECORD_STOPPED, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
             [r["channel"] for r in gone], [r["account"] for r in gone], [r["address"] for r in gone],
             [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
         )  # fmt: skip

@@ -20,7 +20,7 @@ from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.work_row import WorkState
 from infra.postgres.columns import columns
-from infra.postgres.engine.chains import Rest, leave_rest, satisfied
+from infra.postgres.engine.chains import ResumePoint, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, Locked, lock_and_look, retried
@@ -100,13 +100,13 @@ class _Match:
     """Its recipient was erased meanwhile: what happened is recorded without the address."""
 
     @property
-    def rest(self) -> Rest | None:
+    def rest(self) -> ResumePoint | None:
         """What is left of its chain where it ends here, and may turn out to have failed."""
         if self.erased or not self.recording.may_resume:
             return None
         claim, failures = self.outcome.claim, self.outcome.decision.failures
         chain = chain_json(claim.chain)
-        return Rest(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
+        return ResumePoint(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
 
 
 class OutcomeRepository:

@@ -6,13 +6,12 @@ finds there of the other. So the result does not depend on the order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from domain.attempts import Awaited
 from domain.ids import referred
@@ -31,9 +30,9 @@ from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
 from infra.postgres.columns import columns
-from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, resume, stop_the_rest
-from infra.postgres.engine.claimed import awaited_by
+from infra.postgres.engine.chains import ResumePoint, StepKey, leave_rest, resumable, resume, stop_other_steps
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.options import awaited_by, options_of
 from infra.postgres.engine.suppressing import suppress
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
@@ -193,12 +192,12 @@ class _Step:
         return False
 
     @property
-    def rest(self) -> Rest | None:
+    def rest(self) -> ResumePoint | None:
         """What its open row knows of the chain."""
         row = self.row
         if row["chain"] is None or row["erased"]:
             return None
-        return Rest(row["chain"], row["attempt"], row["locale"], row["failures"], row["tried"] or ())
+        return ResumePoint(row["chain"], row["attempt"], row["locale"], row["failures"], row["tried"] or ())
 
 
 async def take_in_reported(connection: Connection, steps: Sequence[StepKey]) -> None:
@@ -224,7 +223,7 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     await _record(connection, [step for step in known if step.evidence is not None])
     await _tell(connection, known)
     lanes = await _move(connection, known, releases=not driven)
-    await stop_the_rest(connection, [step.key for step in known if step.satisfies])
+    await stop_other_steps(connection, [step.key for step in known if step.satisfies])
     await _suppress(connection, known)
     return lanes
 
@@ -318,10 +317,7 @@ def _detail(message: asyncpg.Record) -> dict[str, Any]:
 
 
 def _chain(row: asyncpg.Record) -> Awaited | None:
-    if row["strategy"] == Strategy.ALL or not row["options"]:
-        return None
-    options: Mapping[str, Any] = msgspec.json.decode(row["options"])
-    return awaited_by(options)
+    return None if row["strategy"] == Strategy.ALL else awaited_by(options_of(row["options"]))
 
 
 def _first(times: Sequence[datetime | None]) -> datetime | None:

@@ -6,9 +6,10 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.cancelling import CancelAnswer
 from domain.errors import NotFound
 from domain.timeline import EventType
-from infra.postgres.engine.cancelling import CancelAnswer, CancelRepository
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import write_event
 
