@@ -144,7 +144,8 @@ class Decider:
         return self._outcome(claim, NO_ACCOUNT, [TimelineEvent(EventType.SUPPRESSED, detail)])
 
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
-        """Until the account is resumed or the step expires; `tried` marks it, so that it is told once and can be woken."""
+        """Until the account is resumed or the step expires. That `tried` names its own account is the mark of it
+        (`domain.work_row`): it is told once, and can be woken."""
         due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at)
         events = []
         if claim.account not in claim.tried:

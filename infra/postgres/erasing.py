@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.database import Database
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.digests import cancel_collected
@@ -227,9 +228,9 @@ async def _erase_notifications(connection: Connection, tenant: str, ids: Sequenc
     open_steps = await connection.fetch(_OPEN, ids)
     for notification_id in sorted({row["notification_id"] for row in open_steps}):
         await cancel_locked(connection, tenant, notification_id=notification_id)
-    stopped = {row["notification_id"] for row in open_steps if row["state"] == 0}
+    stopped = {row["notification_id"] for row in open_steps if row["state"] == WorkState.OPEN}
     counts["cancelled"] = counts.get("cancelled", 0) + collected + len(stopped)
-    counts["in_flight"] += sum(1 for row in open_steps if row["state"] == 1)
+    counts["in_flight"] += sum(1 for row in open_steps if row["state"] == WorkState.IN_HAND)
     erased = [row["id"] for row in await connection.fetch(_NOTIFICATIONS, ids[0], ids[-1], ids)]
     deliveries = await connection.fetch(_DELIVERIES, ids[0], ids[-1], ids)
     await write_events(connection, [Entry(one, 0, TimelineEvent(EventType.ERASED, {})) for one in erased])

@@ -45,8 +45,7 @@ class Claim:
     awaiting: bool
     """It was handed over, and its receipt is overdue."""
     receipt: str | None
-    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure. OK where it is not waited
-    for: a message is out there, and this one goes over another account all the same."""
+    """What is known instead, or what it has said (`domain.work_row`)."""
     awaits: Awaited | None
     """The receipt by which the chain goes on if it does not come."""
     failures: int

@@ -18,6 +18,7 @@ from domain.edits import Fence, fence
 from domain.errors import Conflict, HandedOff, NotFound
 from domain.lanes import Lane
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.engine.digests import is_open, leave_digest
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import write_event
@@ -125,7 +126,7 @@ async def _check_fences(
         else fence(
             final=row["final"],
             cancelled=row["cancelled_at"] is not None,
-            handing_over=any(step["state"] == 1 for step in steps),
+            handing_over=any(step["state"] == WorkState.IN_HAND for step in steps),
             handed_over=bool(await connection.fetchval(_HANDED_OVER, notification_id)),
         )
     )

@@ -13,6 +13,7 @@ from domain.errors import NotFound
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import write_event
 
@@ -79,7 +80,7 @@ class ExpediteRepository:
                 ended = ExpediteResult.ALREADY_HANDED_OFF if arrived else ExpediteResult.ALREADY_FINISHED
                 return Expedited(ended, lane)
             steps = await connection.fetch(_STEPS, notification_id)
-            untried = [step for step in steps if step["state"] == 0 and not step["tried"]]
+            untried = [step for step in steps if step["state"] == WorkState.OPEN and not step["tried"]]
             waiting = [step["n"] for step in untried if step["waits"]]
             if not waiting:
                 return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)

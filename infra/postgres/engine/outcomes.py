@@ -16,9 +16,8 @@ import asyncpg
 
 from domain.planning import PlannedStep
 from domain.recording import KnownStep, Recording, Work, gives_way, record
-from domain.results import ResultClass
 from domain.states import Reason, Status
-from domain.work_row import WorkState
+from domain.work_row import ON_TOP, WorkState
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import ResumePoint, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
@@ -54,9 +53,9 @@ FROM (SELECT r.tid, o.*
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
 
-_LOOK_AGAIN = """
+_LOOK_AGAIN = f"""
 UPDATE work SET state = 0, due_at = now(), start_by = NULL, unknown_at = NULL, awaiting = true,
-       receipt = coalesce(nullif(receipt, 'OK'), 'delivered')
+       receipt = coalesce(nullif(receipt, '{ON_TOP}'), 'delivered')
 WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
@@ -191,7 +190,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
             [o.decision.due_at for o in again], [o.decision.failures for o in again], [o.moves_to for o in again],
             ["\n".join(o.tried) or None for o in again], [o.decision.awaiting for o in again],
-            [ResultClass.OK if m.recording.on_top else None for m in staying],
+            [ON_TOP if m.recording.on_top else None for m in staying],
         )  # fmt: skip
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])

@@ -29,6 +29,7 @@ from domain.receipts import (
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import ResumePoint, StepKey, leave_rest, resumable, resume, stop_other_steps
 from infra.postgres.engine.locks import Connection
@@ -145,8 +146,8 @@ class _Step:
         return consequence(
             ReportedStep(
                 self.known,
-                open=self.row["state"] == 0,
-                handed_over=self.row["state"] == 1,
+                open=self.row["state"] == WorkState.OPEN,
+                handed_over=self.row["state"] == WorkState.IN_HAND,
                 awaiting=bool(self.row["awaiting"]),
                 wants=self.chain.status if self.chain and self.row["chain"] else None,
                 resumable=self.resumable,

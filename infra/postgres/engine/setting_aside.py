@@ -16,6 +16,7 @@ import asyncpg
 from domain.attempts import Aside, aside
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
+from domain.work_row import WorkState
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -86,7 +87,7 @@ async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: boo
 
 def _decide(row: asyncpg.Record, *, cancelled: bool, sent: bool) -> Aside:
     if sent:
-        over = row["expired"] and row["state"] == 1
+        over = row["expired"] and row["state"] == WorkState.IN_HAND
         return Aside(status=Status.UNKNOWN, reason=Reason.ANSWER_LOST) if over else Aside()
     return aside(faults=row["faults"], attempt=row["attempt"], expired=row["expired"], cancelled=cancelled)
 
