@@ -43,7 +43,7 @@ OF_RECEIPTS: Mutations = {
         reported(test_receipts.test_the_order_does_not_matter, reports=[test_receipts.REPORTS[3]]),
     ),
     "receipt: any failure is the step's": (
-        (Value(f"{ENGINE}.receipts.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
+        (Value(f"{ENGINE}.step_reports.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
         partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
     ),
     "receipt: of any account": (
@@ -55,11 +55,11 @@ OF_RECEIPTS: Mutations = {
         reported(test_references.test_a_reference_counts_only_for_the_account_that_was_given_it),
     ),
     "receipt: each name is a message": (
-        (Value(f"{ENGINE}.receipts.messages_of", lambda reports: list(range(len(reports)))),),
+        (Value(f"{ENGINE}.step_reports.messages_of", lambda reports: list(range(len(reports)))),),
         reported(test_references.test_both_names_are_one_message, status=Status.FAILED),
     ),
     "receipt: told under each name": (
-        (Value(f"{ENGINE}.receipts._Step._told_by_another_name", lambda *_: False),),
+        (Value(f"{ENGINE}.step_reports.StepReports._told_by_another_name", lambda *_: False),),
         reported(test_references.test_both_names_are_one_message, status=Status.DELIVERED),
     ),
     "receipt: what nobody names is not linked": (
@@ -67,7 +67,7 @@ OF_RECEIPTS: Mutations = {
         reported(test_references.test_both_receipts_and_record_of_a_nameless_one, early=True),
     ),
     "receipt: a silent account took nothing": (
-        (Value(f"{ENGINE}.receipts._Step._silent", None),),
+        (Value(f"{ENGINE}.step_reports.StepReports._silent", None),),
         test_references.test_what_an_account_that_reports_nothing_took_has_not_failed,
     ),
     "resume: what was cancelled": (
