@@ -13,17 +13,19 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Accounts, Stop
-from domain.attempts import Awaited, Decision, Step, decide, overdue
+from domain.attempts import AttemptedStep, Awaited, Decision, decide, overdue
 from domain.channels import Channel
 from domain.planning import EXPIRED_WAITING
 from domain.receipts import why_failed
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.windows import PutOff
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.outcomes import Event, StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.engine.timeline import TimelineEvent
 from infra.telemetry.engine_metrics import attempts, call_seconds, first_answer_seconds, steps
 
 log = structlog.get_logger()
@@ -70,10 +72,10 @@ class Decider:
         if result.result is ResultClass.UNKNOWN:
             then = "hold" if decision.due_at is None else "resend"
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
-            events.append(Event(EventType.UNKNOWN, detail))
+            events.append(TimelineEvent(EventType.UNKNOWN, detail))
         if decision.status is Status.EXPIRED:
             detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.RETRY}
-            events.append(Event(EventType.EXPIRED, detail))
+            events.append(TimelineEvent(EventType.EXPIRED, detail))
         return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other,
                              awaits=self._aim(claim, step.awaits))  # fmt: skip
 
@@ -102,7 +104,7 @@ class Decider:
         if claim.verdict is Verdict.OPTED_OUT:
             decision = replace(decision, falls_back=bool(claim.permitted))
         detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.HAND_OVER}
-        return self._outcome(claim, decision, [Event(event, detail)])
+        return self._outcome(claim, decision, [TimelineEvent(event, detail)])
 
     def _put_off(self, claim: Claim, wait: PutOff) -> StepOutcome:
         """Quiet hours have begun or a window has closed since the plan, or it is the retry or the next place of a chain
@@ -111,9 +113,10 @@ class Decider:
         if wait.until >= claim.expires_at:
             expired = Decision(Status.EXPIRED, EXPIRED_WAITING[wait.because], failures=claim.failures)
             detail |= {"reason": expired.reason, "stage": Stage.HAND_OVER}
-            return self._outcome(claim, expired, [Event(EventType.EXPIRED, detail)])
+            return self._outcome(claim, expired, [TimelineEvent(EventType.EXPIRED, detail)])
         decision = Decision(Status.SCHEDULED, due_at=wait.until, failures=claim.failures)
-        return self._outcome(claim, decision, [Event(EventType.PUT_OFF, detail | {"until": wait.until.isoformat()})])
+        detail |= {"until": wait.until.isoformat()}
+        return self._outcome(claim, decision, [TimelineEvent(EventType.PUT_OFF, detail)])
 
     def overdue(self, claim: Claim) -> StepOutcome:
         """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
@@ -138,28 +141,31 @@ class Decider:
         if stopped is not None:
             return self._waits_for(claim, stopped)
         detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": Stage.HAND_OVER}
-        return self._outcome(claim, NO_ACCOUNT, [Event(EventType.SUPPRESSED, detail)])
+        return self._outcome(claim, NO_ACCOUNT, [TimelineEvent(EventType.SUPPRESSED, detail)])
 
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
-        """Until the account is resumed or the step expires; `tried` marks it, so that it is told once and can be woken."""
+        """Until the account is resumed or the step expires. That `tried` names its own account is the mark of it
+        (`domain.work_row`): it is told once, and can be woken."""
         due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at)
         events = []
         if claim.account not in claim.tried:
             detail = {"channel": claim.channel, "reason": stopped, "account": claim.account}
-            events.append(Event(EventType.PUT_OFF, detail))
+            events.append(TimelineEvent(EventType.PUT_OFF, detail))
         decision = Decision(Status.SCHEDULED, due_at=due_at, failures=claim.failures)
         return replace(self._outcome(claim, decision, events), tried=(claim.account,))
 
     def broken(self, claim: Claim, code: str) -> StepOutcome:
         """The template cannot be rendered with this data; trying again cannot help."""
         detail = {"channel": claim.channel, "reason": Reason.TEMPLATE_BROKEN, "code": code}
-        return self._outcome(claim, BROKEN_TEMPLATE, [Event(EventType.SUPPRESSED, detail)])
+        return self._outcome(claim, BROKEN_TEMPLATE, [TimelineEvent(EventType.SUPPRESSED, detail)])
 
     def quarantined(self, claim: Claim, code: str) -> StepOutcome:
         """It failed inside this service once too often."""
-        return self._outcome(claim, QUARANTINED, [Event(EventType.QUARANTINED, {"code": code})])
+        return self._outcome(claim, QUARANTINED, [TimelineEvent(EventType.QUARANTINED, {"code": code})])
 
-    def _attempt(self, claim: Claim, result: SendResult, decision: Decision, *, took_s: float, provider: str) -> Event:
+    def _attempt(
+        self, claim: Claim, result: SendResult, decision: Decision, *, took_s: float, provider: str
+    ) -> TimelineEvent:
         detail: dict[str, Any] = {
             "attempt": claim.attempt,
             "channel": claim.channel,
@@ -174,11 +180,11 @@ class Decider:
             detail["provider_id"] = result.provider_id
         if decision.due_at is not None:
             detail["receipt_by" if decision.awaiting else "retry_at"] = decision.due_at.isoformat()
-        return Event(EventType.ATTEMPT, detail)
+        return TimelineEvent(EventType.ATTEMPT, detail)
 
-    def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> Step:
+    def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> AttemptedStep:
         awaits = self._awaits(claim, elsewhere=elsewhere)
-        return Step(
+        return AttemptedStep(
             claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits, claim.attempt
         )
 
@@ -215,7 +221,7 @@ class Decider:
         self,
         claim: Claim,
         decision: Decision,
-        events: list[Event],
+        events: list[TimelineEvent],
         *,
         result: SendResult | None = None,
         at_s: float | None = None,
@@ -228,12 +234,12 @@ class Decider:
             following = claim.chain[0].channel
             first = self._accounts.first(claim.tenant, following)
             account_of_next = first.name if first else claim.account  # nobody's: the hand-over says so
-            events = [*events, Event(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
+            events = [*events, TimelineEvent(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
         moves = moves_to if decision.moves else None
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         if moves is not None:
             detail = {"channel": claim.channel, "account": moves, "after": claim.account, "reason": why}
-            events = [*events, Event(EventType.FAILOVER, detail)]
+            events = [*events, TimelineEvent(EventType.FAILOVER, detail)]
         return StepOutcome(
             claim=claim,
             decision=decision,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from activities.outcomes import Outcomes
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 
 DueAgain: TypeAlias = Callable[[str, float], None]
 """Told that a row is due over this account at this time.monotonic()."""

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from activities.outcomes import Outcomes
 from activities.pace import UNPACED, Pacing
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
 MOST_FLUSHING = 3

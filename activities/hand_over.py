@@ -29,11 +29,12 @@ from activities.rerouting import Rerouting
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES, SLOT_WITHIN, Lane
+from domain.rechecks import Verdict
 from domain.shares import Blocked
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import is_away
 
 log = structlog.get_logger()

@@ -11,7 +11,7 @@ import structlog
 
 from activities.patience import patiently
 from activities.poison import Part, without_poison
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
 log = structlog.get_logger()

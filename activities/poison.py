@@ -11,7 +11,8 @@ from domain.attempts import Decision
 from domain.results import SendResult
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
-from infra.postgres.engine.outcomes import Event, StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.engine.timeline import TimelineEvent
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ def _unnamed(outcome: StepOutcome) -> StepOutcome:
     return replace(outcome, result=result, events=tuple(replace(e, detail=_unnamed_detail(e)) for e in outcome.events))
 
 
-def _unnamed_detail(event: Event) -> dict[str, Any]:
+def _unnamed_detail(event: TimelineEvent) -> dict[str, Any]:
     kept = {key: value for key, value in event.detail.items() if key != "provider_id"}
     return kept | {"code": NOT_RECORDABLE} if "code" in kept else kept
 
@@ -59,6 +60,6 @@ def _bare(outcome: StepOutcome) -> StepOutcome:
     if status in SUCCESS or status is Status.UNKNOWN:
         decision = Decision(status, outcome.decision.reason)
     result = outcome.result and SendResult(outcome.result.result, NOT_RECORDABLE, delivered=outcome.result.delivered)
-    told = Event(EventType.QUARANTINED, {"channel": outcome.claim.channel, "code": NOT_RECORDABLE})
+    told = TimelineEvent(EventType.QUARANTINED, {"channel": outcome.claim.channel, "code": NOT_RECORDABLE})
     return replace(outcome, decision=replace(decision, failures=outcome.decision.failures), result=result, events=(told,),
                    account_of_next=None, moves_to=None, tried=(), awaits=None, window=None)  # fmt: skip

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import asyncpg
 import structlog
 from temporalio import activity
 
@@ -61,6 +62,21 @@ class SweepRepositories:
     otp: OtpRepository
     clock: ClockRepository
     receipts: ReceiptRepository
+
+    @classmethod
+    def over(cls, pool: asyncpg.Pool, *, partitions: PartitionRepository | None = None) -> SweepRepositories:
+        """All over one pool. `partitions`: one that drops old weeks too; otherwise new ones are made only."""
+        return cls(
+            cohorts=CohortRepository(pool),
+            claims=ClaimRepository(pool),
+            outcomes=OutcomeRepository(pool),
+            partitions=partitions or PartitionRepository(pool),
+            accepting=AcceptRepository(pool),
+            caps=CapRepository(pool),
+            otp=OtpRepository(pool),
+            clock=ClockRepository(pool),
+            receipts=ReceiptRepository(pool),
+        )
 
 
 class Sweep:

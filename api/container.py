@@ -38,17 +38,11 @@ from infra.postgres.categories import CategoryRepository
 from infra.postgres.collecting import CollectRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.cancelling import CancelRepository
-from infra.postgres.engine.caps import CapRepository
-from infra.postgres.engine.claims import ClaimRepository
-from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
-from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.erasing import ErasureRepository
 from infra.postgres.inbox import Inbox
-from infra.postgres.otp import OtpRepository
-from infra.postgres.partitions import PartitionRepository
 from infra.postgres.persons import PersonRepository
 from infra.postgres.recipients import RecipientRepository
 from infra.postgres.templates import TemplateRepository
@@ -174,18 +168,7 @@ async def _accepting(
 
 
 def _sweep(database: Database, *, driver: TemporalDriver, starter: Starter, clock: Clock) -> Sweep:
-    pool = database.pool
-    repositories = SweepRepositories(
-        CohortRepository(pool),
-        ClaimRepository(pool),
-        OutcomeRepository(pool),
-        PartitionRepository(pool),
-        AcceptRepository(pool),
-        CapRepository(pool),
-        OtpRepository(pool),
-        ClockRepository(pool),
-        ReceiptRepository(pool),
-    )
+    repositories = SweepRepositories.over(database.pool)
     return Sweep(repositories, driver=driver, accounts=None, poke=starter.poke, clock=clock)
 
 

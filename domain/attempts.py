@@ -41,7 +41,7 @@ class Awaited:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class AttemptedStep:
     """What the decision needs to know of the step that was tried."""
 
     lane: Lane
@@ -99,7 +99,7 @@ def aside(*, faults: int, attempt: int, expired: bool, cancelled: bool) -> Aside
     return Aside(wait=ASIDE_WAITS[faults])
 
 
-def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+def decide(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
     """The decision after `result`. `spread` in [0, 1) is the jitter's random number, given so that a test can decide it."""
     decision = _decide(step, result, now=now, spread=spread)
     refused = decision.status is Status.RETRYING and result.result is not ResultClass.UNKNOWN
@@ -108,7 +108,7 @@ def decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
     return decision
 
 
-def _decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+def _decide(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
     match result.result:
         case ResultClass.OK:
             return _taken(step, Status.DELIVERED if result.delivered else Status.SENT, now=now)
@@ -127,7 +127,7 @@ def _decide(step: Step, result: SendResult, *, now: datetime, spread: float) -> 
             return _retry(step, result, now=now, spread=spread)
 
 
-def overdue(step: Step, *, now: datetime, failed: ResultClass | None = None) -> Decision:
+def overdue(step: AttemptedStep, *, now: datetime, failed: ResultClass | None = None) -> Decision:
     """The receipt has not come in time, or said that it `failed`: another account, or the next place of the chain. What was
     sent and not reported stays sent."""
     if failed is not None:
@@ -137,14 +137,14 @@ def overdue(step: Step, *, now: datetime, failed: ResultClass | None = None) -> 
     return Decision(Status.SENT, failures=step.failures, falls_back=True)
 
 
-def _reported(step: Step, failed: ResultClass, *, now: datetime) -> Decision:
+def _reported(step: AttemptedStep, failed: ResultClass, *, now: datetime) -> Decision:
     """As the same answer at once would have been, but that the same account is not asked again."""
     if step.elsewhere and failed not in {ResultClass.RECIPIENT, ResultClass.PERMANENT}:
         return _moved(step, now=now)
     return _failed(step, why_failed(failed), suppresses=failed is ResultClass.RECIPIENT)
 
 
-def _taken(step: Step, status: Status, *, now: datetime) -> Decision:
+def _taken(step: AttemptedStep, status: Status, *, now: datetime) -> Decision:
     """Handed over. It waits for a receipt only where something would follow in time."""
     awaits = step.awaits
     if awaits is None or awaits.met_by(status) or awaits.within >= step.expires_at - now:
@@ -152,12 +152,12 @@ def _taken(step: Step, status: Status, *, now: datetime) -> Decision:
     return Decision(status, due_at=now + awaits.within, failures=step.failures, awaiting=True)
 
 
-def _moved(step: Step, *, now: datetime, status: Status = Status.RETRYING) -> Decision:
+def _moved(step: AttemptedStep, *, now: datetime, status: Status = Status.RETRYING) -> Decision:
     """At once, over another account; that is no attempt more by the retry table."""
     return Decision(status, due_at=now - AT_ONCE, failures=step.failures, moves=True)
 
 
-def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> Decision:
+def _retry(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
     if step.elsewhere and not result.of_recipient:
         return _moved(step, now=now)
     retries = POLICIES[step.lane].retries
@@ -169,13 +169,13 @@ def _retry(step: Step, result: SendResult, *, now: datetime, spread: float) -> D
     return _again(step, now=now, wait=wait, failures=step.failures + 1)
 
 
-def _again(step: Step, *, now: datetime, wait: timedelta, failures: int) -> Decision:
+def _again(step: AttemptedStep, *, now: datetime, wait: timedelta, failures: int) -> Decision:
     if wait >= step.expires_at - now:
         return Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_RETRY, failures=failures, falls_back=True)
     return Decision(Status.RETRYING, due_at=now + wait, failures=failures)
 
 
-def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
+def _unknown(step: AttemptedStep, *, now: datetime, spread: float) -> Decision:
     """Send again where that cannot show twice, or a few times where it is asked for; otherwise stop here and say so, the
     chain included."""
     retries = POLICIES[step.lane].retries
@@ -188,11 +188,11 @@ def _unknown(step: Step, *, now: datetime, spread: float) -> Decision:
     return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
 
 
-def _failed(step: Step, reason: Reason, *, suppresses: bool = False) -> Decision:
+def _failed(step: AttemptedStep, reason: Reason, *, suppresses: bool = False) -> Decision:
     return Decision(Status.FAILED, reason, failures=step.failures + 1, falls_back=True, suppresses=suppresses)
 
 
-def _throttled(step: Step, *, now: datetime, spread: float) -> timedelta:
+def _throttled(step: AttemptedStep, *, now: datetime, spread: float) -> timedelta:
     """The least wait after an answer that asks for one: along the retry table with each attempt that brought nothing and
     counted as no failure, so that a second that is stated each time does not make a hundred thousand attempts. Towards
     the end of its life half of what is left: nothing expires because it was put off too far."""

@@ -29,20 +29,16 @@ from infra.credentials import CredentialBox
 from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT, EmailAccount
 from infra.http import HttpClient
 from infra.otp_codes import OtpCodes
-from infra.postgres.accepting import AcceptRepository
 from infra.postgres.account_health import AccountHealthRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.admission import AdmissionRepository
-from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
-from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRepository
 from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
-from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.inbox import Inbox
 from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
@@ -90,17 +86,7 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             poke=starter.poke,
         )
         sweep = Sweep(
-            SweepRepositories(
-                cohorts,
-                claims,
-                outcomes,
-                _partitions(settings, pool),
-                AcceptRepository(pool),
-                CapRepository(pool),
-                otp,
-                ClockRepository(pool),
-                ReceiptRepository(pool),
-            ),
+            SweepRepositories.over(pool, partitions=_partitions(settings, pool)),
             driver=driver,
             accounts=accounts,
             poke=starter.poke,

@@ -14,9 +14,9 @@ from api.container import Container, container_of
 from api.idempotency import IdempotencyKey, accepted, checked
 from api.routes.notification_shapes import Accepted, Priority
 from api.security import Permission, Principal, require
+from domain.cancelling import CancelResult
 from domain.lanes import Lane
 from domain.states import Status
-from infra.postgres.engine.cancelling import CancelResult
 from infra.postgres.engine.expediting import ExpediteResult
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])

@@ -16,13 +16,13 @@ from api.list_positions import cursor_of, position_of
 from api.routes.notification_shapes import Notification, NotificationPage, NotificationStatus, Priority, Timeline
 from api.schemas import QueryMoment
 from api.security import Permission, Principal, require
+from domain.cancelling import CancelResult
 from domain.channels import Channel
 from domain.cohorts import workflow_url
 from domain.errors import NotFound
 from domain.lanes import Lane
 from domain.recall import ChannelRecall, RecallResult
 from domain.states import Reason, Status
-from infra.postgres.engine.cancelling import CancelResult
 from infra.postgres.notification_lists import Filters, NotificationLists
 from infra.postgres.notifications_read import NotificationReader
 

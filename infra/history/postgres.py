@@ -12,6 +12,7 @@ import asyncpg
 from domain.errors import Unavailable
 from domain.history import PAGE, Event, Place, check_limit
 from infra.history.detail import decode, encode
+from infra.postgres.columns import columns
 from infra.postgres.errors import is_away
 
 ROWS_A_STATEMENT = 5_000
@@ -44,7 +45,7 @@ class PostgresEventStore:
         async with _told():
             for start in range(0, len(rows), ROWS_A_STATEMENT):
                 part = rows[start : start + ROWS_A_STATEMENT]
-                await self._pool.execute(_APPEND, *map(list, zip(*part, strict=True)))
+                await self._pool.execute(_APPEND, *columns(part))
 
     async def timeline(self, notification_id: UUID, *, after: Place | None = None, limit: int = PAGE) -> Sequence[Event]:
         place = () if after is None else (after.at, after.id)

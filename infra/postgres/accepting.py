@@ -14,14 +14,13 @@ from operator import itemgetter
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.errors import Conflict
-from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.timeline import write_event
 from infra.postgres.slots import forget_slots
 
 _TAKEN = """
@@ -82,8 +81,6 @@ ON CONFLICT DO NOTHING RETURNING 1"""
 _ENDED = "SELECT final, status FROM notification WHERE id = $1 FOR UPDATE"
 
 _ORIGIN = "UPDATE notification SET origin = $2 WHERE id = $1"
-
-_RESENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +218,7 @@ async def insert(connection: Connection, row: Row, *, origin: UUID | None = None
     await connection.fetch(PLAIN, [row])
     if origin is not None:
         await connection.execute(_ORIGIN, id_of(row), origin)
-        detail = msgspec.json.encode({"as": str(id_of(row))}).decode()
-        await connection.execute(_RESENT, origin, uuid7(), EventType.RESENT, detail)
+        await write_event(connection, origin, EventType.RESENT, {"as": str(id_of(row))})
 
 
 def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:

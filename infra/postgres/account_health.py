@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.refusal import PROBLEM
+from infra.postgres.columns import columns
 
 ALIVE = timedelta(seconds=20)
 """A process that has given no sign for this long is not shown."""
@@ -106,7 +107,7 @@ class AccountHealthRepository:
                  s.failure, s.problem)
                 for s in states
             ]  # fmt: skip
-            await self._pool.execute(_WRITE, process, *[list(column) for column in zip(*rows, strict=True)])
+            await self._pool.execute(_WRITE, process, *columns(rows))
         if gone:
             await self._pool.execute(_FORGET, process, list(gone))
 

@@ -16,11 +16,11 @@ import asyncpg
 import msgspec
 
 from domain.digests import Dedupe, Digest, Placed, placed
-from domain.ids import uuid7
 from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 from infra.postgres.slots import enter_slots, leave_slots, originals
 
 _SET = """
@@ -31,11 +31,6 @@ FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[]) s(id, digest, status
 WHERE n.id = s.id AND n.id = ANY ($3) AND n.id BETWEEN $1 AND $2"""
 
 _NO_WORK = "DELETE FROM work WHERE notification_id = ANY ($1::uuid[])"
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, 0, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::json[])
-     e(id, event, type, detail)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +131,17 @@ async def _set_right(connection: Connection, fates: Sequence[_Fate]) -> None:
     )  # fmt: skip
     idle = [fate.asked.id for fate in fates if fate.original is not None or fate.item]
     await connection.execute(_NO_WORK, idle)
-    told = [(fate.asked.id, uuid7(), *_event(fate)) for fate in fates if fate.original or _waits(fate)]
-    if told:
-        await connection.execute(_EVENTS, *(list(column) for column in zip(*told, strict=True)))
+    told = [fate for fate in fates if fate.original or _waits(fate)]
+    await write_events(connection, [Entry(fate.asked.id, 0, _event(fate)) for fate in told])
 
 
 def _waits(fate: _Fate) -> bool:
     return fate.place is not None and fate.place.due_at is not None
 
 
-def _event(fate: _Fate) -> tuple[EventType, str]:
+def _event(fate: _Fate) -> TimelineEvent:
     if fate.original is not None:
         detail = {"reason": Reason.DUPLICATE, "stage": "accept", "of": str(fate.original)}
-        return EventType.SUPPRESSED, msgspec.json.encode(detail).decode()
+        return TimelineEvent(EventType.SUPPRESSED, detail)
     assert fate.place is not None
-    return EventType.COLLECTED, msgspec.json.encode({"digest": str(fate.place.digest)}).decode()
+    return TimelineEvent(EventType.COLLECTED, {"digest": str(fate.place.digest)})

@@ -24,12 +24,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import NotFound
-from domain.ids import uuid7
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.database import Database
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.digests import cancel_collected
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 from infra.postgres.suppressions import leave_objections
 from infra.postgres.tables import PERSONAL
 
@@ -119,9 +120,6 @@ WHERE id = ANY ($3) AND id BETWEEN $1 AND $2 AND (erased_at IS NULL OR {there("n
 _DELIVERIES = f"""
 UPDATE delivery SET {emptied("delivery")}
 WHERE notification_id = ANY ($3) AND notification_id BETWEEN $1 AND $2 AND ({there("delivery")}) RETURNING 1"""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type) SELECT *, 0, now(), $3 FROM unnest($1::uuid[], $2::uuid[])"""
 
 _ITEMS = """
 DELETE FROM inbox_item WHERE id = ANY (ARRAY(
@@ -230,13 +228,12 @@ async def _erase_notifications(connection: Connection, tenant: str, ids: Sequenc
     open_steps = await connection.fetch(_OPEN, ids)
     for notification_id in sorted({row["notification_id"] for row in open_steps}):
         await cancel_locked(connection, tenant, notification_id=notification_id)
-    stopped = {row["notification_id"] for row in open_steps if row["state"] == 0}
+    stopped = {row["notification_id"] for row in open_steps if row["state"] == WorkState.OPEN}
     counts["cancelled"] = counts.get("cancelled", 0) + collected + len(stopped)
-    counts["in_flight"] += sum(1 for row in open_steps if row["state"] == 1)
+    counts["in_flight"] += sum(1 for row in open_steps if row["state"] == WorkState.IN_HAND)
     erased = [row["id"] for row in await connection.fetch(_NOTIFICATIONS, ids[0], ids[-1], ids)]
     deliveries = await connection.fetch(_DELIVERIES, ids[0], ids[-1], ids)
-    if erased:
-        await connection.execute(_EVENTS, erased, [uuid7() for _ in erased], EventType.ERASED)
+    await write_events(connection, [Entry(one, 0, TimelineEvent(EventType.ERASED, {})) for one in erased])
     counts["notifications"] = counts.get("notifications", 0) + len(erased)
     counts["deliveries"] = counts.get("deliveries", 0) + len(deliveries)
 

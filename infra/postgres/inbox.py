@@ -19,7 +19,7 @@ from channels.base import InboxItem, NotSent, Recall
 from domain.errors import NotFound
 from domain.ids import uuid7
 from infra.postgres.database import Database
-from infra.postgres.engine.chains import chained, stop_the_rest
+from infra.postgres.engine.chains import chained, stop_other_steps
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.receipts import stop_waiting
@@ -282,7 +282,7 @@ async def _read(
     read = await connection.fetch(_MARK_READ, tenant, user_id, items, events)
     steps = sorted((row["notification_id"], row["n"]) for row in read)
     await stop_waiting(connection, steps)
-    await stop_the_rest(connection, await chained(connection, steps))
+    await stop_other_steps(connection, await chained(connection, steps))
     await decide_ends(connection, sorted({i for i, _ in steps}))
 
 

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.channels import Channel
 from domain.errors import NotFound
@@ -23,6 +22,7 @@ from infra.otp_codes import Seed
 from infra.postgres.accepting import Key, Row, id_of, insert, keep_key
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.timeline import write_event
 from infra.postgres.otp_limits import Counted, count, forget_counters
 
 _INSERT = """
@@ -48,8 +48,6 @@ _ADDRESSES = """
 SELECT channel, address FROM identity WHERE tenant = $1 AND person_id = $2 AND channel = ANY ($3::text[])
    AND EXISTS (SELECT FROM person WHERE tenant = $1 AND id = $2 AND state = 'active')
 ORDER BY is_primary DESC, created_at, id"""
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 _FORGET = """
 DELETE FROM otp WHERE ctid = ANY (ARRAY(
@@ -188,8 +186,8 @@ class OtpRepository:
                 await connection.execute(_GUESSED, otp_id, after.attempts, after.used)
             if verdict is Verdict.VERIFIED:
                 await _stop(connection, tenant, stored.notification_id, because="verified")
-                detail = msgspec.json.encode({"send": stored.state.sends}).decode()
-                await connection.execute(_EVENT, stored.notification_id, uuid7(), EventType.VERIFIED, detail)
+                detail = {"send": stored.state.sends}
+                await write_event(connection, stored.notification_id, EventType.VERIFIED, detail)
             return verdict, after.attempts_left
 
         return await retried(self._pool, unit)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
-from domain.ids import uuid7
 from domain.timeline import EventType
 from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 from infra.postgres.notification_lists import Filters, Page, Position, page
 
 _LOCK = """
@@ -29,10 +28,6 @@ CASE WHEN n.content IS NOT NULL THEN '' END AS content"""
 _ORIGINS = """
 UPDATE notification n SET origin = o.origin FROM unnest($3::uuid[], $4::uuid[]) o(id, origin)
 WHERE n.id = o.id AND n.id = ANY ($3) AND n.id BETWEEN $1 AND $2"""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, 0, now(), $4, detail FROM unnest($1::uuid[], $2::uuid[], $3::json[]) e(id, event, detail)"""
 
 _ANSWER = "UPDATE idempotency SET answer = $5 WHERE tenant = $1 AND app = $2 AND route = $3 AND key = $4"
 
@@ -85,5 +80,5 @@ async def _make(connection: Connection, olds: Sequence[UUID], rows: Mapping[UUID
     await connection.fetch(PLAIN, made)
     ids = [id_of(row) for row in made]
     await connection.execute(_ORIGINS, min(ids), max(ids), ids, list(olds))
-    details = [msgspec.json.encode({"as": str(one)}).decode() for one in ids]
-    await connection.execute(_EVENTS, list(olds), [uuid7() for _ in olds], details, EventType.RESENT)
+    again = [TimelineEvent(EventType.RESENT, {"as": str(one)}) for one in ids]
+    await write_events(connection, [Entry(old, 0, event) for old, event in zip(olds, again, strict=True)])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from domain.channels import Channel
 from domain.lanes import Lane
-from infra.postgres.engine.claimed import Verdict
+from domain.rechecks import Verdict
 from infra.postgres.engine.cohorts import CohortRow
 from tests.api.conftest import Api, codes
 from tests.engine.support import Engine

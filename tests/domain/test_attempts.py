@@ -16,8 +16,8 @@ from domain.attempts import (
     LONGEST_THROTTLE,
     MOST_ATTEMPTS,
     MOST_UNKNOWN_RESENDS,
+    AttemptedStep,
     Decision,
-    Step,
     aside,
     decide,
 )
@@ -32,7 +32,7 @@ MAX_LIFE = timedelta(days=90)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 spreads = st.floats(0, 1, exclude_max=True)
 steps = st.builds(
-    Step,
+    AttemptedStep,
     lane=st.sampled_from(Lane),
     failures=st.integers(0, 12),
     expires_at=st.timedeltas(timedelta(days=-1), timedelta(days=40)).map(lambda d: NOW + d),
@@ -44,18 +44,18 @@ waits = st.none() | st.timedeltas(timedelta(days=-1), timedelta.max)
 results = st.builds(SendResult, st.sampled_from(ResultClass), retry_after=waits, delivered=st.booleans())
 
 
-def step(lane: Lane = Lane.MEDIUM, **fields: object) -> Step:
-    usual = Step(lane, 0, NOW + timedelta(days=3), resend_unknown=False, idempotent=False)
+def step(lane: Lane = Lane.MEDIUM, **fields: object) -> AttemptedStep:
+    usual = AttemptedStep(lane, 0, NOW + timedelta(days=3), resend_unknown=False, idempotent=False)
     return replace(usual, **fields)  # type: ignore[arg-type]
 
 
-def after(tried: Step, result: ResultClass, *, spread: float = 0.5, wait_s: float | None = None) -> Decision:
+def after(tried: AttemptedStep, result: ResultClass, *, spread: float = 0.5, wait_s: float | None = None) -> Decision:
     stated = None if wait_s is None else timedelta(seconds=wait_s)
     return decide(tried, SendResult(result, retry_after=stated), now=NOW, spread=spread)
 
 
 @given(steps, results, spreads)
-def test_a_next_attempt_is_due_within_its_life(tried: Step, result: SendResult, spread: float) -> None:
+def test_a_next_attempt_is_due_within_its_life(tried: AttemptedStep, result: SendResult, spread: float) -> None:
     """Caught: a stated wait of centuries raised OverflowError after the message had been handed over. An attempt at or
     after the end of life would send what nobody wants any more."""
     decision = decide(tried, result, now=NOW, spread=spread)
@@ -70,7 +70,9 @@ def test_a_next_attempt_is_due_within_its_life(tried: Step, result: SendResult, 
 
 
 @given(steps, st.timedeltas(timedelta(milliseconds=1), timedelta.max), spreads, st.sampled_from(sorted(RETRYABLE)))
-def test_a_stated_wait_is_never_cut_short(tried: Step, wait: timedelta, spread: float, result: ResultClass) -> None:
+def test_a_stated_wait_is_never_cut_short(
+    tried: AttemptedStep, wait: timedelta, spread: float, result: ResultClass
+) -> None:
     """Caught for all but RATE: jitter went to both sides. Coming too early is what gets an account locked."""
     decision = decide(tried, SendResult(result, retry_after=wait), now=NOW, spread=spread)
     if decision.due_at is not None:
@@ -78,7 +80,7 @@ def test_a_stated_wait_is_never_cut_short(tried: Step, wait: timedelta, spread: 
 
 
 @given(steps, waits, spreads)
-def test_rate_costs_no_attempt(tried: Step, wait: timedelta | None, spread: float) -> None:
+def test_rate_costs_no_attempt(tried: AttemptedStep, wait: timedelta | None, spread: float) -> None:
     """Being told to wait is no failure; a busy hour would use up every attempt."""
     decision = decide(tried, SendResult(ResultClass.RATE, retry_after=wait), now=NOW, spread=spread)
     assert decision.failures == tried.failures

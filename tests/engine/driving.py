@@ -26,8 +26,9 @@ from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
-from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
+from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.support import Engine, PlainContents
 from workflows.delivery import Drive
 

@@ -12,6 +12,7 @@ import pytest
 from tests.engine.support import Engine
 
 ENGINE = "infra.postgres.engine"
+RECORDING = "domain.recording"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from domain.states import SUCCESS, Status
 from tests.engine import test_failover, test_receipt_ways, test_receipts, test_references, test_resuming
-from tests.engine.mutations import ENGINE, Mutations, Swap, Test, Value
+from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
 from tests.engine.support import RETRY, Engine
 
 
@@ -23,11 +23,11 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
 
 OF_RECEIPTS: Mutations = {
     "receipt: what was sent has arrived": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda m: m.row["status"] in SUCCESS)),),
+        (Value(f"{RECORDING}._arrived", lambda known, _: known.status in SUCCESS),),
         test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
     ),
     "receipt: nobody looks whether it came": (
-        (Value(f"{ENGINE}.outcomes._Match.arrived", property(lambda _: False)),),
+        (Value(f"{RECORDING}._arrived", lambda *_: False),),
         test_failover.test_what_was_read_in_time_stops_the_chain,
     ),
     "receipt: early ones are not looked for": (
@@ -43,7 +43,7 @@ OF_RECEIPTS: Mutations = {
         reported(test_receipts.test_the_order_does_not_matter, reports=[test_receipts.REPORTS[3]]),
     ),
     "receipt: any failure is the step's": (
-        (Value(f"{ENGINE}.receipts.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
+        (Value(f"{ENGINE}.step_reports.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
         partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
     ),
     "receipt: of any account": (
@@ -55,11 +55,11 @@ OF_RECEIPTS: Mutations = {
         reported(test_references.test_a_reference_counts_only_for_the_account_that_was_given_it),
     ),
     "receipt: each name is a message": (
-        (Value(f"{ENGINE}.receipts.messages_of", lambda reports: list(range(len(reports)))),),
+        (Value(f"{ENGINE}.step_reports.messages_of", lambda reports: list(range(len(reports)))),),
         reported(test_references.test_both_names_are_one_message, status=Status.FAILED),
     ),
     "receipt: told under each name": (
-        (Value(f"{ENGINE}.receipts._Step._told_by_another_name", lambda *_: False),),
+        (Value(f"{ENGINE}.step_reports.StepReports._told_by_another_name", lambda *_: False),),
         reported(test_references.test_both_names_are_one_message, status=Status.DELIVERED),
     ),
     "receipt: what nobody names is not linked": (
@@ -67,7 +67,7 @@ OF_RECEIPTS: Mutations = {
         reported(test_references.test_both_receipts_and_record_of_a_nameless_one, early=True),
     ),
     "receipt: a silent account took nothing": (
-        (Value(f"{ENGINE}.receipts._Step._silent", None),),
+        (Value(f"{ENGINE}.step_reports.StepReports._silent", None),),
         test_references.test_what_an_account_that_reports_nothing_took_has_not_failed,
     ),
     "resume: what was cancelled": (
@@ -100,7 +100,7 @@ OF_RECEIPTS: Mutations = {
         test_receipt_ways.test_delivered_in_time_ends_the_wait_at_once,
     ),
     "receipt: what follows goes on": (
-        (Swap("chains._REST", "AND state = 0", "AND false"),),
+        (Swap("chains._STOP_OTHERS", "AND state = 0", "AND false"),),
         test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
     ),
     "receipt: what is in flight goes on": (
@@ -108,7 +108,7 @@ OF_RECEIPTS: Mutations = {
         partial(test_receipt_ways.test_what_is_in_flight_when_it_arrives_is_the_last, answer=RETRY),
     ),
     "receipt: a look is not made again": (
-        (Value(f"{ENGINE}.outcomes._Match.looks_again", False),),
+        (Value(f"{RECORDING}._looks_again", lambda *_: False),),
         partial(
             test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
             options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},

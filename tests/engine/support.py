@@ -30,9 +30,10 @@ from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
-from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
+from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.engine.receiving import ReceiptRepository
+from infra.postgres.engine.step_outcome import StepOutcome
 
 TENANT = "acme"
 ADDRESSES = {Channel.EMAIL: "a@example.com", Channel.WEBHOOK: "https://hook.example.com/a"}

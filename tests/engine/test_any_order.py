@@ -13,11 +13,12 @@ from uuid import UUID
 import pytest
 
 from domain.channels import Channel
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import UNDELIVERED, Status
-from infra.postgres.engine.claimed import Claim, Verdict
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.support import LOST, OK, PERMANENT, RETRY, TENANT, Engine
 
 RATE = SendResult(ResultClass.RATE, code="rate")

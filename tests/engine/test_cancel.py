@@ -9,11 +9,12 @@ from uuid import UUID
 import pytest
 
 from activities.planning import Planner
+from domain.cancelling import CancelAnswer, CancelResult
 from domain.channels import Channel
 from domain.errors import NotFound
 from domain.ids import uuid7
 from domain.lanes import Lane
-from infra.postgres.engine.cancelling import CancelAnswer, CancelRepository, CancelResult
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.outcomes import OutcomeRepository

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from domain.channels import Channel
+from domain.rechecks import Verdict
 from infra.postgres.engine import claims as statements
-from infra.postgres.engine.claimed import Verdict
 from infra.postgres.engine.giving_back import Returned
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import ADDRESSES, OK, RETRY, TENANT, Engine

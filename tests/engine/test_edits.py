@@ -14,7 +14,7 @@ from activities.planning import Planner
 from domain.channels import Channel
 from domain.errors import HandedOff, NotFound
 from domain.lanes import Lane
-from infra.postgres.engine.claimed import Verdict
+from domain.rechecks import Verdict
 from infra.postgres.engine.edits import Edit, Edited, EditRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.plans import PlanRepository

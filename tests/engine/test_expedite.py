@@ -7,10 +7,10 @@ from uuid import UUID
 
 import pytest
 
+from domain.cancelling import CancelResult
 from domain.channels import Channel
 from domain.errors import NotFound
 from domain.lanes import Lane
-from infra.postgres.engine.cancelling import CancelResult
 from infra.postgres.engine.expediting import Expedited, ExpediteRepository, ExpediteResult
 from infra.postgres.engine.removing import RemoveRepository
 from tests.engine.support import OK, PERMANENT, RETRY, TENANT, Engine, soon

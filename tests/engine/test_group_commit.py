@@ -9,7 +9,7 @@ import pytest
 
 from activities import group_commit
 from activities.group_commit import GroupCommit
-from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 from tests.engine.driving import SignallingOutcomes
 from tests.engine.support import OK, Engine

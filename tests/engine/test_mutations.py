@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -14,8 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.postgres.engine.claimed import Verdict
-from infra.postgres.engine.outcomes import _Match
+from domain.rechecks import Verdict
+from domain.recording import AttemptOutcome, KnownStep, Recording, record
 from tests.engine import (
     test_accepting,
     test_cancel,
@@ -35,7 +36,7 @@ from tests.engine import (
     test_windows,
 )
 from tests.engine.conftest import EMPTY, open_pool
-from tests.engine.mutations import ENGINE, Mutations, Swap, Value
+from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Value
 from tests.engine.mutations_of_cohorts import OF_COHORTS
 from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
 from tests.engine.support import OK, PERMANENT, Engine
@@ -62,10 +63,6 @@ OUTCOMES_FENCED = Swap(
     "outcomes._MATCH", "AND n = o.n FOR UPDATE",
     "AND n = o.n AND cohort IN (SELECT id FROM cohort WHERE epoch = 1) FOR UPDATE",
 )  # fmt: skip
-ANY_OUTCOME_FOLLOWS = property(lambda m: m.outcome.decision.falls_back and bool(m.outcome.claim.chain))
-LATER_ATTEMPT_ONLY = property(
-    lambda m: m.outcome.decision.due_at is None if m.mine else m.row["attempt"] > m.outcome.claim.attempt
-)
 
 WORK_FOR_EVERY_ROW = test_accepting.PLAIN.replace(
     "ON CONFLICT (id) DO NOTHING", "ON CONFLICT (id) DO UPDATE SET app = EXCLUDED.app"
@@ -74,6 +71,10 @@ CUT_OFF_WITHIN_S = 30.0
 NOT_CANCELLED = ("n.cancelled_at IS NOT NULL", "false")
 
 changed = test_claims.test_what_changed_since_the_plan_is_seen
+
+
+def any_outcome_opens_the_next(known: KnownStep, outcome: AttemptOutcome) -> Recording:
+    return replace(record(known, outcome), opens_next=outcome.decision.falls_back and outcome.has_next)
 
 
 MUTATIONS: Mutations = {
@@ -91,7 +92,7 @@ MUTATIONS: Mutations = {
         test_epochs.test_the_new_epoch_holds_for_every_row,
     ),
     "claim: trusts the plan": (
-        (Value(f"{ENGINE}.claimed._verdict", lambda _, **__: Verdict.SEND),),
+        (Value(f"{ENGINE}.claimed.verdict", lambda **_: Verdict.SEND),),
         partial(changed, change="UPDATE person SET state = 'erased'", verdict=Verdict.GONE),
     ),
     "claim: consent as it was planned": (
@@ -115,7 +116,7 @@ MUTATIONS: Mutations = {
         test_windows.test_a_retry_after_its_end_waits_for_the_next_opening,
     ),
     "claim: what is put off is recorded as untried": (
-        (Value(f"{ENGINE}.outcomes.StepOutcome.puts_off", property(lambda _: False)),),
+        (Value(f"{RECORDING}.AttemptOutcome.puts_off", False),),
         test_preferences.test_a_retry_in_quiet_hours_waits_for_their_end,
     ),
     "cap: no lock": (
@@ -178,24 +179,24 @@ MUTATIONS: Mutations = {
         test_ends.test_it_does_not_end_while_a_channel_is_open,
     ),
     "chain: any outcome opens the next place": (
-        (Value(f"{ENGINE}.outcomes._Match.follows", ANY_OUTCOME_FOLLOWS),),
+        (Value(f"{ENGINE}.outcomes.record", any_outcome_opens_the_next),),
         test_ends.test_the_next_place_of_a_chain_is_opened_exactly_once,
     ),
     "outcome: fenced by epoch": ((OUTCOMES_FENCED,), test_outcomes.test_an_outcome_is_recorded_after_a_redrive),
     "outcome: a resend is not taken back": (
-        (Value(f"{ENGINE}.outcomes._Match.ends", LATER_ATTEMPT_ONLY),),
+        (Value(f"{RECORDING}._outruns_its_resend", lambda *_: False),),
         test_outcomes.test_a_success_takes_back_a_resend_that_has_not_begun,
     ),
     "outcome: unknown is for ever": (
-        (Value(f"{ENGINE}.outcomes.merge", lambda known, _: known), Value(f"{ENGINE}.outcomes.FINAL", ())),
+        (Value(f"{RECORDING}.merge", lambda known, _: known), Value(f"{RECORDING}.FINAL", ())),
         test_outcomes.test_a_late_answer_corrects_unknown,
     ),
     "outcome: an assumption always stands": (
-        (Value(f"{ENGINE}.outcomes._Match.stands", property(lambda _: True)),),
+        (Value(f"{ENGINE}.outcomes.gives_way", lambda *_: False),),
         test_outcomes.test_two_who_find_the_same_loss_tell_it_once,
     ),
     "events: ids made in the flush": (
-        (Swap("outcomes._EVENTS", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
+        (Swap("timeline._WRITE", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
         partial(test_outcomes.test_a_flush_repeated_after_a_lost_commit_writes_nothing_twice, result=OK),
     ),
     "claim: all in hand is what a lost reply took": (
@@ -227,7 +228,7 @@ MUTATIONS: Mutations = {
         test_giving_back.test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever,
     ),
     "outcome: a late refusal settles nothing": (
-        (Value(f"{ENGINE}.outcomes._Match.settles", False),),
+        (Value(f"{RECORDING}._settles", lambda *_: False),),
         reported(test_receipts.test_a_late_refusal_takes_back_the_resend_that_waits, answer=PERMANENT),
     ),
     "cancel: what was sent counts as stopped": (
@@ -292,11 +293,3 @@ async def test_a_guard_that_fails_while_it_gives_back_a_connection_holds_nobody_
     await cut_off(pool, before=before)
     assert giving_back.done()
     assert pool.get_size() == 0
-
-
-MATCHES = ("follows", "ends", "stands", "arrived", "looks_again", "settles")
-
-
-def test_matches_are_what_is_broken_here() -> None:
-    """The properties that are swapped above exist; a rename would otherwise make their mutations empty."""
-    assert all(isinstance(getattr(_Match, name), property) for name in MATCHES)

@@ -13,8 +13,8 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from domain.preferences import Cap, CategoryChoice
 from domain.quiet_hours import QuietHours
+from domain.rechecks import Verdict
 from infra.postgres.engine import caps, locks, plans
-from infra.postgres.engine.claimed import Verdict
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.driving import handed_over
 from tests.engine.gates import Gate, gated

@@ -237,7 +237,7 @@ async def test_whatever_is_reported_the_end_is_the_truth(engine: Engine, seed: i
 
 MUTATIONS: dict[str, Swap | Value] = {
     "each name is a message": Value(
-        "infra.postgres.engine.receipts.messages_of", lambda reports: list(range(len(reports)))
+        "infra.postgres.engine.step_reports.messages_of", lambda reports: list(range(len(reports)))
     ),
     "what has ended is over": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
     "a wait that is met goes on": Swap("receipts._STOP", "AND state = 0", "AND false"),

@@ -15,10 +15,7 @@ from domain.history import Event
 from domain.ids import uuid7, uuid7_floor
 from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
-from infra.postgres.engine.caps import CapRepository
-from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.notifications_read import NotificationReader
-from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
 from tests.engine.test_sweep import DriverTwin
@@ -173,17 +170,7 @@ async def test_nothing_fails_while_weeks_go(engine: Engine) -> None:
 
 async def test_the_sweep_drops_them(engine: Engine) -> None:
     partitions = PartitionRepository(engine.pool, keep=KEEP)
-    repositories = SweepRepositories(
-        engine.cohorts,
-        engine.claims,
-        engine.outcomes,
-        partitions,
-        engine.accept,
-        CapRepository(engine.pool),
-        OtpRepository(engine.pool),
-        ClockRepository(engine.pool),
-        engine.receipts,
-    )
+    repositories = SweepRepositories.over(engine.pool, partitions=partitions)
     await Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None).run_once()
     assert await weeks(engine.pool) == everywhere([])
 
@@ -199,17 +186,7 @@ async def test_the_sweep_tidies_now_and_then_only(engine: Engine) -> None:
             return await super().drop_old()
 
     clock, partitions = ManualClock(), Counted(engine.pool, keep=KEEP)
-    repositories = SweepRepositories(
-        engine.cohorts,
-        engine.claims,
-        engine.outcomes,
-        partitions,
-        engine.accept,
-        CapRepository(engine.pool),
-        OtpRepository(engine.pool),
-        ClockRepository(engine.pool),
-        engine.receipts,
-    )
+    repositories = SweepRepositories.over(engine.pool, partitions=partitions)
     sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, clock=clock)
     for span_s, looked in ((0, 1), (1, 1), (TIDY_EVERY_S - 2, 1), (1, 2), (1, 2)):
         clock.advance(timedelta(seconds=span_s))

@@ -29,7 +29,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import Status
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
-from tests.engine.mutations import Swap, Value
+from tests.engine.mutations import RECORDING, Swap, Value
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
 from tests.engine.world import World
 
@@ -238,13 +238,12 @@ async def test_every_notification_ends_once_and_in_the_truth(engine: Engine) -> 
     await explored(engine, 50)
 
 
-_MATCH = "infra.postgres.engine.outcomes._Match"
 MUTATIONS: dict[str, Swap | Value] = {
     "claim: after its time": Swap("claims._CLAIM", "u.expires_at <= now() AS expired", "false AS expired"),
     "claim: to a suppressed address": Swap(
         "claims._CLAIM", "x.suppressed IS NOT NULL AS suppressed", "false AS suppressed"
     ),
-    "outcome: every answer is the latest": Value(f"{_MATCH}.mine", True),
+    "outcome: every answer is the latest": Value(f"{RECORDING}._in_hand", lambda *_: True),
     "end: an open step does not matter": Swap(
         "ends._CLOSED", "NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)", "true"
     ),
@@ -254,8 +253,8 @@ MUTATIONS: dict[str, Swap | Value] = {
 }
 """Found within some tens of histories; `MOST` is far more than that."""
 RARER: dict[str, Swap | Value] = {
-    "outcome: a resend is not taken back": Value(f"{_MATCH}._outruns_its_resend", False),
-    "outcome: what arrived is sent again": Value(f"{_MATCH}.arrived", False),
+    "outcome: a resend is not taken back": Value(f"{RECORDING}._outruns_its_resend", lambda *_: False),
+    "outcome: what arrived is sent again": Value(f"{RECORDING}._arrived", lambda *_: False),
     "edit: what was handed over does not matter": Swap("edits._HANDED_OVER", "class IS NOT NULL", "false"),
     "expedite: nobody drives it": Swap("expediting._MOVE", "cohort = NULL", "cohort = gen_random_uuid()"),
 }

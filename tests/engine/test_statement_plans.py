@@ -36,6 +36,7 @@ from infra.postgres.engine import (
     receipts,
     receiving,
     setting_aside,
+    timeline,
 )  # fmt: skip
 
 STATEMENTS = {
@@ -89,7 +90,7 @@ STATEMENTS = {
     "again": outcomes._AGAIN,
     "next place": outcomes._OPEN,
     "record": outcomes._RECORD,
-    "events": outcomes._EVENTS,
+    "events": timeline._WRITE,
     "closed": ends._CLOSED,
     "end of a notification": ends._END,
     "look again": outcomes._LOOK_AGAIN,
@@ -100,7 +101,7 @@ STATEMENTS = {
     "record of a receipt": receipts._RECORD,
     "stop waiting": receipts._STOP,
     "go on": receipts._GO_ON,
-    "stop the rest": chains._REST,
+    "stop the rest": chains._STOP_OTHERS,
     "satisfied chains": chains._SATISFIED,
     "chained": chains._CHAINED,
     "leave a rest": chains._LEAVE,

@@ -14,13 +14,8 @@ from domain.channels import Channel
 from domain.clock import Clock
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK, ManualClock
-from infra.postgres.accepting import AcceptRepository
-from infra.postgres.engine.caps import CapRepository
-from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT, ClockRepository
+from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.cohorts import CohortRow
-from infra.postgres.engine.receiving import ReceiptRepository
-from infra.postgres.otp import OtpRepository
-from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
 from workflows.housekeeping import Swept
 
@@ -48,17 +43,7 @@ def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = N
     """`clock`: by which it waits until what it has seen is lost."""
     pool = engine.pool
     return Sweep(
-        SweepRepositories(
-            engine.cohorts,
-            engine.claims,
-            engine.outcomes,
-            PartitionRepository(pool),
-            accepting=AcceptRepository(pool),
-            caps=CapRepository(pool),
-            otp=OtpRepository(pool),
-            clock=ClockRepository(pool),
-            receipts=ReceiptRepository(pool),
-        ),
+        SweepRepositories.over(pool),
         driver=driver,
         accounts=engine.accounts,
         poke=(poked if poked is not None else []).append,

@@ -12,7 +12,8 @@ from activities.outcomes import FLUSH_ROWS, OutcomeWriter
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from domain.timeline import EventType
-from infra.postgres.engine.outcomes import OutcomeRepository, StepOutcome
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.driving import SignallingOutcomes
 from tests.engine.support import OK, PERMANENT, RETRY, Engine
 

@@ -17,15 +17,17 @@ from domain.errors import HandedOff
 from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
 from domain.receipts import better, stands
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, UNDELIVERED, Reason, Status, rank
-from infra.postgres.engine.claimed import Claim, Verdict
+from domain.work_row import is_legal
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.outcomes import StepOutcome
 from infra.postgres.engine.recalling import RecallRepository
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon
 
 Step = tuple[UUID, int]
@@ -46,7 +48,9 @@ SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND re
    AND NOT EXISTS (SELECT FROM work WHERE notification_id = $1)
 FROM notification WHERE id = $1"""
 _RESUMED = "SELECT count(*) FROM event WHERE notification_id = $1 AND type = 'resumed'"
-_OPEN = "SELECT notification_id, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven FROM work w"
+_OPEN = """
+SELECT notification_id, n, state, awaiting, receipt, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven
+FROM work w"""
 _ATTEMPTS = """
 SELECT detail->>'class' AS class, (detail->>'attempt')::int AS attempt FROM event
 WHERE notification_id = $1 AND n = $2 AND type = 'attempt'"""
@@ -299,6 +303,9 @@ class World:
         open_steps = await self.engine.pool.fetch(_OPEN)
         opened = {row["notification_id"] for row in open_steps}
         reportable = {row["notification_id"] for row in await self.engine.pool.fetch(_REPORTABLE)}
+        for row in open_steps:
+            marks = {name: row[name] for name in ("state", "awaiting", "receipt")}
+            assert is_legal(row["n"], **marks), f"no row may say this: {marks}"
         assert all(row["cohort"] is None or row["driven"] for row in open_steps), (
             "a step without a cohort that it belongs to"
         )

@@ -14,13 +14,7 @@ from activities.accounts import Accounts
 from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
-from infra.postgres.accepting import AcceptRepository
-from infra.postgres.engine.caps import CapRepository
-from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
-from infra.postgres.engine.receiving import ReceiptRepository
-from infra.postgres.otp import OtpRepository
-from infra.postgres.partitions import PartitionRepository
 from tests.engine.driving import activities
 from tests.engine.support import Engine
 from workers.factory import make_worker
@@ -64,17 +58,7 @@ async def serving(
     driver = TemporalDriver(client)
     starter = Starter(engine.cohorts, driver)
     sweep = Sweep(
-        SweepRepositories(
-            engine.cohorts,
-            engine.claims,
-            engine.outcomes,
-            PartitionRepository(pool),
-            accepting=AcceptRepository(pool),
-            caps=CapRepository(pool),
-            otp=OtpRepository(pool),
-            clock=ClockRepository(pool),
-            receipts=ReceiptRepository(pool),
-        ),
+        SweepRepositories.over(pool),
         driver=driver,
         accounts=engine.accounts,
         poke=starter.poke,

@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.lanes import LOOKS_AGAIN_WITHIN, SHARED_KEEPS
 from domain.shares import ORIGIN_PATTERN, Blocked
 from domain.timeline import EventType
-from infra.postgres.engine.locks import retried
+from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
@@ -56,12 +56,8 @@ p AS MATERIALIZED (
 
 _MOVE = (
     _DUE_ROWS
-    + """,
-moved AS (
-    UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n
-)
-INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
-SELECT notification_id, gen_random_uuid(), n, now(), $6, $1, $2, $7::json FROM moved"""
+    + """
+UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n"""
 )
 
 
@@ -149,6 +145,13 @@ class AccountQueue:
     ) -> None:
         """What is due over this account goes over another, which these tenants may use, and the timeline says why
         (`detail`)."""
-        told = msgspec.json.encode(detail).decode()
-        arguments = (cohort, epoch, account, tenants, to, EventType.FAILOVER, told)
-        await retried(self._pool, lambda connection: connection.execute(_MOVE, *arguments))
+
+        async def unit(connection: Connection) -> None:
+            moved = await connection.fetch(_MOVE, cohort, epoch, account, tenants, to)
+            await write_events(connection, [
+                Entry(row["notification_id"], row["n"], TimelineEvent(EventType.FAILOVER, dict(detail)), cohort=cohort,
+                      epoch=epoch)
+                for row in moved
+            ])  # fmt: skip
+
+        await retried(self._pool, unit)

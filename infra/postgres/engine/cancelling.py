@@ -7,21 +7,19 @@ the rows that the other side is just writing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
+from domain.cancelling import CancelAnswer, cancel_answer
 from domain.errors import NotFound
-from domain.ids import uuid7
-from domain.states import SUCCESS, Reason, Status
+from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.chains import forget_rest
 from infra.postgres.engine.digests import leave_digest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import write_event
 
 _LOCK = """
 SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
@@ -51,32 +49,6 @@ SELECT status, final,
        ARRAY(SELECT channel FROM delivery WHERE notification_id = $1 AND status = 'cancelled' ORDER BY n) AS cancelled,
        ARRAY(SELECT channel FROM work WHERE notification_id = $1 AND state = 1 AND n > 0 ORDER BY n) AS in_flight
 FROM notification WHERE id = $1"""
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
-
-
-class CancelResult(StrEnum):
-    """What a cancellation achieved."""
-
-    CANCELLED = "cancelled"
-    """Nothing was handed over, and nothing will be."""
-    PARTLY_CANCELLED = "partly_cancelled"
-    """Some channels were stopped; others had been handed over or are being handed over at this moment."""
-    ALREADY_HANDED_OFF = "already_handed_off"
-    """Every channel was handed over or is being handed over at this moment; or the digest that it is in has closed."""
-    ALREADY_FINISHED = "already_finished"
-    """It had ended before, undelivered (failed, expired, suppressed, unknown)."""
-
-
-@dataclass(frozen=True, slots=True)
-class CancelAnswer:
-    result: CancelResult
-    status: Status
-    """The notification's state after it."""
-    cancelled: tuple[str, ...] = ()
-    """Channels that were stopped."""
-    in_flight: tuple[str, ...] = ()
-    """Channels being handed over at this moment; neither retry nor fallback will follow."""
 
 
 class CancelRepository:
@@ -111,12 +83,11 @@ async def _cancel(
     stopped = not row["final"] and await stop(connection, notification_id)
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None
-    answer = _answer(state)
+    answer = cancel_answer(Status(state["status"]), cancelled=state["cancelled"], in_flight=state["in_flight"])
     if stopped or (row["cancelled_at"] is None and not row["final"] and state["status"] != Status.COLLECTED):
         detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
         detail |= {"because": because} if because is not None else {}
-        event = (notification_id, uuid7(), EventType.CANCELLED, msgspec.json.encode(detail).decode())
-        await connection.execute(_EVENT, *event)
+        await write_event(connection, notification_id, EventType.CANCELLED, detail)
     return answer
 
 
@@ -139,23 +110,6 @@ async def stop(connection: Connection, notification_id: UUID) -> bool:
     else:
         await decide_ends(connection, [notification_id])
     return bool(taken)
-
-
-def _answer(row: asyncpg.Record) -> CancelAnswer:
-    """The truth as the tables have it, so that it does not matter which call brought it about."""
-    status = Status(row["status"])
-    if status is Status.COLLECTED:
-        return CancelAnswer(CancelResult.ALREADY_HANDED_OFF, status)
-    cancelled, in_flight = tuple(row["cancelled"]), tuple(row["in_flight"])
-    if in_flight:
-        result = CancelResult.PARTLY_CANCELLED if cancelled else CancelResult.ALREADY_HANDED_OFF
-        return CancelAnswer(result, Status.PROCESSING, cancelled, in_flight)
-    if cancelled or status is Status.CANCELLED:
-        arrived = status in SUCCESS or status is Status.UNKNOWN
-        result = CancelResult.PARTLY_CANCELLED if arrived else CancelResult.CANCELLED
-    else:
-        result = CancelResult.ALREADY_HANDED_OFF if status in SUCCESS else CancelResult.ALREADY_FINISHED
-    return CancelAnswer(result, status, cancelled)
 
 
 async def _record(connection: Connection, notification_id: UUID, rows: Sequence[asyncpg.Record]) -> None:

@@ -17,6 +17,7 @@ import asyncpg
 from domain.caps import Capped, Use
 from domain.planning import Plan
 from domain.preferences import LONGEST_WINDOW
+from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection
 
 PersonKey = tuple[str, str]
@@ -86,7 +87,7 @@ async def take(connection: Connection, taken: Sequence[Taken]) -> None:
     """Record these places."""
     rows = [(*person, u.notification_id, u.n, u.channel, u.category, u.at) for person, u in taken]
     if rows:
-        await connection.execute(_TAKE, *[list(column) for column in zip(*rows, strict=True)])
+        await connection.execute(_TAKE, *columns(rows))
 
 
 class CapRepository:

@@ -10,27 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from domain.ids import uuid7
 from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 StepKey = tuple[UUID, int]
 
-_REST = """
+_STOP_OTHERS = """
 DELETE FROM work WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n > 0 AND n <> x.n AND state = 0
                   OFFSET 0) w ON true))
 RETURNING notification_id, n, tenant, channel, account, address, attempt"""
 
-_REST_RECORD = """
+_RECORD_STOPPED = """
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
 SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                      $9::smallint[])
@@ -47,11 +46,6 @@ WHERE d.came >= CASE WHEN m.options ->> 'fallback_on' = 'not_read' THEN 2 ELSE 1
 _CHAINED = """
 SELECT x.id, x.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
 JOIN LATERAL (SELECT FROM notification WHERE id = x.id AND strategy <> 'all' OFFSET 0) m ON true"""
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
-     e(id, event, n, type, detail)"""
 
 _LEAVE = """
 UPDATE delivery d SET rest = c.rest
@@ -94,7 +88,7 @@ WHERE digest = ANY ($1::uuid[]) AND digest <> id"""
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class ResumePoint:
     """What an ended step leaves behind, for the case that it did not arrive."""
 
     chain: str
@@ -111,7 +105,7 @@ class Rest:
         return msgspec.json.encode(kept).decode()
 
 
-async def leave_rest(connection: Connection, rests: Mapping[StepKey, Rest | None]) -> None:
+async def leave_rest(connection: Connection, rests: Mapping[StepKey, ResumePoint | None]) -> None:
     """These steps end here; those with a rest have places left. Their records are there."""
     left = [(key, rest.stored()) for key, rest in rests.items() if rest is not None]
     if left:
@@ -152,35 +146,26 @@ async def resume(connection: Connection, failed: Sequence[tuple[StepKey, ResultC
     details = [
         {"channel": row["channel"], "chain": [place[1] for place in msgspec.json.decode(row["chain"])]} for row in rows
     ]
-    await tell(
-        connection, [(row["notification_id"], row["n"], EventType.RESUMED, d) for row, d in zip(rows, details, strict=True)]
+    events = [TimelineEvent(EventType.RESUMED, detail) for detail in details]
+    await write_events(
+        connection, [Entry(row["notification_id"], row["n"], e) for row, e in zip(rows, events, strict=True)]
     )
 
 
-async def tell(connection: Connection, events: Sequence[tuple[UUID, int, EventType, dict[str, Any]]]) -> None:
-    """Entries of timelines: (notification, n, type, detail)."""
-    if events:
-        await connection.execute(
-            _EVENTS, [i for i, _, _, _ in events], [uuid7() for _ in events], [n for _, n, _, _ in events],
-            [kind for _, _, kind, _ in events], [msgspec.json.encode(d).decode() for _, _, _, d in events],
-        )  # fmt: skip
-
-
-async def stop_the_rest(connection: Connection, arrived: Sequence[StepKey]) -> None:
+async def stop_other_steps(connection: Connection, arrived: Sequence[StepKey]) -> None:
     """It arrived over one channel of a chain: what waits on the others is not sent any more."""
     if not arrived:
         return
-    gone = await connection.fetch(_REST, [i for i, _ in arrived], [n for _, n in arrived])
+    gone = await connection.fetch(_STOP_OTHERS, [i for i, _ in arrived], [n for _, n in arrived])
     if gone:
         await connection.execute(
-            _REST_RECORD, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
+            _RECORD_STOPPED, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
             [r["channel"] for r in gone], [r["account"] for r in gone], [r["address"] for r in gone],
             [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
         )  # fmt: skip
         detail = {"reason": Reason.ARRIVED_ELSEWHERE, "stage": "receipt"}
-        await tell(connection, [
-            (r["notification_id"], r["n"], EventType.SUPPRESSED, {"channel": r["channel"], **detail}) for r in gone
-        ])  # fmt: skip
+        events = [TimelineEvent(EventType.SUPPRESSED, {"channel": r["channel"], **detail}) for r in gone]
+        await write_events(connection, [Entry(r["notification_id"], r["n"], e) for r, e in zip(gone, events, strict=True)])
 
 
 async def chained(connection: Connection, steps: Sequence[StepKey]) -> list[StepKey]:

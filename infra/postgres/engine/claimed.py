@@ -5,39 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.attempts import Awaited
 from domain.channels import Channel
 from domain.lanes import POLICIES, Lane
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
+from domain.rechecks import Verdict, verdict
 from domain.results import ResultClass
 from domain.states import Status
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from infra.postgres.choices import decode_preferences
+from infra.postgres.engine.options import awaited_by, options_of
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.windows import decode_window
-
-
-class Verdict(StrEnum):
-    """What the recheck at the moment of hand-over says."""
-
-    SEND = "send"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    GONE = "gone"
-    SUPPRESSED = "suppressed"
-    OPTED_OUT = "opted_out"
-    NOT_NOW = "not_now"
-    """The person's quiet hours hold, or the window in which it may be sent is closed."""
-    STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +45,7 @@ class Claim:
     awaiting: bool
     """It was handed over, and its receipt is overdue."""
     receipt: str | None
-    """Or what it has said: DELIVERED, where it waits for being read, or the class of the failure. OK where it is not waited
-    for: a message is out there, and this one goes over another account all the same."""
+    """What is known instead, or what it has said (`domain.work_row`)."""
     awaits: Awaited | None
     """The receipt by which the chain goes on if it does not come."""
     failures: int
@@ -108,40 +93,10 @@ class Claim:
         return self.claimed_at + timedelta(seconds=at_s - self.claimed_s)
 
 
-def _verdict(row: asyncpg.Record, *, permitted: bool, waits: bool) -> Verdict:
-    if row["cancelled"]:
-        return Verdict.CANCELLED
-    if row["stale"]:
-        return Verdict.STALE
-    if row["gone"]:
-        return Verdict.GONE
-    if row["expired"]:
-        return Verdict.EXPIRED
-    if row["suppressed"]:
-        return Verdict.SUPPRESSED
-    if not permitted:
-        return Verdict.OPTED_OUT
-    return Verdict.NOT_NOW if waits else Verdict.SEND
-
-
 def _wishes(row: asyncpg.Record) -> Wishes:
     """What the person wants by now."""
     preferences = NO_PREFERENCES if row["choices"] is None else decode_preferences(row["choices"])
     return Wishes(preferences, row["category"], row["mandatory"])
-
-
-def _options(stored: str | None) -> dict[str, Any]:
-    found = msgspec.json.decode(stored) if stored else None
-    return found if isinstance(found, dict) else {}
-
-
-def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
-    """What a notification's chain waits for, by its options."""
-    after = options.get("fallback_after")
-    if after is None:
-        return None
-    status = Status.READ if options.get("fallback_on") == "not_read" else Status.DELIVERED
-    return Awaited(status, msgspec.convert(after, timedelta))
 
 
 def _known(receipt: str | None) -> str | None:
@@ -152,7 +107,7 @@ def _known(receipt: str | None) -> str | None:
 
 def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
     """Raises whatever it meets where this version cannot read the row."""
-    lane, channel, options = Lane(row["lane"]), Channel(row["channel"]), _options(row["options"])
+    lane, channel, options = Lane(row["lane"]), Channel(row["channel"]), options_of(row["options"])
     wishes, chain = _wishes(row), chain_steps(row["chain"])
     put_off = _put_off(row, wishes, lane=lane, options=options)
     on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
@@ -166,7 +121,10 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         template=row["template"], template_version=row["template_version"], content=row["content"], data=row["data"],
         metadata=row["metadata"],
         resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
-        verdict=_verdict(row, permitted=wishes.permit(channel), waits=put_off is not None),
+        verdict=verdict(
+            cancelled=row["cancelled"], stale=row["stale"], gone=row["gone"], expired=row["expired"],
+            suppressed=row["suppressed"], permitted=wishes.permit(channel), waits=put_off is not None,
+        ),
         due_since=row["due_since"], claimed_at=row["claimed_at"], test=options.get(TEST) is True,
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
         digest="digest" in options, claimed_s=now_s, otp_id=UUID(otp_id) if otp_id else None,

@@ -15,23 +15,18 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.digests import MOST_ITEM_BYTES, MOST_ITEMS
-from domain.ids import uuid7
 from domain.states import Outcome, Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _LOCK_OPEN = "SELECT carrier FROM digest WHERE carrier = ANY ($1::uuid[]) ORDER BY slot FOR UPDATE"
 
 _CLOSE = "DELETE FROM digest WHERE carrier = ANY ($1::uuid[])"
 
 _SIZES = "SELECT digest, count(*) AS items FROM notification WHERE digest = ANY ($1::uuid[]) GROUP BY 1"
-
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, 0, now(), $3, detail FROM unnest($1::uuid[], $2::uuid[], $4::json[]) e(id, event, detail)"""
 
 _ITEMS = """
 SELECT data, count FROM (
@@ -101,9 +96,8 @@ async def close_digests(pool: asyncpg.Pool, carriers: Sequence[UUID]) -> None:
             return
         await connection.execute(_CLOSE, closing)
         sizes = await connection.fetch(_SIZES, closing)
-        details = [msgspec.json.encode({"items": row["items"]}).decode() for row in sizes]
-        ids = [row["digest"] for row in sizes]
-        await connection.execute(_EVENTS, ids, [uuid7() for _ in ids], EventType.DIGEST_CLOSED, details)
+        closed = [(row["digest"], TimelineEvent(EventType.DIGEST_CLOSED, {"items": row["items"]})) for row in sizes]
+        await write_events(connection, [Entry(carrier, 0, event) for carrier, event in closed])
 
     await retried(pool, unit)
 
@@ -139,8 +133,8 @@ async def _hand_on(connection: Connection, carrier: UUID) -> None:
     await connection.execute(_NEXT_CARRIER, carrier, following)
     await connection.execute(_CARRIES, following)
     await connection.execute(_PLAN, following)
-    detail = msgspec.json.encode({"digest": str(following)}).decode()
-    await connection.execute(_EVENTS, moved, [uuid7() for _ in moved], EventType.COLLECTED, [detail] * len(moved))
+    detail = {"digest": str(following)}
+    await write_events(connection, [Entry(one, 0, TimelineEvent(EventType.COLLECTED, detail)) for one in moved])
 
 
 async def share_ends(connection: Connection, ends: Mapping[UUID, Outcome]) -> None:

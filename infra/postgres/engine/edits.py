@@ -13,15 +13,15 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from domain.edits import Fence, fence
 from domain.errors import Conflict, HandedOff, NotFound
-from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.engine.digests import is_open, leave_digest
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import write_event
 
 MOST_VERSIONS = 30_000
 """`version` is a smallint."""
@@ -52,8 +52,6 @@ INSERT INTO work (notification_id, n, tenant, lane, due_at, expires_at, attempt,
 SELECT id, 0, tenant, lane, greatest(send_at, now()), expires_at, $2, version FROM notification
 WHERE id = $1 AND (digest IS NULL OR digest = id)"""
 """`attempt` goes on where it was: the number of a claim is never used twice."""
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ async def _check_fences(
         else fence(
             final=row["final"],
             cancelled=row["cancelled_at"] is not None,
-            handing_over=any(step["state"] == 1 for step in steps),
+            handing_over=any(step["state"] == WorkState.IN_HAND for step in steps),
             handed_over=bool(await connection.fetchval(_HANDED_OVER, notification_id)),
         )
     )
@@ -147,6 +145,6 @@ async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *,
     )  # fmt: skip
     assert made is not None
     await connection.execute(_PLAN_AGAIN, notification_id, attempt)
-    detail = msgspec.json.encode({"fields": edit.fields, "version": made["version"]}).decode()
-    await connection.execute(_EVENT, notification_id, uuid7(), EventType.EDITED, detail)
+    detail = {"fields": edit.fields, "version": made["version"]}
+    await write_event(connection, notification_id, EventType.EDITED, detail)
     return Edited(made["version"], made["expires_at"], made["due"])

@@ -10,11 +10,12 @@ import asyncpg
 import msgspec
 
 from domain.errors import NotFound
-from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
+from domain.work_row import WorkState
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import write_event
 
 _LOCK = """
 SELECT status, final, lane, cancelled_at, options FROM notification
@@ -34,8 +35,6 @@ _MOVE = """
 UPDATE work SET due_at = now(), lane = 0, cohort = NULL WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
 
 _LANE = "UPDATE notification SET lane = 0, send_at = least(send_at, now()), options = $2 WHERE id = $1"
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 class ExpediteResult(StrEnum):
@@ -81,14 +80,13 @@ class ExpediteRepository:
                 ended = ExpediteResult.ALREADY_HANDED_OFF if arrived else ExpediteResult.ALREADY_FINISHED
                 return Expedited(ended, lane)
             steps = await connection.fetch(_STEPS, notification_id)
-            untried = [step for step in steps if step["state"] == 0 and not step["tried"]]
+            untried = [step for step in steps if step["state"] == WorkState.OPEN and not step["tried"]]
             waiting = [step["n"] for step in untried if step["waits"]]
             if not waiting:
                 return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
             await connection.execute(_MOVE, notification_id, waiting)
             await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
-            detail = msgspec.json.encode({"lane": lane.label}).decode()
-            await connection.execute(_EVENT, notification_id, uuid7(), EventType.EXPEDITED, detail)
+            await write_event(connection, notification_id, EventType.EXPEDITED, {"lane": lane.label})
             return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
 
         return await retried(self._pool, unit)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
+from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 
 _GIVE_BACK = """
@@ -31,8 +32,8 @@ WHERE w.ctid = b.tid AND w.state = 1"""
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
 Where the step goes over another account because no receipt came, its record says `sent` of the first one all along, and
-that is no news (`receipt` is OK, `_Match.on_top`): what comes back is sent, over the other account, unless it is known by
-then that the first was delivered.
+that is no news (`receipt` is OK, `Recording.on_top`): what comes back is sent, over the other account, unless it is known
+by then that the first was delivered.
 """
 
 
@@ -54,11 +55,10 @@ class Returned:
 async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned]) -> None:
     """Safe to repeat: what has gone on since, in another attempt, is left alone."""
     rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait, c.receipt_within, c.read_within) for c in claims]
-    columns = [list(column) for column in zip(*rows, strict=True)]
 
     async def unit(connection: Connection) -> None:
         await lock_notifications(connection, sorted({c.notification_id for c in claims}))
-        await connection.execute(_GIVE_BACK, *columns)
+        await connection.execute(_GIVE_BACK, *columns(rows))
 
-    if columns:
+    if rows:
         await retried(pool, unit)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 from uuid import UUID
 
 from domain.ids import reference
 from domain.receipts import KEPT_LONGER
 from domain.results import ResultClass
 from domain.states import Status
+from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection
-
-if TYPE_CHECKING:
-    from infra.postgres.engine.outcomes import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome
 
 _LINK = """
 INSERT INTO receipt_inbox AS i (account, provider_id, notification_id, n, attempt, status, delivered_at, until)
@@ -70,4 +68,4 @@ async def link(connection: Connection, messages: Sequence[Handed]) -> None:
         for h in one_each.values()
     ]
     if rows:
-        await connection.execute(_LINK, *(list(column) for column in zip(*rows, strict=True)))
+        await connection.execute(_LINK, *columns(rows))

@@ -6,34 +6,25 @@ finds there of the other. So the result does not depend on the order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import asyncpg
-import msgspec
 
 from domain.attempts import Awaited
-from domain.ids import referred, uuid7
-from domain.receipts import (
-    Consequence,
-    Move,
-    Report,
-    ReportedStep,
-    better,
-    consequence,
-    messages_of,
-    stands,
-    why_failed,
-)
+from domain.receipts import Move, why_failed
 from domain.results import ResultClass
-from domain.states import SUCCESS, Reason, Status, Strategy
+from domain.states import SUCCESS, Status, Strategy
 from domain.timeline import EventType
-from infra.postgres.engine.chains import Rest, StepKey, leave_rest, resumable, resume, stop_the_rest
-from infra.postgres.engine.claimed import awaited_by
+from infra.postgres.columns import columns
+from infra.postgres.engine.chains import StepKey, leave_rest, resumable, resume, stop_other_steps
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.options import awaited_by, options_of
+from infra.postgres.engine.step_reports import StepReports
 from infra.postgres.engine.suppressing import suppress
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _REPORTED = """
 SELECT DISTINCT i.notification_id, i.n FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
@@ -86,122 +77,11 @@ FROM (SELECT r.tid, x.* FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::
 WHERE w.ctid = c.tid"""
 """Whoever has the row in hand, only to look, finds what was said when that is written."""
 
-_EVENTS = """
-INSERT INTO event (notification_id, id, n, at, type, detail)
-SELECT id, event, n, now(), type, detail FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::json[])
-     e(id, event, n, type, detail)"""
-
 _TOLD = """
 UPDATE receipt_inbox SET told = true WHERE ctid = ANY (ARRAY(
     SELECT i.tid FROM unnest($1::text[], $2::text[]) x(account, provider_id)
     JOIN LATERAL (SELECT ctid AS tid FROM receipt_inbox WHERE account = x.account AND provider_id = x.provider_id
                   OFFSET 0) i ON true))"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One step with what is known of its messages, its locks held."""
-
-    row: asyncpg.Record
-    messages: Sequence[asyncpg.Record]
-    chain: Awaited | None
-    """What its notification's chain waits for."""
-    resumable: bool = False
-    """It has ended, and its chain may go on."""
-
-    @property
-    def key(self) -> StepKey:
-        return self.row["notification_id"], self.row["n"]
-
-    @property
-    def evidence(self) -> Status | None:
-        known: list[Status | None] = [None] * len(self.messages)
-        for message, number in zip(self.messages, self._numbers, strict=True):
-            if message["status"] is not None:
-                known[number] = better(known[number], Status(message["status"]))
-        return stands([*known, self._silent])
-
-    @property
-    def _numbers(self) -> list[int]:
-        return messages_of([
-            Report(m["account"], m["attempt"], referred(m["provider_id"]) is not None,
-                   None if m["status"] is None else Status(m["status"]))
-            for m in self.messages
-        ])  # fmt: skip
-
-    @property
-    def _silent(self) -> Status | None:
-        """The last message was taken by an account that reports nothing: what was said of an earlier one is not the end
-        of the step."""
-        row = self.row
-        taken = row["status"] == Status.SENT and row["class"] == ResultClass.OK
-        return Status.SENT if taken and all(m["account"] != row["account"] for m in self.messages) else None
-
-    @property
-    def known(self) -> Status:
-        return Status(self.row["status"])
-
-    @property
-    def consequence(self) -> Consequence:
-        evidence = self.evidence
-        if evidence is None or self.row["reason"] == Reason.RECALLED_BY_REQUEST:
-            return Consequence(self.known)
-        return consequence(
-            ReportedStep(
-                self.known,
-                open=self.row["state"] == 0,
-                handed_over=self.row["state"] == 1,
-                awaiting=bool(self.row["awaiting"]),
-                wants=self.chain.status if self.chain and self.row["chain"] else None,
-                resumable=self.resumable,
-            ),
-            evidence,
-        )
-
-    @property
-    def failure(self) -> asyncpg.Record | None:
-        """The failure that counts, where the step has failed by its receipts: of the latest attempt."""
-        if self.evidence is not Status.FAILED:
-            return None
-        return max((m for m in self.messages if m["status"] == Status.FAILED), key=lambda m: m["attempt"])
-
-    @property
-    def failed(self) -> ResultClass:
-        return ResultClass(self.failure["class"]) if self.failure is not None else ResultClass.RETRY
-
-    @property
-    def satisfies(self) -> bool:
-        """No other channel need be tried."""
-        chained = self.row["strategy"] != Strategy.ALL
-        wants = self.chain.status if self.chain else None
-        evidence = self.evidence
-        arrived = evidence in {Status.DELIVERED, Status.READ}
-        return chained and evidence is not None and arrived and ReportedStep(self.known, wants=wants).met_by(evidence)
-
-    def told(self, message: asyncpg.Record) -> bool:
-        """Whether the timeline tells of this message's receipt: not what is known anyway."""
-        if message["told"] or message["status"] is None or self._told_by_another_name(message):
-            return False
-        return message["status"] != Status.SENT or self.consequence.status is not self.known
-
-    def _told_by_another_name(self, message: asyncpg.Record) -> bool:
-        place, numbers = self.messages.index(message), self._numbers
-        status = Status(message["status"])
-        for other, m in enumerate(self.messages):
-            if other != place and numbers[other] == numbers[place] and m["status"] is not None:
-                known = Status(m["status"])
-                as_much = better(known, status) is known
-                if as_much and (m["told"] or known is not status or other < place):
-                    return True
-        return False
-
-    @property
-    def rest(self) -> Rest | None:
-        """What its open row knows of the chain."""
-        row = self.row
-        if row["chain"] is None or row["erased"]:
-            return None
-        return Rest(row["chain"], row["attempt"], row["locale"], row["failures"], row["tried"] or ())
 
 
 async def take_in_reported(connection: Connection, steps: Sequence[StepKey]) -> None:
@@ -222,12 +102,12 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     messages: dict[StepKey, list[asyncpg.Record]] = {}
     for message in await connection.fetch(_MESSAGES, ids, ns):
         messages.setdefault((message["notification_id"], message["n"]), []).append(message)
-    known = [_Step(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
+    known = [StepReports(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
     known = await _with_resumable(connection, known)
     await _record(connection, [step for step in known if step.evidence is not None])
     await _tell(connection, known)
     lanes = await _move(connection, known, releases=not driven)
-    await stop_the_rest(connection, [step.key for step in known if step.satisfies])
+    await stop_other_steps(connection, [step.key for step in known if step.satisfies])
     await _suppress(connection, known)
     return lanes
 
@@ -238,21 +118,21 @@ async def stop_waiting(connection: Connection, steps: Sequence[StepKey]) -> None
         await connection.execute(_STOP, [i for i, _ in steps], [n for _, n in steps])
 
 
-async def _with_resumable(connection: Connection, steps: Sequence[_Step]) -> list[_Step]:
+async def _with_resumable(connection: Connection, steps: Sequence[StepReports]) -> list[StepReports]:
     failed = [s.key for s in steps if s.row["rest"] and s.row["state"] is None and s.evidence is Status.FAILED]
     arriving = {s.key[0] for s in steps if s.satisfies}
     may = await resumable(connection, [key for key in failed if key[0] not in arriving])
     return [replace(step, resumable=step.key in may) for step in steps] if may else list(steps)
 
 
-async def _record(connection: Connection, steps: Sequence[_Step]) -> None:
+async def _record(connection: Connection, steps: Sequence[StepReports]) -> None:
     rows = [_record_row(step) for step in steps]
     if rows:
         ids = [row[0] for row in rows]
-        await connection.execute(_RECORD, min(ids), max(ids), *_columns(rows))
+        await connection.execute(_RECORD, min(ids), max(ids), *columns(rows))
 
 
-def _record_row(step: _Step) -> tuple[Any, ...]:
+def _record_row(step: StepReports) -> tuple[Any, ...]:
     known, status, failure = step.known, step.consequence.status, step.failure
     reason, result, code = step.row["reason"] if status is known else None, None, None
     if status in {Status.FAILED, Status.RETRYING} and status is not known and failure is not None:
@@ -266,7 +146,7 @@ def _record_row(step: _Step) -> tuple[Any, ...]:
     return (*step.key, status, reason, result, code, delivered_at if shown else None, read_at if shown else None)
 
 
-async def _move(connection: Connection, steps: Sequence[_Step], *, releases: bool) -> set[int]:
+async def _move(connection: Connection, steps: Sequence[StepReports], *, releases: bool) -> set[int]:
     moves = [(step, step.consequence.move) for step in steps]
     stopping = [step for step, move in moves if move is Move.STOP]
     await stop_waiting(connection, [step.key for step in stopping])
@@ -279,18 +159,18 @@ async def _move(connection: Connection, steps: Sequence[_Step], *, releases: boo
             (*step.key, Status.DELIVERED, _read_by(step)) if move is Move.WAIT else (*step.key, step.failed, None)
             for step, move in going_on
         ]
-        await connection.execute(_GO_ON, *_columns(rows), releases)
+        await connection.execute(_GO_ON, *columns(rows), releases)
     return {step.row["lane"] for step, move in moves if move in {Move.LOOK, Move.RESUME}}
 
 
-def _read_by(step: _Step) -> datetime:
+def _read_by(step: StepReports) -> datetime:
     """Until when the chain waits for its being read: counted from when it was sent."""
     assert step.chain is not None
     since: datetime = step.row["sent_at"] or step.row["now"]
     return since + step.chain.within
 
 
-async def _suppress(connection: Connection, steps: Sequence[_Step]) -> None:
+async def _suppress(connection: Connection, steps: Sequence[StepReports]) -> None:
     await suppress(connection, [
         (s.row["tenant"], s.row["channel"], address) for s in steps
         if (address := s.row["work_address"] or s.row["address"]) is not None and not s.row["erased"]
@@ -298,16 +178,13 @@ async def _suppress(connection: Connection, steps: Sequence[_Step]) -> None:
     ])  # fmt: skip
 
 
-async def _tell(connection: Connection, steps: Sequence[_Step]) -> None:
-    events = [
-        (s.row["notification_id"], uuid7(), s.row["n"], EventType.RECEIPT, msgspec.json.encode(_detail(m)).decode())
-        for s in steps for m in s.messages if s.told(m)
-    ]  # fmt: skip
-    if events:
-        await connection.execute(_EVENTS, *_columns(events))
+async def _tell(connection: Connection, steps: Sequence[StepReports]) -> None:
+    await write_events(connection, [
+        Entry(*s.key, TimelineEvent(EventType.RECEIPT, _detail(m))) for s in steps for m in s.messages if s.told(m)
+    ])  # fmt: skip
     told = [(m["account"], m["provider_id"]) for s in steps for m in s.messages if not m["told"]]
     if told:
-        await connection.execute(_TOLD, *_columns(told))
+        await connection.execute(_TOLD, *columns(told))
 
 
 def _detail(message: asyncpg.Record) -> dict[str, Any]:
@@ -324,15 +201,8 @@ def _detail(message: asyncpg.Record) -> dict[str, Any]:
 
 
 def _chain(row: asyncpg.Record) -> Awaited | None:
-    if row["strategy"] == Strategy.ALL or not row["options"]:
-        return None
-    options: Mapping[str, Any] = msgspec.json.decode(row["options"])
-    return awaited_by(options)
+    return None if row["strategy"] == Strategy.ALL else awaited_by(options_of(row["options"]))
 
 
 def _first(times: Sequence[datetime | None]) -> datetime | None:
     return min((at for at in times if at is not None), default=None)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

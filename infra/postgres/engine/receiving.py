@@ -17,6 +17,7 @@ from domain.lanes import Lane
 from domain.receipts import EARLY_FOR, KEPT_LONGER, WINDOW, better
 from domain.results import ResultClass
 from domain.states import Status
+from infra.postgres.columns import columns
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.receipts import take_in
@@ -162,7 +163,7 @@ async def _take(connection: Connection, account: str, receipts: Sequence[Receipt
     effects = {one.name: _effect(one, rows[one.name]) for one in news}
     changing = [one for one in news if _changes(one, rows[one.name])]
     if changing:
-        await connection.execute(_WRITE, account, *_columns([_row(one, rows[one.name]) for one in changing]))
+        await connection.execute(_WRITE, account, *columns([_row(one, rows[one.name]) for one in changing]))
     steps = sorted({step for one in changing if (step := _step(one, rows[one.name])) is not None})
     lanes = await take_in(connection, steps)
     await decide_ends(connection, sorted({i for i, _ in steps}))
@@ -231,7 +232,3 @@ def _at(news: _News, status: Status) -> datetime | None:
     """When, by the earliest of these receipts; never in the future, whatever the provider's clock says."""
     now = datetime.now(UTC)
     return min((min(r.at or now, now) for r in news.receipts if r.status is status), default=None)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]

@@ -5,18 +5,16 @@ from __future__ import annotations
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
+from domain.cancelling import CancelAnswer
 from domain.errors import NotFound
-from domain.ids import uuid7
 from domain.timeline import EventType
-from infra.postgres.engine.cancelling import CancelAnswer, CancelRepository
+from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.timeline import write_event
 
 _HIDE = """
 UPDATE notification SET deleted_at = now() WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL RETURNING 1"""
-
-_EVENT = "INSERT INTO event (notification_id, id, n, at, type, detail) VALUES ($1, $2, 0, now(), $3, $4)"
 
 
 class RemoveRepository:
@@ -32,8 +30,7 @@ class RemoveRepository:
         async def unit(connection: Connection) -> None:
             if await connection.fetchval(_HIDE, notification_id, tenant) is None:
                 raise NotFound("There is no notification with this id.")
-            detail = msgspec.json.encode({"answer": answer.result}).decode()
-            await connection.execute(_EVENT, notification_id, uuid7(), EventType.DELETED, detail)
+            await write_event(connection, notification_id, EventType.DELETED, {"answer": answer.result})
 
         await retried(self._pool, unit)
         return answer

@@ -16,9 +16,10 @@ import asyncpg
 from domain.attempts import Aside, aside
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
-from infra.postgres.engine.chains import tell
+from domain.work_row import WorkState
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _LOOK = """
 SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) x(id, n, attempt)
@@ -86,7 +87,7 @@ async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: boo
 
 def _decide(row: asyncpg.Record, *, cancelled: bool, sent: bool) -> Aside:
     if sent:
-        over = row["expired"] and row["state"] == 1
+        over = row["expired"] and row["state"] == WorkState.IN_HAND
         return Aside(status=Status.UNKNOWN, reason=Reason.ANSWER_LOST) if over else Aside()
     return aside(faults=row["faults"], attempt=row["attempt"], expired=row["expired"], cancelled=cancelled)
 
@@ -102,10 +103,10 @@ async def _end(
         [r["account"] for r, _ in ending], [r["address"] for r, _ in ending], [a.status for _, a in ending],
         [a.reason for _, a in ending],
     )  # fmt: skip
-    await tell(
-        connection,
-        [(r["notification_id"], r["n"], *_told(r["channel"], a, codes[r["notification_id"], r["n"]])) for r, a in ending],
-    )
+    await write_events(connection, [
+        Entry(r["notification_id"], r["n"], TimelineEvent(*_told(r["channel"], a, codes[r["notification_id"], r["n"]])))
+        for r, a in ending
+    ])  # fmt: skip
     await decide_ends(connection, sorted(set(ids)))
 
 

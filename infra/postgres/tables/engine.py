@@ -33,11 +33,9 @@ work = Table(
     text_column("receipt", nullable=True),
     postgresql_with={"fillfactor": 50},
 )
-"""One open step. n = 0 is the plan. `state`: 0 open, 1 handing over.
-`attempt` numbers the claims and fences outcomes; `failures` counts against the retry table; `faults` are our own.
-`tried`: accounts that failed since the last wait. `awaiting`: handed over; due when its receipt is overdue.
-`receipt`: what a receipt has said meanwhile, `delivered` or the class of the failure; without `awaiting`, `OK`: it goes
-over another account although an earlier message was taken."""
+"""One open step. n = 0 is the plan. `attempt` numbers the claims and fences outcomes; `failures` counts against the retry
+table; `faults` are our own. What `state`, `awaiting`, `receipt` and `tried` say, and which of their values stand together:
+`domain/work_row.py`."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
 Index(
     "work_turn",

@@ -1,0 +1,27 @@
+"""A notification's options as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from domain.attempts import Awaited
+from domain.states import Status
+
+
+def options_of(stored: str | None) -> dict[str, Any]:
+    """What was asked for; nothing, where that is not an object."""
+    found = msgspec.json.decode(stored) if stored else None
+    return found if isinstance(found, dict) else {}
+
+
+def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
+    """What a notification's chain waits for, by its options."""
+    after = options.get("fallback_after")
+    if after is None:
+        return None
+    status = Status.READ if options.get("fallback_on") == "not_read" else Status.DELIVERED
+    return Awaited(status, msgspec.convert(after, timedelta))

@@ -1,0 +1,71 @@
+"""What became of one attempt, as its worker tells it to the flush."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.attempts import Awaited, Decision
+from domain.recording import CANCELLED, AttemptOutcome, stopped
+from domain.results import ResultClass, SendResult
+from domain.states import Reason, Status
+from domain.timeline import EventType
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.timeline import TimelineEvent
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What became of one attempt."""
+
+    claim: Claim
+    decision: Decision
+    result: SendResult | None
+    """None where nothing was handed over (expired, suppressed, broken template)."""
+    provider: str | None
+    events: tuple[TimelineEvent, ...]
+    happened_at_s: float
+    """time.monotonic() of the moment, so that the database's clock can date it."""
+    cohort: UUID | None
+    epoch: int | None
+    account_of_next: str | None = None
+    """The account of the chain's next channel."""
+    moves_to: str | None = None
+    """The account that the next attempt goes over, where it is another one."""
+    tried: tuple[str, ...] = ()
+    """Accounts that the next attempt passes by."""
+    awaits: Awaited | None = None
+    """The receipt that must come, or something follows."""
+    window: timedelta | None = None
+    """The provider reports later what becomes of it, at most for this long; None: it does not."""
+    assumed: bool = False
+    """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
+
+    @property
+    def of_attempt(self) -> AttemptOutcome:
+        """The part that decides what is recorded."""
+        claim, result = self.claim, self.result
+        return AttemptOutcome(
+            claim.attempt, self.decision, None if result is None else result.result, claim.awaiting, claim.receipt,
+            bool(claim.chain), self.awaits, self.window is not None, self.assumed,
+        )  # fmt: skip
+
+    def stopped(self, *, end: tuple[Status, Reason] = CANCELLED) -> StepOutcome:
+        """What it comes to where nothing may follow any more (`domain.recording.stopped`), and what is told of that."""
+        lost = self.result is not None and self.result.result is ResultClass.UNKNOWN
+        decision = stopped(self.decision, lost=lost, end=end)
+        if self.decision.due_at is None:
+            return replace(self, decision=decision)
+        events = tuple(
+            replace(event, detail=_without_sequel(event.detail, decision.status))
+            for event in self.events
+            if event.type is not EventType.PUT_OFF
+        )
+        return replace(self, decision=decision, events=events)
+
+
+def _without_sequel(detail: dict[str, Any], status: Status) -> dict[str, Any]:
+    changed = {key: value for key, value in detail.items() if key not in {"retry_at", "receipt_by"}}
+    return changed | {key: value for key, value in (("status", status), ("then", "hold")) if key in detail}

@@ -1,0 +1,70 @@
+"""Entries of timelines as they are written: ids and codes, never personal data.
+
+What writes an entry with something else in one statement has its own INSERT: plans, a recall that is asked for again,
+in-app messages that are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import msgspec
+
+from domain.ids import uuid7
+from domain.timeline import EventType
+from infra.postgres.columns import columns
+from infra.postgres.engine.locks import Connection
+
+_WRITE = """
+INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
+SELECT id, event, n, now() - age, type, cohort, epoch, detail
+FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], $6::uuid[], $7::int[], $8::json[])
+     e(id, event, n, age, type, cohort, epoch, detail)
+ON CONFLICT DO NOTHING"""
+
+_NOW = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEvent:
+    """One entry of a timeline. Its id is made once: what is repeated writes it once."""
+
+    type: EventType
+    detail: dict[str, Any]
+    """Empty: NULL is stored."""
+    id: UUID = field(default_factory=uuid7)
+
+
+class Entry(NamedTuple):
+    """An entry and where it stands."""
+
+    notification_id: UUID
+    n: int
+    """0: it is about the whole notification."""
+    event: TimelineEvent
+    age: timedelta = _NOW
+    """How long before this statement, by the database's clock, it happened."""
+    cohort: UUID | None = None
+    epoch: int | None = None
+
+
+async def write_events(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Write them; those that are there already stay as they are."""
+    if entries:
+        await connection.execute(_WRITE, *columns([_row(*entry) for entry in entries]))
+
+
+async def write_event(connection: Connection, notification_id: UUID, kind: EventType, detail: dict[str, Any]) -> None:
+    """One about the whole notification."""
+    await write_events(connection, [Entry(notification_id, 0, TimelineEvent(kind, detail))])
+
+
+def _row(
+    notification_id: UUID, n: int, event: TimelineEvent, age: timedelta, cohort: UUID | None, epoch: int | None
+) -> tuple[Any, ...]:
+    detail = msgspec.json.encode(event.detail).decode() if event.detail else None
+    return notification_id, event.id, n, age, event.type, cohort, epoch, detail
