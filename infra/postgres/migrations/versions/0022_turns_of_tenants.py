@@ -1,11 +1,11 @@
-"""Slow receivers: cohorts that wait for accounts, and permits that are owed or booked."""
+"""Tenants that have something due are found without meeting those whose rows are all due later."""
 
 from pathlib import Path
 
 from infra.postgres.migrations.script import run_script
 
 revision = "0022"
-down_revision = "0020"
+down_revision = "0021"
 
 
 def upgrade() -> None:

@@ -1,11 +1,11 @@
-"""Tenants that have something due are found without meeting those whose rows are all due later."""
+"""Slow receivers: cohorts that wait for accounts, and permits that are owed or booked."""
 
 from pathlib import Path
 
 from infra.postgres.migrations.script import run_script
 
-revision = "0023"
-down_revision = "0022"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
