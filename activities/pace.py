@@ -21,7 +21,7 @@ from infra.postgres.errors import AWAY
 
 log = structlog.get_logger()
 
-PACED_ROWS = 32
+PACED_ROWS = 64
 """Of a step, while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
 NOTED_FOR_S = 0.25
