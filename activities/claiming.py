@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from activities.patience import patiently
+from activities.patience import Outages, patiently
 from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import Claimed, ClaimRepository, new_mark
@@ -24,8 +24,9 @@ log = structlog.get_logger()
 class Claimer:
     """Made anew for each hand-over, for its cohort and epoch."""
 
-    def __init__(self, claims: ClaimRepository, *, cohort: UUID, epoch: int) -> None:
+    def __init__(self, claims: ClaimRepository, *, cohort: UUID, epoch: int, outages: Outages) -> None:
         self._claims = claims
+        self._outages = outages
         self._cohort = cohort
         self._epoch = epoch
         self._aside: list[Unreadable] = []
@@ -40,6 +41,7 @@ class Claimer:
         try:
             claimed = await self._claimed(account, limit, call_timeout, mark, without)
         except AWAY as error:
+            self._outages.met()
             self._unheard.append((account, call_timeout, mark))
             log.warning("claim.unheard", cohort=str(self._cohort), account=account, code=type(error).__name__)
             return []
@@ -66,7 +68,7 @@ class Claimer:
             found += self._readable(await self._asked(*asking))
         rows, self._aside = self._aside, []
         try:
-            await set_aside(self._claims, rows)
+            await set_aside(self._claims, rows, outages=self._outages)
         except BaseException:
             self._aside += rows
             raise
@@ -76,7 +78,8 @@ class Claimer:
         """What the claim took. In an outage as long as outcomes are kept: without an answer they would become unknown,
         though nobody has begun with them."""
         return await patiently(
-            lambda: self._claims.unheard(self._cohort, account=account, call_timeout=call_timeout, mark=mark)
+            lambda: self._claims.unheard(self._cohort, account=account, call_timeout=call_timeout, mark=mark),
+            outages=self._outages,
         )
 
     def _readable(self, claimed: Claimed) -> list[Claim]:
@@ -86,14 +89,22 @@ class Claimer:
         return list(claimed.claims)
 
 
-async def set_aside(claims: ClaimRepository, rows: Sequence[Unreadable], *, sent: bool = False) -> None:
-    """Give these back or end them (`ClaimRepository.set_aside`); one for which even that fails spoils no other."""
+async def set_aside(
+    claims: ClaimRepository,
+    rows: Sequence[Unreadable],
+    *,
+    outages: Outages,
+    sent: bool = False,
+    for_s: float | None = None,
+) -> None:
+    """Give these back or end them (`ClaimRepository.set_aside`); one for which even that fails spoils no other. Tries for
+    `for_s` (`activities.patience`)."""
     try:
-        await patiently(lambda: claims.set_aside(rows, sent=sent))
+        await patiently(lambda: claims.set_aside(rows, sent=sent), for_s=for_s, outages=outages)
     except POISON as error:
         if len(rows) > 1:
             for row in rows:
-                await set_aside(claims, [row], sent=sent)
+                await set_aside(claims, [row], outages=outages, sent=sent, for_s=for_s)
             return
         log.error("claim.stuck", notification_id=str(rows[0].notification_id), n=rows[0].n, code=type(error).__name__)
 

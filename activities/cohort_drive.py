@@ -75,12 +75,13 @@ async def drive_cohort(
     """Plan, hand over, take on, leave. Makes no new claim once it is `stopping`, and of what became due again meanwhile,
     once `follow_ups_stop`. What is in our hands is recorded when this ends, also where it raises."""
     lane = Lane(drive.lane)
-    entered = await parts.repositories.admission.enter(
-        UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, admits=drive.is_first
-    )
-    if entered is None:
-        return Driven()
-    return await CohortDrive(parts, drive, entered, stopping=stopping, follow_ups_stop=follow_ups_stop).run()
+    with parts.losses.outages.noticed():
+        entered = await parts.repositories.admission.enter(
+            UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, admits=drive.is_first
+        )
+        if entered is None:
+            return Driven()
+        return await CohortDrive(parts, drive, entered, stopping=stopping, follow_ups_stop=follow_ups_stop).run()
 
 
 class CohortDrive:
@@ -150,6 +151,7 @@ class CohortDrive:
             epoch=self._epoch,
             stopping=stopping,
             losses=parts.losses,
+            lost_to=ToldOutcomes(self._repositories.outcomes, due_again=self._groups.due_again),
             pacing=self._pacing,
             due_again=self._groups.due_again,
             lane=self._lane,
@@ -173,6 +175,8 @@ class CohortDrive:
                 )
                 await self._plan(taken)
             except (*AWAY, *LOST_RACE) as error:
+                if isinstance(error, AWAY):
+                    self._parts.losses.outages.met()
                 log.warning("delivery.planned_again", lane=self._lane.label, code=type(error).__name__)
                 await self._plan_again()
                 self._groups.start()
@@ -225,7 +229,7 @@ class CohortDrive:
         """Until all groups have; a cohort that only waits for slow receivers leaves its place in the lane to others."""
         while not await self._groups.wait_within(WAITS_AFTER):
             if not self._groups.claiming:
-                with contextlib.suppress(*AWAY):
+                with contextlib.suppress(*AWAY), self._parts.losses.outages.noticed():
                     await self._repositories.cohorts.wait_for_answers(self._cohort, epoch=self._epoch)
                     self._poke()
                 break

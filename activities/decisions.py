@@ -185,8 +185,9 @@ class Decider:
     def _step(self, claim: Claim, *, idempotent: bool, elsewhere: bool) -> AttemptedStep:
         awaits = self._awaits(claim, elsewhere=elsewhere)
         return AttemptedStep(
-            claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits, claim.attempt
-        )
+            claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits,
+            claim.attempt, claim.throttled,
+        )  # fmt: skip
 
     def _awaits(self, claim: Claim, *, elsewhere: bool) -> Awaited | None:
         """The receipt that is waited for: by the chain, or because the account is left where none comes; the sooner of

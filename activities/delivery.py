@@ -41,14 +41,16 @@ class DeliveryActivities:
         stopping: Callable[[], bool],
         poke: Callable[[Lane], None],
         clock: Clock = SYSTEM_CLOCK,
+        losses: Losses | None = None,
     ) -> None:
+        """`losses`: those of the process, where others have them too."""
         pace = Pace(repositories.cohorts.few_at_work)
         paced = {lane: Paced(pace, lane) for lane in Lane}
         self._parts = DriveParts(
             repositories,
             accounts,
             contents,
-            Losses(repositories.claims, accounts, clock=clock),
+            losses or Losses(repositories.claims, accounts, clock=clock),
             Planner(repositories.plans, accounts),
             pace,
             paced,

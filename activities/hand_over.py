@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -20,7 +20,7 @@ from activities.claiming import Claimer
 from activities.contents import Contents, message
 from activities.decisions import Decider
 from activities.follow_ups import DueAgain
-from activities.losses import Losses
+from activities.losses import Losses, record_lost
 from activities.outcomes import Outcomes, OutcomeWriter
 from activities.pace import UNPACED, Pacing
 from activities.patience import patiently
@@ -60,12 +60,14 @@ class HandOver:
         epoch: int,
         stopping: Callable[[], bool],
         losses: Losses,
+        lost_to: Outcomes | None = None,
         pacing: Pacing = UNPACED,
         due_again: DueAgain = lambda *_: None,
         lane: Lane = Lane.MEDIUM,
     ) -> None:
+        """`lost_to`: where lost ones are recorded, if not with the others."""
         self._claims = claims
-        self._claimer = Claimer(claims, cohort=cohort, epoch=epoch)
+        self._claimer = Claimer(claims, cohort=cohort, epoch=epoch, outages=losses.outages)
         self._losses = losses
         self._pacing = pacing
         self._due_again = due_again
@@ -80,11 +82,25 @@ class HandOver:
         self._in_flight = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._back: list[Returned] = []
-        self._writer = OutcomeWriter(outcomes, in_flight=lambda: self._in_flight)
+        self._going_back: list[list[Returned]] = []
+        self._writer = OutcomeWriter(outcomes, in_flight=lambda: self._in_flight, outages=losses.outages)
+        self._lost_to = lost_to or outcomes
+        self._lost = 0
+        losses.holders.add(self)
 
     @property
     def handed_over(self) -> int:
-        return self._writer.written
+        return self._writer.written + self._lost
+
+    def held(self) -> Iterator[tuple[UUID, int, int]]:
+        """Claims whose end is known here and may yet be written (`activities.losses.Holder`)."""
+        if self._writer.closed:
+            return
+        for outcome in self._writer.held():
+            yield *outcome.claim.step, outcome.claim.attempt
+        for back in (self._back, *self._going_back):
+            for claim in back:
+                yield claim.notification_id, claim.n, claim.attempt
 
     async def account(self, name: str) -> None:
         """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
@@ -199,8 +215,8 @@ class HandOver:
     async def recover(self) -> None:
         """Record as unknown what an earlier attempt handed over without bringing home an outcome; nothing that another
         account's turn, here or elsewhere, may still bring home."""
-        for outcome in self._decider.all_lost(await self._losses.of(self._cohort, limit=MOST_LOST)):
-            self._writer.put(outcome)
+        lost = await self._losses.of(self._cohort, limit=MOST_LOST)
+        self._lost += await record_lost(self._lost_to, list(self._decider.all_lost(lost)), losses=self._losses)
 
     async def _return_unsent(self) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
@@ -210,11 +226,14 @@ class HandOver:
 
     async def _return_known(self) -> None:
         back, self._back = self._back, []
+        self._going_back.append(back)
         try:
-            await patiently(lambda: self._claims.give_back(back))
+            await patiently(lambda: self._claims.give_back(back), outages=self._losses.outages)
         except BaseException:
             self._back += back  # tried once more at the end
             raise
+        finally:
+            self._going_back.remove(back)
 
     def _start(self, call: ProviderCall, account: Account, batch: Sequence[Claim], *, start_by_s: float) -> None:
         task = asyncio.create_task(self._send(call, account, batch, start_by_s=start_by_s))
@@ -278,6 +297,8 @@ class HandOver:
         except Rejected as error:
             self._conclude(self._decider.broken(claim, error.code))
         except Exception as error:
+            if is_away(error):
+                self._losses.outages.met()
             if is_away(error) or (isinstance(error, Failed) and error.transient):
                 self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
             else:

@@ -7,25 +7,40 @@ for as long as a hand-over may take, by its own monotonic clock, which nobody se
 
 from __future__ import annotations
 
-import math
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 from uuid import UUID
+from weakref import WeakSet
+
+import structlog
 
 from activities.accounts import Accounts
 from activities.claiming import set_aside, tell_unreadable
+from activities.outcomes import Outcomes
+from activities.patience import PASSING, RETRY_MOST_S, Outages
+from activities.poison import Part, without_poison
 from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
+from infra.postgres.database import COMMAND_TIMEOUT_S
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.in_hand import InHand
-from infra.postgres.errors import AWAY
+from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.errors import AWAY, POISON, is_away
+
+log = structlog.get_logger()
 
 MOST_SEEN = 5000
-TOLD_WITHIN_S = 5.0
-"""After an outage, before anything is called lost: more than it takes those who hold outcomes to write them
-(`activities.patience.RETRY_MOST_S` and a flush)."""
+TOLD_WITHIN_S = COMMAND_TIMEOUT_S + RETRY_MOST_S + 4.5
+"""After an outage, before anything is called lost: more than it takes those who hold outcomes to write them. Where a
+connection hangs, they learn of it when its statement's time is over; then comes the next try, and a flush."""
+WRITTEN_WITHIN_S = 5.0
+"""What is done with lost ones is tried so long and no longer: later it would rest on what nobody has looked at since."""
 FORGOTTEN_AFTER_S = 900.0
 """A cohort that nobody has looked at for this long is driven by another process (`workflows.delivery.EXECUTION_LIMIT`)."""
 
@@ -38,15 +53,29 @@ class _Sightings:
     looked_at_s: float = 0.0
 
 
-class Losses:
-    """What this process has seen of claims that are in somebody's hands. A claim that was made anew is another one."""
+class Holder(Protocol):
+    """Holds claims whose end is known, and not written yet."""
 
-    def __init__(self, claims: ClaimRepository, accounts: Accounts, *, clock: Clock) -> None:
+    def held(self) -> Iterable[tuple[UUID, int, int]]:
+        """(notification, n, attempt)"""
+        ...
+
+
+class Losses:
+    """What this process has seen of claims that are in somebody's hands. A claim that was made anew is another one. One a
+    process: an outage that any part of it has met is one for all."""
+
+    def __init__(
+        self, claims: ClaimRepository, accounts: Accounts, *, clock: Clock, outages: Outages | None = None
+    ) -> None:
+        self.outages = outages or Outages()
+        self.holders: WeakSet[Holder] = WeakSet()
         self._claims = claims
         self._accounts = accounts
         self._monotonic_s = clock.monotonic_s
         self._seen: dict[UUID | None, _Sightings] = {}
-        self._trusted_from_s = -math.inf
+        self._outages_seen = self.outages.count
+        self._trusted_from_s = float("-inf")
 
     async def of(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
         """At most `limit` lost ones of the cohort; None: of all, where only what is overdue is looked at."""
@@ -56,6 +85,9 @@ class Losses:
         if before_s < self._trusted_from_s:
             return []
         lost = [claim for claim in in_hand if before_s >= first_s[claim] + self._takes(claim).total_seconds()]
+        if lost:
+            held = {key for holder in self.holders for key in holder.held()}
+            lost = [claim for claim in lost if _key(claim) not in held]
         return await self._of(cohort, lost[:limit]) if lost else []
 
     async def _look(self, cohort: UUID | None) -> list[InHand]:
@@ -63,9 +95,10 @@ class Losses:
         try:
             in_hand = await self._claims.in_hand(cohort, limit=MOST_SEEN)
         except AWAY:
-            self._trusted_from_s = math.inf
+            self.outages.met()
             raise
-        if self._trusted_from_s == math.inf:
+        if self._outages_seen != self.outages.count:
+            self._outages_seen = self.outages.count
             self._trusted_from_s = self._monotonic_s() + TOLD_WITHIN_S
         return in_hand
 
@@ -76,10 +109,10 @@ class Losses:
         if found.unreadable:
             keys = {(row.notification_id, row.n, row.attempt) for row in found.unreadable}
             first_s, now_s = self._seen[cohort].first_s, self._monotonic_s()
-            first_s |= {c: now_s for c in lost if (c.notification_id, c.n, c.attempt) in keys}
+            first_s |= {c: now_s for c in lost if _key(c) in keys}
             for row in found.unreadable:
                 tell_unreadable(row)
-            await set_aside(self._claims, found.unreadable, sent=True)
+            await set_aside(self._claims, found.unreadable, outages=self.outages, sent=True, for_s=WRITTEN_WITHIN_S)
         return list(found.claims)
 
     def _remember(self, cohort: UUID | None, in_hand: list[InHand]) -> dict[InHand, float]:
@@ -99,3 +132,28 @@ class Losses:
         if account is None:
             return HAND_OVER_LIMIT
         return CLAIM_WINDOW + timedelta(seconds=account.provider.capabilities.call_timeout_s) + FLUSH_MARGIN
+
+
+def _key(claim: InHand) -> tuple[UUID, int, int]:
+    return claim.notification_id, claim.n, claim.attempt
+
+
+async def record_lost(outcomes: Outcomes, assumed: Sequence[StepOutcome], *, losses: Losses) -> int:
+    """Write what is assumed of lost ones, once and soon or not at all: kept through an outage, a resend would be due in the
+    moment it is written, before those who know what happened have said it. Whoever looks again finds them again. Returns
+    how many were written."""
+    parts, written = [Part(list(assumed))] if assumed else [], 0
+    try:
+        async with asyncio.timeout(WRITTEN_WITHIN_S):
+            while parts:
+                part = parts.pop()
+                try:
+                    await outcomes.flush(part.rows, now_s=time.monotonic())
+                    written += len(part.rows)
+                except POISON as error:
+                    parts += without_poison(part, error)
+    except PASSING as error:
+        if is_away(error):
+            losses.outages.met()
+        log.warning("lost.not_written", count=len(assumed) - written, code=type(error).__name__)
+    return written

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import structlog
 
-from activities.patience import patiently
+from activities.patience import Outages, patiently
 from activities.poison import Part, without_poison
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
@@ -32,16 +32,17 @@ class OutcomeWriter:
     """Collects the outcomes of one activity and flushes them: about 50 rows or 100 ms at a time, and at once when nothing
     else is in flight, so that a lone message waits for nobody."""
 
-    def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int], held_for_s: float | None = None) -> None:
-        """`held_for_s`: how long it tries before it says that it could not write (`activities.patience`); what it could
-        not write it keeps, and tries again with whatever is put later, and at the end."""
-        self._held_for_s = held_for_s
+    def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int], outages: Outages | None = None) -> None:
+        """It tries for a while before it says that it could not write (`activities.patience`); what it could not write it
+        keeps, and tries again with whatever is put later, and at the end."""
         self._repository = repository
+        self._outages = outages
         self._in_flight = in_flight
         self._waiting: list[StepOutcome] = []
         self._wake = asyncio.Event()
         self._closing = False
-        self._flushing = False
+        self._parts: list[Part] = []
+        """Under flush, last first."""
         self._failure: Exception | None = None
         self._gave_up = False
         self._idle = asyncio.Event()
@@ -60,15 +61,26 @@ class OutcomeWriter:
         elif self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._wake.set)
 
+    @property
+    def closed(self) -> bool:
+        """Nothing more is written."""
+        return self._task.done()
+
+    def held(self) -> Iterator[StepOutcome]:
+        """What is not written yet."""
+        yield from self._waiting
+        for part in self._parts:
+            yield from part.rows
+
     async def room(self) -> None:
         """Wait until few enough outcomes are held for more to be made."""
-        while len(self._waiting) >= MOST_HELD and not self._task.done():
+        while len(self._waiting) + sum(len(p.rows) for p in self._parts) >= MOST_HELD and not self._task.done():
             await self._idled()
             self._raise_failure()
 
     async def settle(self) -> None:
         """Wait until everything put so far is written. Raises what the flush raised, if it could not be; it is kept."""
-        while (self._waiting or self._flushing) and not self._task.done():
+        while (self._waiting or self._parts) and not self._task.done():
             await self._idled()
             self._raise_failure()
         if self._task.done():
@@ -120,7 +132,8 @@ class OutcomeWriter:
 
     async def _flush_waiting(self) -> None:
         """What could not be written stays, before what was put since."""
-        parts, self._waiting, self._flushing = [Part(self._waiting)], [], True
+        parts, self._waiting = [Part(self._waiting)], []
+        self._parts = parts
         try:
             while parts:
                 parts[-1:] = await self._flush(parts[-1])
@@ -128,13 +141,15 @@ class OutcomeWriter:
             self._failure, self._gave_up = error, True
             self._waiting[:0] = [outcome for part in reversed(parts) for outcome in part.rows]
         finally:
-            self._flushing = False
+            self._parts = []
 
     async def _flush(self, part: Part) -> list[Part]:
         """Returns what is still to be written, last first."""
-        for_s = 0.0 if self._gave_up else self._held_for_s
+        for_s = 0.0 if self._gave_up else None
         try:
-            await patiently(lambda: self._repository.flush(part.rows, now_s=time.monotonic()), for_s=for_s)
+            await patiently(
+                lambda: self._repository.flush(part.rows, now_s=time.monotonic()), for_s=for_s, outages=self._outages
+            )
         except POISON as error:
             return without_poison(part, error)
         self._gave_up = False

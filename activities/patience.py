@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 import asyncpg
 
 from infra.postgres.engine.locks import LOST_RACE
-from infra.postgres.errors import AWAY, POISON
+from infra.postgres.errors import AWAY, POISON, is_away
 
 T = TypeVar("T")
+
+
+class Outages:
+    """That this process has met the database away, wherever it did: whoever could not look has not seen
+    (`activities.losses`)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def met(self) -> None:
+        self.count += 1
+
+    @contextlib.contextmanager
+    def noticed(self) -> Iterator[None]:
+        """What is raised in here tells of one, or of something else."""
+        try:
+            yield
+        except Exception as error:
+            if is_away(error):
+                self.met()
+            raise
+
 
 RETRY_FIRST_S = 0.2
 RETRY_MOST_S = 0.5
@@ -25,15 +48,18 @@ PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, asyncpg.InvalidCached
 """The same again may work. The last: a migration has changed what a statement of this connection returns."""
 
 
-async def patiently(unit: Callable[[], Awaitable[T]], *, for_s: float | None = None) -> T:
-    """What `unit`, which is safe to repeat, returns at last. Raises what it raised last after `for_s` (`HELD_FOR_S`)."""
+async def patiently(unit: Callable[[], Awaitable[T]], *, for_s: float | None = None, outages: Outages | None = None) -> T:
+    """What `unit`, which is safe to repeat, returns at last. Raises what it raised last after `for_s` (`HELD_FOR_S`).
+    `outages`: told where the database was away."""
     until_s, wait_s = time.monotonic() + (HELD_FOR_S if for_s is None else for_s), RETRY_FIRST_S
     while True:
         try:
             return await unit()
         except POISON:
             raise
-        except PASSING:
+        except PASSING as error:
+            if outages is not None and is_away(error):
+                outages.met()
             if time.monotonic() >= until_s:
                 raise
             await asyncio.sleep(wait_s)

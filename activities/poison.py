@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from domain.attempts import Decision
-from domain.results import SendResult
+from domain.results import ResultClass, SendResult
 from domain.states import SUCCESS, Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.step_outcome import StepOutcome
@@ -57,8 +57,10 @@ def _unnamed_detail(event: TimelineEvent) -> dict[str, Any]:
 def _bare(outcome: StepOutcome) -> StepOutcome:
     """What is known to have been taken, or may have been, stays that; anything else is quarantined."""
     status, decision = outcome.decision.status, Decision(Status.FAILED, Reason.QUARANTINED)
-    if status in SUCCESS or status is Status.UNKNOWN:
+    if status in SUCCESS:
         decision = Decision(status, outcome.decision.reason)
+    elif outcome.result is not None and outcome.result.result is ResultClass.UNKNOWN:  # also where a resend was to follow
+        decision = Decision(Status.UNKNOWN, Reason.ANSWER_LOST)
     result = outcome.result and SendResult(outcome.result.result, NOT_RECORDABLE, delivered=outcome.result.delivered)
     told = TimelineEvent(EventType.QUARANTINED, {"channel": outcome.claim.channel, "code": NOT_RECORDABLE})
     return replace(outcome, decision=replace(decision, failures=outcome.decision.failures), result=result, events=(told,),

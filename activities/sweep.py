@@ -19,8 +19,8 @@ from activities.accounts import Accounts
 from activities.clock_watch import ClockWatch
 from activities.decisions import Decider
 from activities.grouping import Driver
-from activities.losses import Losses
-from activities.outcomes import OutcomeWriter
+from activities.losses import Losses, record_lost
+from activities.patience import Outages
 from domain.clock import Clock
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
@@ -43,8 +43,6 @@ PAGE = 200
 TIDY_EVERY_S = 600.0
 SUMMARISE_EVERY_S = 60.0
 """As often as autovacuum would (`autovacuum_naptime`)."""
-LOSSES_HELD_S = 5.0
-"""They are found again in the next turn."""
 ROWS_A_TURN = 5000
 WINDOWS_A_TURN = 2000
 BACKGROUND_EVERY_S = 1.0
@@ -92,7 +90,7 @@ class Sweep:
         clock: Clock = SYSTEM_CLOCK,
         losses: Losses | None = None,
     ) -> None:
-        """`losses`: unless it is a clock of its own by which it waits."""
+        """`losses`: those of the process, where it has some."""
         self._monotonic_s = clock.monotonic_s
         self._watch = ClockWatch(repositories.clock, clock=clock)
         self._repositories = repositories
@@ -101,19 +99,21 @@ class Sweep:
         if losses is None and accounts is not None:
             losses = Losses(repositories.claims, accounts, clock=clock)
         self._losses = losses
+        self._outages = Outages() if losses is None else losses.outages
         self._poke = poke
         self._tidied_at_s = self._summarised_at_s = float("-inf")
 
     async def run_once(self) -> Swept:
         """Look at the clock, poke lanes with due work, drive lapsed cohorts again, adopt orphans, call lost hand-overs
         unknown, say that no receipt comes any more, summarise blocks, tidy up."""
-        await self._watch.look()
-        for lane in await self._repositories.cohorts.due_lanes():
-            self._poke(lane)
-        redriven = await self._redrive_lapsed()
-        orphans = await self._repositories.cohorts.adopt_orphans()
-        unknown = await _each(self._recover_lost, self._close_windows, self._summarise, self._tidy)
-        return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
+        with self._outages.noticed():
+            await self._watch.look()
+            for lane in await self._repositories.cohorts.due_lanes():
+                self._poke(lane)
+            redriven = await self._redrive_lapsed()
+            orphans = await self._repositories.cohorts.adopt_orphans()
+            unknown = await _each(self._recover_lost, self._close_windows, self._summarise, self._tidy)
+            return Swept(redriven=redriven, orphans=orphans, unknown=unknown)
 
     async def _redrive_lapsed(self) -> int:
         """Running: extend the lease. Unreachable: leave this one and all others alone. Otherwise the next epoch."""
@@ -142,13 +142,8 @@ class Sweep:
         if self._accounts is None or self._losses is None:
             return 0
         claims = await self._losses.of(None, limit=PAGE)
-        if claims:
-            decider = Decider(self._accounts, cohort=None, epoch=None)
-            writer = OutcomeWriter(self._repositories.outcomes, in_flight=lambda: 0, held_for_s=LOSSES_HELD_S)
-            for outcome in decider.all_lost(claims):  # one that cannot be written fails alone
-                writer.put(outcome)
-            await writer.close()
-        return len(claims)
+        lost = list(Decider(self._accounts, cohort=None, epoch=None).all_lost(claims))
+        return await record_lost(self._repositories.outcomes, lost, losses=self._losses)
 
     async def _close_windows(self) -> None:
         """As many at a time as are locked together; what is left comes in the next turn."""

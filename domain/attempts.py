@@ -58,6 +58,8 @@ class AttemptedStep:
     """What must come in time, where something follows if it does not."""
     attempt: int = 1
     """The number of the claim: of all that were made, whatever came of them."""
+    throttled: timedelta | None = None
+    """The last answer was RATE too; so long after that it was due again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +195,23 @@ def _failed(step: AttemptedStep, reason: Reason, *, suppresses: bool = False) ->
 
 
 def _throttled(step: AttemptedStep, *, now: datetime, spread: float) -> timedelta:
-    """The least wait after an answer that asks for one: along the retry table with each attempt that brought nothing and
-    counted as no failure, so that a second that is stated each time does not make a hundred thousand attempts. Towards
-    the end of its life half of what is left: nothing expires because it was put off too far."""
+    """The least wait after an answer that asks for one: along the retry table with each such answer in a row, so that a
+    second that is stated each time does not make a hundred thousand attempts. Towards the end of its life half of what is
+    left: nothing expires because it was put off too far."""
     retries = POLICIES[step.lane].retries
-    before = min(max(0, step.attempt - 1 - step.failures), len(retries) - 1)
+    before = min(_in_a_row(step), len(retries) - 1)
     own = _jittered(min(retries[before], LONGEST_THROTTLE), spread, only_later=True)
     return min(own, max(retries[0], (step.expires_at - now) / 2))
+
+
+def _in_a_row(step: AttemptedStep) -> int:
+    """How often it was told to wait, right before this answer. Nobody counts that. It is no more than the claims that were
+    no failure, of which many are no attempts (looks at a stopped account, what went back); nor than the places of the
+    retry table that the last wait has gone through, with room for what spreads it and for how late it was written."""
+    if step.throttled is None:
+        return 0
+    gone_through = sum(wait <= 1.5 * step.throttled for wait in POLICIES[step.lane].retries)
+    return min(max(0, step.attempt - 1 - step.failures), gone_through)
 
 
 def _stated(result: SendResult, spread: float) -> timedelta:

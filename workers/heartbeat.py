@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 
 from activities.accounts import Account, Accounts
+from activities.patience import Outages
 from domain.health import Circuit
 from domain.refusal import PROBLEM
 from infra.postgres.account_health import AccountHealthRepository, AccountState
@@ -39,7 +40,10 @@ class Heartbeat:
         process: UUID,
         version: Callable[[], int],
         name: str = "",
+        outages: Outages | None = None,
     ) -> None:
+        """`outages`: told of what it meets, also where nothing else goes on in this process."""
+        self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository
         self._process = process
@@ -67,7 +71,9 @@ class Heartbeat:
                     await self._repository.clean()
                 turns += 1
             except Exception as error:
-                if not is_away(error):
+                if is_away(error):
+                    self._outages.met()
+                else:
                     log.exception("heartbeat.failed")
             await asyncio.sleep(EVERY_S)
 

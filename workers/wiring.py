@@ -18,6 +18,8 @@ from activities.cohort_drive import EngineRepositories
 from activities.contents import TemplateContents
 from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
+from activities.losses import Losses
+from activities.patience import Outages
 from activities.permits import Permits
 from activities.slots import Slots
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
@@ -25,6 +27,7 @@ from channels.account_settings import AccountSettings
 from channels.registry import BUILT_IN, Wiring, build, provider_types
 from channels.webhook.standard import WebhookSettings
 from domain.ids import uuid7
+from infra.clock import SYSTEM_CLOCK
 from infra.credentials import CredentialBox
 from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT, EmailAccount
 from infra.http import HttpClient
@@ -69,9 +72,10 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings, name="tongda-worker")
         stack.push_async_callback(database.close)
-        accounts = await _accounts(settings, database, stack)
-        pool = database.pool
+        pool, outages = database.pool, Outages()
+        accounts = await _accounts(settings, database, stack, outages=outages)
         cohorts, claims, outcomes = CohortRepository(pool), ClaimRepository(pool), OutcomeRepository(pool)
+        losses = Losses(claims, accounts, clock=SYSTEM_CLOCK, outages=outages)
         otp = OtpRepository(pool)
         codes = CodeMessages(otp, OtpCodes(settings.secret_key.get_secret_value(), others=settings.other_keys))
         driver = TemporalDriver(client)
@@ -84,12 +88,14 @@ async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bo
             contents=TemplateContents(TemplateCatalog(database), codes=codes, digests=DigestRepository(pool)),
             stopping=stopping,
             poke=starter.poke,
+            losses=losses,
         )
         sweep = Sweep(
             SweepRepositories.over(pool, partitions=_partitions(settings, pool)),
             driver=driver,
             accounts=accounts,
             poke=starter.poke,
+            losses=losses,
         )
         yield Wired(delivery, SweepActivities(sweep))
 
@@ -100,7 +106,9 @@ def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
     return PartitionRepository(pool, keep=timedelta(days=days) if days else None)
 
 
-async def _accounts(settings: Settings, database: Database, stack: contextlib.AsyncExitStack) -> Accounts:
+async def _accounts(
+    settings: Settings, database: Database, stack: contextlib.AsyncExitStack, *, outages: Outages
+) -> Accounts:
     """The installation's accounts, from the settings (for e-mail as many as are listed, one of each other channel), and the
     tenants', from the database, which are kept up with it."""
     http = HttpClient.from_settings(settings)
@@ -134,7 +142,7 @@ async def _accounts(settings: Settings, database: Database, stack: contextlib.As
     await loader.load()
     stack.push_async_callback(loader.close)
     health = AccountHealthRepository(database.pool)
-    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version)
+    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version, outages=outages)
     stack.push_async_callback(heartbeat.stop)
     await stack.enter_async_context(_running(loader.run_forever(), heartbeat.run_forever()))
     return accounts

@@ -39,6 +39,7 @@ steps = st.builds(
     resend_unknown=st.booleans(),
     idempotent=st.booleans(),
     attempt=st.integers(1, MOST_ATTEMPTS - 1),
+    throttled=st.none() | st.timedeltas(timedelta(days=-1), timedelta(days=40)),
 )
 waits = st.none() | st.timedeltas(timedelta(days=-1), timedelta.max)
 results = st.builds(SendResult, st.sampled_from(ResultClass), retry_after=waits, delivered=st.booleans())
@@ -87,30 +88,48 @@ def test_rate_costs_no_attempt(tried: AttemptedStep, wait: timedelta | None, spr
     assert decision.status in {Status.RETRYING, Status.EXPIRED}
 
 
+@pytest.mark.parametrize("written_late", [timedelta(0), timedelta(milliseconds=300)])
 @pytest.mark.parametrize("wait_s", [None, 0.1, 1.0])
 @pytest.mark.parametrize("lane", list(Lane))
-def test_who_says_wait_all_the_time_is_asked_ever_less(lane: Lane, wait_s: float | None) -> None:
+def test_who_says_wait_all_the_time_is_asked_ever_less(lane: Lane, wait_s: float | None, written_late: timedelta) -> None:
     """Caught: 235,637 attempts in three days after `Retry-After: 1`, each an entry of the timeline, and in the end a number
     that the table cannot hold."""
     life = POLICIES[lane].expires_in
-    now, attempts, ends = NOW, 0, NOW + life
+    now, attempts, ends, throttled = NOW, 0, NOW + life, None
     while True:
         attempts += 1
-        tried = step(lane, expires_at=ends, attempt=attempts)
+        tried = step(lane, expires_at=ends, attempt=attempts, throttled=throttled)
         stated = None if wait_s is None else timedelta(seconds=wait_s)
         decision = decide(tried, SendResult(ResultClass.RATE, retry_after=stated), now=now, spread=0.0)
         if decision.due_at is None:
             break
-        now = decision.due_at
+        throttled, now = decision.due_at - now - written_late, decision.due_at
     assert attempts <= life / LONGEST_THROTTLE + 20
     assert decision.status is Status.EXPIRED
     assert ends - now <= 2 * POLICIES[lane].retries[0], "it is tried until its time is over"
 
 
+@pytest.mark.parametrize("lane", list(Lane))
+@pytest.mark.parametrize("claims", [2, 7, 300])
+def test_only_throttles_in_a_row_make_a_wait_longer(lane: Lane, claims: int) -> None:
+    """Caught: a backlog that had waited for a stopped account, looked at every five minutes, met one `Retry-After: 1` and
+    waited five minutes more. It was the first time that anybody said so."""
+    first = POLICIES[lane].retries[0]
+    tried, waits = step(lane, attempt=claims), list[timedelta]()
+    for _ in range(3):
+        decision = after(tried, ResultClass.RATE, spread=0.0, wait_s=1)
+        assert decision.due_at is not None
+        waits.append(decision.due_at - NOW)
+        tried = replace(tried, attempt=tried.attempt + 1, throttled=waits[-1])
+    assert waits[0] == max(timedelta(seconds=1), first)
+    assert waits == [max(timedelta(seconds=1), wait) for wait in POLICIES[lane].retries[:3]]
+
+
 def test_a_long_wait_that_is_stated_is_neither_shorter_nor_longer() -> None:
     """Growth is for those who do not say how long."""
     for attempt in (1, 2, 30):
-        decision = after(step(attempt=attempt), ResultClass.RATE, spread=0.0, wait_s=900)
+        throttled = timedelta(seconds=900) if attempt > 1 else None
+        decision = after(step(attempt=attempt, throttled=throttled), ResultClass.RATE, spread=0.0, wait_s=900)
         assert decision.due_at == NOW + timedelta(seconds=900)
 
 

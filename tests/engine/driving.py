@@ -140,6 +140,7 @@ def hand_over(
     outcomes: OutcomeRepository | None = None,
     claims: ClaimRepository | None = None,
     stopping: Callable[[], bool] = lambda: False,
+    losses: Losses | None = None,
 ) -> HandOver:
     return HandOver(
         claims or engine.claims,
@@ -149,7 +150,7 @@ def hand_over(
         cohort=cohort.id,
         epoch=cohort.epoch,
         stopping=stopping,
-        losses=Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
+        losses=losses or Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
     )
 
 
@@ -169,6 +170,7 @@ def activities(
     stopping: Callable[[], bool] = lambda: False,
     poke: Callable[[Lane], None] = lambda _: None,
     clock: Clock = SYSTEM_CLOCK,
+    losses: Losses | None = None,
 ) -> DeliveryActivities:
     """The activity over `pool`, which may be a gated or failing one."""
     over = pool or engine.pool
@@ -186,6 +188,7 @@ def activities(
         stopping=stopping,
         poke=poke,
         clock=clock,
+        losses=losses,
     )
 
 

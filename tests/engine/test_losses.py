@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
 
 from activities.accounts import Account, Accounts
-from activities.losses import FORGOTTEN_AFTER_S, Losses
+from activities.losses import FORGOTTEN_AFTER_S, TOLD_WITHIN_S, Losses
+from activities.patience import RETRY_MOST_S
 from activities.slots import Slots
+from activities.sweep import Sweep, SweepRepositories
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from infra.clock import ManualClock
+from infra.postgres.database import COMMAND_TIMEOUT_S
+from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
-from tests.engine.driving import HeldProvider, activities, drive
+from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.outcomes import OutcomeRepository
+from infra.postgres.engine.step_outcome import StepOutcome
+from tests.engine.driving import HeldProvider, SignallingOutcomes, activities, drive, hand_over
+from tests.engine.gates import Cut, gated
 from tests.engine.support import OK, RETRY, Engine
 from tests.engine.test_sweep import DriverTwin, sweep_of
 
@@ -143,3 +154,136 @@ async def test_it_remembers_no_cohort_for_ever(engine: Engine) -> None:
     second, _ = await engine.planned(1)
     await ids(losses, second.id)
     assert losses._seen == {}
+
+
+async def sighted(engine: Engine, losses: Losses, clock: ManualClock, *, of: UUID | None = None) -> None:
+    """What is in hand and overdue was seen for long enough to be lost."""
+    await ids(losses, of)
+    clock.advance(TAKES)
+
+
+async def met_by_a_look(engine: Engine, losses: Losses, cohort: CohortRow) -> None:
+    away = Losses(
+        ClaimRepository(gated(engine.pool, Cut("state = 1"))), engine.accounts, clock=ManualClock(), outages=losses.outages
+    )
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await away.of(None, limit=9)
+
+
+async def met_by_a_claim(engine: Engine, losses: Losses, cohort: CohortRow) -> None:
+    claims = ClaimRepository(gated(engine.pool, Cut("unknown_at = now() + $6")))
+    passing = hand_over(engine, cohort, engine.accounts, claims=claims, losses=losses)
+    await passing.account("memory-email")
+    await passing.close()
+
+
+async def met_by_a_flush(engine: Engine, losses: Losses, cohort: CohortRow) -> None:
+    """It is tried again until it works, and nobody else hears of it."""
+    outcomes = OutcomeRepository(gated(engine.pool, Cut("COMMIT")))
+    passing = hand_over(engine, cohort, engine.accounts, outcomes=outcomes, losses=losses)
+    await passing.account("memory-email")
+    await passing.close()
+
+
+async def met_by_an_entry(engine: Engine, losses: Losses, cohort: CohortRow) -> None:
+    """A drive's first statement, before it looks."""
+    activity = activities(engine, pool=gated(engine.pool, Cut("")), losses=losses)
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await ActivityEnvironment().run(activity.deliver, drive(cohort))
+
+
+async def met_by_the_sweep(engine: Engine, losses: Losses, cohort: CohortRow) -> None:
+    """Its first statement, before it looks."""
+    sweep = Sweep(
+        SweepRepositories.over(gated(engine.pool, Cut(""))),
+        driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, losses=losses,
+    )  # fmt: skip
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await sweep.run_once()
+
+
+MEETING = [met_by_a_look, met_by_a_claim, met_by_a_flush, met_by_an_entry, met_by_the_sweep]
+
+
+@pytest.mark.parametrize("meets", MEETING)
+async def test_after_an_outage_whoever_knows_says_it_first(
+    engine: Engine, meets: Callable[[Engine, Losses, CohortRow], Awaitable[None]]
+) -> None:
+    """Caught: what was seen before an outage counted as seen during it, and was lost in the moment the database was back;
+    its outcome was in memory a moment away. It is never the look alone that meets an outage."""
+    cohort, _ = await engine.planned(2)
+    [claim] = await engine.claim(cohort, limit=1)
+    await engine.lose(claim.notification_id)
+    losses = Losses(engine.claims, engine.accounts, clock=(clock := ManualClock()))
+    await sighted(engine, losses, clock)
+    await meets(engine, losses, cohort)
+    assert await ids(losses, None) == []
+    clock.advance(timedelta(seconds=TOLD_WITHIN_S) - MOMENT)
+    assert await ids(losses, None) == []
+    clock.advance(MOMENT)
+    assert await ids(losses, None) == [claim.notification_id]
+
+
+def test_that_is_longer_than_a_flush_may_hang() -> None:
+    """A connection that nobody answers on is given up when its statement's time is over, and the outcome is written by
+    another one; who looks may have that one at once."""
+    assert TOLD_WITHIN_S > COMMAND_TIMEOUT_S + RETRY_MOST_S
+
+
+class AwayOutcomes(SignallingOutcomes):
+    """Cannot be reached until it may."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool)
+        self.tried, self.back = asyncio.Event(), asyncio.Event()
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        self.tried.set()
+        if not self.back.is_set():
+            raise OSError("refused")
+        await super().flush(outcomes, now_s=now_s)
+
+
+async def test_what_this_process_knows_is_not_lost(engine: Engine) -> None:
+    """Caught: the flush of one account's turn could not be written for half a minute, and the turn of another, in the same
+    process, called it lost: in the high lane sent twice."""
+    cohort, [one] = await engine.planned(1)
+    losses = Losses(engine.claims, engine.accounts, clock=(clock := ManualClock()))
+    outcomes = AwayOutcomes(engine.pool)
+    passing = hand_over(engine, cohort, engine.accounts, outcomes=outcomes, losses=losses)
+    await passing.account("memory-email")
+    await outcomes.tried.wait()
+    await set_forward(engine)
+    await sighted(engine, losses, clock, of=cohort.id)
+    clock.advance(timedelta(minutes=5))
+    assert await ids(losses, cohort.id) == []
+    outcomes.back.set()
+    await passing.close()
+    assert await engine.end(one) == ("sent", None, True)
+    assert "unknown" not in await engine.events(one)
+
+
+@pytest.mark.parametrize("who", ["the cohort", "the sweep"])
+async def test_what_is_assumed_is_not_kept_through_an_outage(engine: Engine, who: str) -> None:
+    """Caught: a cohort kept it for ten minutes. Written when the database was back, its resend was due long since, and
+    claimed before whoever had sent it could say so."""
+    cohort, [one] = await engine.planned(1)
+    await engine.claim(cohort)
+    await set_forward(engine)
+    clock = ManualClock()
+    losses = Losses(engine.claims, engine.accounts, clock=clock)
+    await sighted(engine, losses, clock, of=cohort.id if who == "the cohort" else None)
+    gate = Cut("FOR UPDATE", times=1000)
+    away = gated(engine.pool, gate)
+    if who == "the cohort":
+        passing = hand_over(engine, cohort, engine.accounts, outcomes=OutcomeRepository(away), losses=losses)
+        await passing.recover()
+        gate.times = 0
+        await passing.close()
+    else:
+        repositories = replace(SweepRepositories.over(engine.pool), outcomes=OutcomeRepository(away))
+        sweep = Sweep(repositories, driver=DriverTwin(), accounts=engine.accounts, poke=lambda _: None, losses=losses)
+        assert (await sweep.run_once()).unknown == 0
+        gate.times = 0
+    assert (await engine.work(one))[0]["state"] == 1
+    assert await ids(losses, None) == [], "and it is an outage: others speak first"

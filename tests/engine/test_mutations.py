@@ -215,7 +215,15 @@ MUTATIONS: Mutations = {
         (Swap("setting_aside._RECORD", "WHERE d.status = 'retrying'"),), test_odd_rows.test_what_was_sent_stays_sent,
     ),
     "lost: as seen before an outage": (
-        (Value("activities.losses.TOLD_WITHIN_S", 0.0),), test_odd_rows.test_after_an_outage_whoever_knows_says_it_first,
+        (Value("activities.losses.TOLD_WITHIN_S", 0.0),),
+        partial(test_losses.test_after_an_outage_whoever_knows_says_it_first, meets=test_losses.met_by_a_flush),
+    ),
+    "lost: what this process holds": (
+        (Value("activities.hand_over.HandOver.held", lambda _: ()),),
+        test_losses.test_what_this_process_knows_is_not_lost,
+    ),
+    "aside: whatever happened since": (
+        (Swap("setting_aside._LOOK", "AND faults = x.faults"),), test_odd_rows.test_going_back_twice_is_going_back_once,
     ),
     "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
     "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),

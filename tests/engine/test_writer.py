@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -36,6 +37,19 @@ class FailingOutcomes(SignallingOutcomes):
     async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
         if self._failures:
             raise self._failures.pop(0)
+        await super().flush(outcomes, now_s=now_s)
+
+
+class HeldOutcomes(OutcomeRepository):
+    """Writes when it may."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        super().__init__(pool)
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
+        self.begun.set()
+        await self.go_on.wait()
         await super().flush(outcomes, now_s=now_s)
 
 
@@ -133,6 +147,23 @@ async def test_no_more_is_claimed_than_can_be_kept(engine: Engine, monkeypatch: 
     await writer.close()
 
 
+async def test_what_is_being_written_takes_its_room(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caught: what was under flush was not counted, so that twice as much was held."""
+    monkeypatch.setattr("activities.outcomes.MOST_HELD", 2)
+    cohort, _ = await engine.planned(2)
+    repository = HeldOutcomes(engine.pool)
+    writer = OutcomeWriter(repository, in_flight=lambda: 0)
+    for claim in await engine.claim(cohort):
+        writer.put(engine.answered(claim))
+    await repository.begun.wait()
+    room = asyncio.create_task(writer.room())
+    await asyncio.sleep(0)
+    assert not room.done()
+    repository.go_on.set()
+    await room
+    await writer.close()
+
+
 async def test_a_row_that_poisons_the_flush_fails_alone(engine: Engine) -> None:
     """Catches: one statement for all and no halving. One bad row, and the outcomes of fifty others are lost."""
     cohort, ids = await engine.planned(9)
@@ -187,6 +218,16 @@ async def test_the_third_time_it_is_quarantined(engine: Engine, answer: SendResu
     await written(PickyOutcomes(engine.pool), *[engine.answered(c, answer) for c in await engine.claim(cohort)])
     assert await engine.end(one) == end
     assert (await engine.detail(one, "quarantined"))["code"] == "not_recordable"
+
+
+async def test_what_may_have_been_taken_has_not_failed(engine: Engine) -> None:
+    """Caught: where a resend was to follow, a lost answer was recorded as a failure."""
+    cohort, [one] = await engine.planned(1)
+    [claim] = await engine.claim(cohort)
+    lost = engine.answered(replace(claim, resend_unknown=True), LOST)
+    assert lost.decision.due_at is not None
+    await written(PickyOutcomes(engine.pool), lost)
+    assert await engine.end(one) == ("unknown", "answer_lost", True)
 
 
 async def test_settle_waits_for_the_flush_that_is_under_way(engine: Engine) -> None:

@@ -76,6 +76,8 @@ class Claim:
     """It asked for a digest: its template gets the items."""
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
+    throttled: timedelta | None = None
+    """Its last answer was a throttle; so long after that it was due again."""
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
 
@@ -127,7 +129,8 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         ),
         due_since=row["due_since"], claimed_at=row["claimed_at"], test=options.get(TEST) is True,
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
-        digest="digest" in options, claimed_s=now_s, otp_id=UUID(otp_id) if otp_id else None,
+        digest="digest" in options, claimed_s=now_s, throttled=row["throttled"],
+        otp_id=UUID(otp_id) if otp_id else None,
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
-       t.time_zone AS tenant_zone
+       t.time_zone AS tenant_zone, r.throttled
 FROM u
 JOIN LATERAL (SELECT category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
@@ -52,9 +52,12 @@ LEFT JOIN LATERAL (SELECT jsonb_build_object('channels', coalesce(choices->'chan
 LEFT JOIN LATERAL (SELECT mandatory FROM category
                    WHERE f.choices IS NOT NULL AND tenant = u.tenant AND name = n.category OFFSET 0) g ON true
 LEFT JOIN LATERAL (SELECT time_zone FROM tenant
-                   WHERE n.options->'window' IS NOT NULL AND id = u.tenant OFFSET 0) t ON true"""
+                   WHERE n.options->'window' IS NOT NULL AND id = u.tenant OFFSET 0) t ON true
+LEFT JOIN LATERAL (SELECT u.due_at - updated_at AS throttled FROM delivery
+                   WHERE u.attempt - u.failures > 1 AND notification_id = u.notification_id AND n = u.n
+                     AND status = 'retrying' AND class = 'RATE' OFFSET 0) r ON true"""
 """Of a person's choices only what concerns this notification: they may be many. Users without any cost one look into an
-index."""
+index. Into its record only one looks that had claims besides its counted failures."""
 
 _CLAIM = (
     """
@@ -80,7 +83,7 @@ _CLAIM_OTHERS = _CLAIM.replace("    LIMIT $4", f"      AND {blocked_for('work', 
 _CLAIM_ONE = _CLAIM.replace("    LIMIT $4", "      AND notification_id = $7 AND n = $8\n    LIMIT $4")
 
 _DUE_KEYS = """
-SELECT notification_id, n, attempt FROM work
+SELECT notification_id, n, attempt, faults FROM work
 WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT $3"""
 
 _UNHEARD = (
@@ -208,4 +211,4 @@ def _read(rows: Sequence[asyncpg.Record], *, now_s: float) -> Claimed:
 
 
 def _unreadable(row: asyncpg.Record, error: Exception) -> Unreadable:
-    return Unreadable(row["notification_id"], row["n"], row["attempt"], type(error).__name__)
+    return Unreadable(row["notification_id"], row["n"], row["attempt"], row["faults"], type(error).__name__)

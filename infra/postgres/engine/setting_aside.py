@@ -22,10 +22,12 @@ from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _LOOK = """
-SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) x(id, n, attempt)
+SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[]) x(id, n, attempt, faults)
 JOIN LATERAL (SELECT notification_id, n, attempt, faults, state, tenant, channel, account, address,
                      expires_at <= now() AS expired
-              FROM work WHERE notification_id = x.id AND n = x.n AND attempt = x.attempt OFFSET 0) w ON true"""
+              FROM work WHERE notification_id = x.id AND n = x.n AND attempt = x.attempt AND faults = x.faults
+              OFFSET 0) w ON true"""
+"""Going back keeps the attempt; `faults` says that it has not gone back already."""
 
 _ASIDE = """
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + 1, cohort = NULL,
@@ -55,6 +57,8 @@ class Unreadable:
     notification_id: UUID
     n: int
     attempt: int
+    faults: int
+    """As it was seen with."""
     code: str
     """The type of the error."""
 
@@ -69,8 +73,9 @@ async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: boo
     async def unit(connection: Connection) -> None:
         cancelled = await lock_notifications(connection, sorted({i for i, _ in codes}))
         found = await connection.fetch(
-            _LOOK, [r.notification_id for r in rows], [r.n for r in rows], [r.attempt for r in rows]
-        )
+            _LOOK, [r.notification_id for r in rows], [r.n for r in rows], [r.attempt for r in rows],
+            [r.faults for r in rows],
+        )  # fmt: skip
         decided = [(row, _decide(row, cancelled=row["notification_id"] in cancelled, sent=sent)) for row in found]
         waiting = [(row, a.wait) for row, a in decided if a.wait is not None]
         ending = [(row, a) for row, a in decided if a.status is not None]
