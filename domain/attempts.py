@@ -59,7 +59,7 @@ class AttemptedStep:
     attempt: int = 1
     """The number of the claim: of all that were made, whatever came of them."""
     throttled: timedelta | None = None
-    """The last answer was RATE too; so long after that it was due again."""
+    """The claim before this one was answered RATE too; so long after that it was due again."""
 
 
 @dataclass(frozen=True, slots=True)

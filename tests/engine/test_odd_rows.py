@@ -10,20 +10,23 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from activities.accounts import Stop
 from activities.losses import Losses
 from channels.memory import MemoryProvider
 from domain.attempts import ASIDE_WAITS, MOST_ATTEMPTS
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
+from domain.results import ResultClass, SendResult
 from infra.clock import ManualClock
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.driving import accounts_of, hand_over, handed_over
 from tests.engine.gates import Cut, gated
-from tests.engine.support import Engine
+from tests.engine.support import RETRY, Engine
 from tests.engine.test_sweep import DriverTwin, sweep_of
 
 EMAIL = Channel.EMAIL
+THROTTLED = SendResult(ResultClass.RATE, code="429", retry_after=timedelta(seconds=1))
 TAKES_S = (CLAIM_WINDOW + timedelta(seconds=1) + FLUSH_MARGIN).total_seconds()
 ODD = {
     "a channel": "UPDATE work SET channel = 'pigeon' WHERE notification_id = $1",
@@ -269,3 +272,29 @@ async def test_a_claim_that_comes_through_after_it_was_asked_about_goes_back(eng
     await passing.close()
     [left] = await engine.work()
     assert (left["notification_id"], left["state"], left["start_by"]) == (one, 0, None)
+
+
+async def test_a_claim_knows_of_the_throttle_before_it_and_of_no_other(engine: Engine) -> None:
+    """Caught: claims that were only looks counted as throttles, so that the first one was waited for as if it were the
+    eighth."""
+    cohort, [_] = await engine.planned(1)
+    await engine.pool.execute("UPDATE work SET attempt = 6")
+    [claim] = await engine.claim(cohort)
+    assert claim.throttled is None
+    await engine.answer([claim], THROTTLED)
+    [claim] = await engine.claim(await time_passed(engine, cohort))
+    assert claim.throttled is not None
+    assert timedelta(seconds=1) < claim.throttled < timedelta(seconds=3)
+    await engine.flush(engine.decider(cohort).unserved(claim, stopped=Stop.PAUSED))
+    [claim] = await engine.claim(await time_passed(engine, cohort))
+    assert claim.throttled is None, "a stopped account says nothing of how busy it is"
+    await engine.answer([claim], RETRY)
+    [claim] = await engine.claim(await time_passed(engine, cohort))
+    assert claim.throttled is None
+
+
+async def time_passed(engine: Engine, cohort: CohortRow) -> CohortRow:
+    """An hour."""
+    await engine.pool.execute("UPDATE work SET due_at = due_at - interval '1 hour'")
+    await engine.pool.execute("UPDATE delivery SET updated_at = updated_at - interval '1 hour'")
+    return cohort

@@ -77,7 +77,7 @@ class Claim:
     claimed_s: float
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
     throttled: timedelta | None = None
-    """Its last answer was a throttle; so long after that it was due again."""
+    """The claim before this one was answered with a throttle; so long after that it was due again."""
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
 

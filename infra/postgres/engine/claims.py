@@ -55,7 +55,7 @@ LEFT JOIN LATERAL (SELECT time_zone FROM tenant
                    WHERE n.options->'window' IS NOT NULL AND id = u.tenant OFFSET 0) t ON true
 LEFT JOIN LATERAL (SELECT u.due_at - updated_at AS throttled FROM delivery
                    WHERE u.attempt - u.failures > 1 AND notification_id = u.notification_id AND n = u.n
-                     AND status = 'retrying' AND class = 'RATE' OFFSET 0) r ON true"""
+                     AND attempts = u.attempt - 1 AND status = 'retrying' AND class = 'RATE' OFFSET 0) r ON true"""
 """Of a person's choices only what concerns this notification: they may be many. Users without any cost one look into an
 index. Into its record only one looks that had claims besides its counted failures."""
 
