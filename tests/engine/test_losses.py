@@ -28,7 +28,7 @@ from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.driving import HeldProvider, SignallingOutcomes, activities, drive, hand_over
-from tests.engine.gates import Cut, gated
+from tests.engine.gates import Cut, Gate, gated
 from tests.engine.support import OK, RETRY, Engine
 from tests.engine.test_sweep import DriverTwin, sweep_of
 
@@ -287,3 +287,21 @@ async def test_what_is_assumed_is_not_kept_through_an_outage(engine: Engine, who
         gate.times = 0
     assert (await engine.work(one))[0]["state"] == 1
     assert await ids(losses, None) == [], "and it is an outage: others speak first"
+
+
+async def test_nor_written_late_where_a_connection_hangs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: a flush that hangs until the database is back, and comes through then."""
+    monkeypatch.setattr("activities.losses.WRITTEN_WITHIN_S", 0.01)
+    cohort, [one] = await engine.planned(1)
+    await engine.claim(cohort)
+    await set_forward(engine)
+    losses = Losses(engine.claims, engine.accounts, clock=(clock := ManualClock()))
+    await sighted(engine, losses, clock, of=cohort.id)
+    gate = Gate("FOR UPDATE")
+    outcomes = OutcomeRepository(gated(engine.pool, gate))
+    passing = hand_over(engine, cohort, engine.accounts, outcomes=outcomes, losses=losses)
+    await asyncio.wait_for(passing.recover(), 5)
+    assert gate.reached.is_set()
+    gate.open.set()
+    await passing.close()
+    assert (await engine.work(one))[0]["state"] == 1
