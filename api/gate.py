@@ -1,8 +1,8 @@
 """Middleware in front of FastAPI's routes: so many requests may be under way, and so long does a caller wait for one.
 
 Every route asks the database, and one that stands still says nothing by itself. So the bounds are held here, once for all
-routes, and not at each statement. Who still waits for a connection when the time is over gives up (see
-`infra.postgres.database`); what has one is left to its own end, as in `infra.postgres.patience.within`, and is counted
+routes, and not at each statement. Whoever has no connection when the time is over gets none any more (see
+`infra.postgres.deadline`); what has one is left to its own end, as in `infra.postgres.patience.within`, and is counted
 until then. The raw accept routes have bounds of their own.
 """
 
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
 from domain.errors import Overloaded, TongdaError, Unavailable
+from infra.postgres.deadline import deadline
 
 log = structlog.get_logger()
 
@@ -61,10 +62,12 @@ class Gate:
 
     async def _within(self, bound: Bound, scope: Scope, receive: Receive, answer: _Answer) -> None:
         self._under_way[bound.path] += 1
-        work = asyncio.ensure_future(self._app(scope, receive, answer.send))
+        with deadline(bound.limit_s) as until:
+            work = asyncio.ensure_future(self._app(scope, receive, answer.send))
         place = _Place(self._under_way, bound.path)
         work.add_done_callback(place.leave)
         answer.begun.add_done_callback(place.leave)
+        answer.begun.add_done_callback(lambda _: until.lift())
         try:
             await asyncio.wait({work, answer.begun}, timeout=bound.limit_s, return_when=asyncio.FIRST_COMPLETED)
             if answer.begun.done() or work.done():

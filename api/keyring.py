@@ -14,6 +14,7 @@ from domain.clock import Clock
 from domain.errors import Overloaded, Unauthenticated, Unavailable
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.api_keys import ApiKeyRepository, FoundKey
+from infra.postgres.deadline import without_deadline
 from infra.postgres.errors import is_away
 from infra.postgres.patience import STATEMENT_LIMIT_S
 
@@ -94,7 +95,7 @@ class KeyRing:
             raise Overloaded
         task = self._asking.get(hash_)
         if task is None:
-            task = self._asking[hash_] = asyncio.create_task(self._ask(hash_))
+            task = self._asking[hash_] = without_deadline(self._ask(hash_))
             task.add_done_callback(_retrieved)
         self._waiting += 1
         try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from domain.errors import Overloaded
+from infra.postgres.deadline import deadline
 from infra.postgres.patience import within
 
 T = TypeVar("T")
@@ -23,18 +23,19 @@ class Line:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]], *, within_s: float) -> T:
         """Its result. Raises Overloaded at once where `most` are at work or in line, TimeoutError after `within_s`:
-        what has not begun by then never does; what has is left to its own end, and keeps its place until then."""
+        what has not begun by then never does; what has is left to its own end, and keeps its place until then. A line in
+        front of another one has the first word: of its time, the other has what is left."""
         if self._inside >= self._most:
             raise Overloaded
-        until_s = time.monotonic() + within_s
         self._inside += 1
-        try:
-            async with asyncio.timeout(within_s):
-                await self._places.acquire()
-        except BaseException:
-            self._inside -= 1
-            raise
-        return await within(until_s - time.monotonic(), self._at_work(work))
+        with deadline(within_s) as until:
+            try:
+                async with asyncio.timeout(until.left_s):
+                    await self._places.acquire()
+            except BaseException:
+                self._inside -= 1
+                raise
+            return await within(until.left_s, self._at_work(work))
 
     async def _at_work(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:

@@ -183,7 +183,10 @@ class Overloaded(Failed):
 
 
 class Unavailable(Failed):
-    """Something that this needs cannot be reached; nothing was changed."""
+    """Something that this needs cannot be reached, or did not answer in time.
+
+    Mostly nothing was changed; where the message says that it may still be done, the same request again tells.
+    """
 
     code = "unavailable"
 

@@ -152,16 +152,18 @@ class Policy:
         return limit.span if limit else timedelta(0)
 
 
-def counted(*, user_id: str | None, to: Sequence[tuple[Channel, str]], purpose: str) -> list[tuple[Scope, str]]:
-    """What one send counts against, each once: (scope, subject). `to` are all addresses that it may go to, also those that
-    it may never come to: whoever pumps messages puts a channel first that costs nothing and reports nothing. (The client's
-    network is counted too; when a code is sent again, only its hash is known.)"""
-    found: list[tuple[Scope, str]] = []
+def counted(
+    *, user_id: str | None, to: Sequence[tuple[Channel, str]], later: Sequence[tuple[Channel, str]] = (), purpose: str
+) -> list[tuple[Scope, str]]:
+    """What one send counts against, each once: (scope, subject). `to` are the addresses that it goes to, `later` those that
+    it may come to. Both count by range: whoever pumps messages puts a channel first that costs nothing and reports nothing.
+    As recipients only the first: nobody has shown that a later address is theirs, and whoever names somebody else's there
+    would use up that one's codes without a single one being sent. (The client's network is counted too; when a code is sent
+    again, only its hash is known.)"""
+    blocks = ((channel, address_range(address)) for channel, address in (*to, *later))
+    found = [(Scope.RANGE, f"{channel}:{block}") for channel, block in blocks if block is not None]
     recipients = [f"user:{user_id}"] if user_id is not None else []
-    for channel, address in to:
-        recipients.append(f"address:{channel}:{mailbox(address)}")
-        if (block := address_range(address)) is not None:
-            found.append((Scope.RANGE, f"{channel}:{block}"))
+    recipients += (f"address:{channel}:{mailbox(address)}" for channel, address in to)
     for recipient in recipients:
         found.append((Scope.COOLDOWN, f"{recipient}:{purpose}"))
         found += ((scope, recipient) for scope in (Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY))

@@ -24,6 +24,7 @@ from domain.errors import Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
 from infra.postgres.accepting import AcceptRepository, Key, Row, id_of, lane_of
 from infra.postgres.collecting import Asked
+from infra.postgres.deadline import deadline
 from infra.postgres.errors import AWAY
 from infra.postgres.patience import STATEMENT_LIMIT_S, within
 
@@ -33,7 +34,7 @@ MOST_AT_ONCE = 2
 MOST_UNDER_WAY = 64
 """In one process, from their look-ups to their answers; more are refused at once."""
 STORED_WITHIN_S = 20.0
-"""For its turn and its COMMIT together."""
+"""For its look-ups, its turn and its COMMIT together."""
 ITEMS_A_TURN = 50
 """Half a millisecond of this process, before others have their turn."""
 
@@ -66,8 +67,9 @@ class BatchService:
             raise Overloaded
         self._under_way += 1
         try:
-            prepared = await self._prepare(decode.batch(raw), sender=sender)
-            return await self._store(prepared, raw=raw, sender=sender, key=key, problem=problem)
+            with deadline(STORED_WITHIN_S):
+                prepared = await self._prepare(decode.batch(raw), sender=sender)
+                return await self._store(prepared, raw=raw, sender=sender, key=key, problem=problem)
         except AWAY as error:
             message = "The database did not take the batch in time; send it again with its Idempotency-Key."
             raise Unavailable(message) from error

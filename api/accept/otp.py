@@ -62,12 +62,22 @@ class OtpAnswer:
     replay: bool = False
 
 
+Places = tuple[tuple[Channel, str], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one send may go, for the counters: every address of its chain."""
+    """Where one send goes, for the counters."""
 
     user_id: str | None
-    to: tuple[tuple[Channel, str], ...]
+    to: Places
+    later: Places = ()
+    """Where it may come to, if the first place does not help."""
+
+    @classmethod
+    def of(cls, user_id: str, places: Places, *, strategy: str) -> Target:
+        """A user's. A chain goes to its first place for certain; else every place is gone to."""
+        return cls(user_id, places[:1], places[1:]) if strategy == Strategy.FALLBACK else cls(user_id, places)
 
 
 class OtpService:
@@ -209,7 +219,8 @@ class OtpService:
         if not notification.channels:
             message = "This user has no address on a channel that could carry the code."
             raise Invalid.field("/to/user", "no_address", message)
-        return Target(user, tuple((channel, own[channel]) for channel in notification.channels))
+        places = tuple((channel, own[channel]) for channel in notification.channels)
+        return Target.of(user, places, strategy=notification.strategy)
 
     def _sealed(self, otp_id: UUID, *, send: int, length: int) -> Sealed:
         seed = Seed.new(otp_id, send=send, length=length)
@@ -218,7 +229,7 @@ class OtpService:
     def _counted(self, tenant: str, target: Target, *, purpose: str, client: bytes | None) -> Sequence[Counted]:
         found = [
             Counted(scope, self._codes.subject(tenant, scope, value), self._policy.limits[scope])
-            for scope, value in counted(user_id=target.user_id, to=target.to, purpose=purpose)
+            for scope, value in counted(user_id=target.user_id, to=target.to, later=target.later, purpose=purpose)
             if scope in self._policy.limits
         ]
         if client is not None and Scope.CLIENT in self._policy.limits:
@@ -246,7 +257,7 @@ def _row_again(
         chain = tuple(channel for channel in one_further(chain) if channel in own)
         if not chain:
             raise RecipientGone("This user has no address left that could carry the code.")
-        target = Target(old["user_id"], tuple((channel, own[channel]) for channel in chain))
+        target = Target.of(old["user_id"], tuple((channel, own[channel]) for channel in chain), strategy=old["strategy"])
     options: dict[str, Any] = options_of(old)
     return (
         notification_id, old["tenant"], old["app"], int(Lane.HIGH), old["category"], old["user_id"], old["to_channel"],

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from domain.clock import Clock
 from domain.errors import RecipientGone, RecipientUnknown
 from infra.clock import SYSTEM_CLOCK
+from infra.postgres.deadline import left_s, without_deadline
+from infra.postgres.patience import STATEMENT_LIMIT_S
 from infra.postgres.recipients import RecipientRepository
 
 REMEMBER_S = 5.0
@@ -35,17 +37,19 @@ class Recipients:
         return until is not None and until > self._monotonic_s()
 
     async def check(self, user: User) -> None:
-        """Raises RecipientUnknown or RecipientGone."""
+        """Raises RecipientUnknown, RecipientGone, TimeoutError. Whoever has waited in vain is not asked for later."""
         if self.is_known(user):
             return
         future: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._asked.setdefault(user, []).append(future)
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
+            self._asking = without_deadline(self._ask())
         try:
-            _judge(await future)
+            async with asyncio.timeout(left_s(STATEMENT_LIMIT_S)):
+                state = await future
         finally:
             self._forget(user, future)
+        _judge(state)
 
     async def check_all(self, users: Sequence[User]) -> dict[User, RecipientUnknown | RecipientGone]:
         """Those of `users` who cannot be written to, and why."""

@@ -7,6 +7,7 @@ import asyncio
 from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.categories import CategoryRepository, Routes
+from infra.postgres.deadline import without_deadline
 
 FRESH_S = 2.0
 """A changed route shows in every process within this time, and at once in the one that changed it (`forget`)."""
@@ -34,7 +35,7 @@ class CategoryRoutes:
             return found
         task = self._loads.get(tenant)
         if task is None:
-            task = self._loads[tenant] = asyncio.create_task(self._load(tenant))
+            task = self._loads[tenant] = without_deadline(self._load(tenant))
             task.add_done_callback(_retrieved)
         return await asyncio.shield(task)
 

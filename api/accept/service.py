@@ -26,6 +26,7 @@ from domain.states import Status
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.accepting import AcceptRepository, Key, Row, id_of, lane_of, send_at_of
 from infra.postgres.collecting import Asked
+from infra.postgres.deadline import deadline, left_s
 from infra.postgres.patience import STATEMENT_LIMIT_S
 from infra.rendering.catalog import TemplateCatalog
 
@@ -106,10 +107,10 @@ class AcceptService:
             raise Overloaded
         self._looking += 1
         try:
-            if user is not None:
-                async with asyncio.timeout(STATEMENT_LIMIT_S):
+            with deadline(STATEMENT_LIMIT_S):
+                if user is not None:
                     await self._recipients.check(user)
-            row = await self.prepared(request, sender=sender)
+                row = await self.prepared(request, sender=sender)
         finally:
             self._looking -= 1
         if isinstance(row, TongdaError):
@@ -176,7 +177,7 @@ class AcceptService:
         self._poke(lane)
 
     async def check_recipient(self, user: User) -> None:
-        """Raises RecipientUnknown, RecipientGone."""
+        """Raises RecipientUnknown, RecipientGone, TimeoutError."""
         await self._recipients.check(user)
 
     async def refused_recipients(self, users: Sequence[User]) -> Mapping[User, TongdaError]:
@@ -196,7 +197,7 @@ class AcceptService:
     async def follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
         """Pin the route of its category, where it takes one."""
         if takes_a_route(request):
-            async with asyncio.timeout(STATEMENT_LIMIT_S):
+            async with asyncio.timeout(left_s(STATEMENT_LIMIT_S)):
                 follow(request, self.routes.cached(sender.tenant) or await self.routes.of(sender.tenant))
 
     async def pinned_version(
@@ -210,7 +211,7 @@ class AcceptService:
             return pinned(request, await self._catalog.version(sender.tenant, name, version))
         template = self._catalog.published_cached(sender.tenant, name)
         if template is None:
-            async with asyncio.timeout(STATEMENT_LIMIT_S):
+            async with asyncio.timeout(left_s(STATEMENT_LIMIT_S)):
                 template = await self._catalog.published(sender.tenant, name)
         if template is None:
             raise Invalid.field("/template", "unknown", "There is no published template of this name.")

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-from asyncpg.pool import PoolAcquireContext
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
+from infra.postgres.deadline import left_s
 from infra.postgres.urls import sqlalchemy_url
 from infra.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
 COMMAND_TIMEOUT_S = 30.0
 CONNECTION_WITHIN_S = 4.0
-"""For a connection to become free, where callers wait: below what they wait for in all (`api.gate`), so that what has not
-begun by then never begins."""
+"""For a connection to become free, where callers wait; and never past their own time (`infra.postgres.deadline`)."""
 ENGINE_CONNECTIONS = 5
 LIST_CONNECTIONS = 4
 """To the replica, of each kind: lists are few and may wait for one another."""
@@ -37,8 +39,8 @@ async def _leave_as_it_is(_: asyncpg.Connection) -> None:
 
 
 class _Pool(asyncpg.Pool):
-    """Whose callers wait for a connection, and for it to be taken back, no longer than `wait_s`; then TimeoutError. None:
-    as long as it takes."""
+    """Whose callers wait for a connection, and for it to be taken back, no longer than `wait_s`, and get none past their
+    deadline; TimeoutError instead. None: as long as it takes."""
 
     def __init__(self, url: str, *, wait_s: float | None, **settings: Any) -> None:
         super().__init__(
@@ -48,7 +50,31 @@ class _Pool(asyncpg.Pool):
         self._wait_s = wait_s
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        return super().acquire(timeout=self._wait_s if timeout is None else timeout)
+        most_s = self._wait_s if timeout is None else timeout
+        return super().acquire(timeout=None if most_s is None else left_s(most_s))
+
+    async def release(self, connection: PoolConnectionProxy[asyncpg.Record], *, timeout: float | None = None) -> None:
+        """Not within what was left of the time when it was lent, as asyncpg does."""
+        await super().release(connection, timeout=self._wait_s if timeout is None else timeout)
+
+
+class _EnginePool(AsyncAdaptedQueuePool):
+    """Gives out no connection past the caller's deadline: neither at once, nor to who has waited for it until then."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        _still_wanted()
+        entry = super()._do_get()
+        try:
+            _still_wanted()
+        except TimeoutError:
+            self._do_return_conn(entry)
+            raise
+        return entry
+
+
+def _still_wanted(*_: object) -> None:
+    """Raises TimeoutError past the caller's deadline."""
+    left_s(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +130,7 @@ class Database:
         )
         engine = create_async_engine(
             sqlalchemy_url(url),
+            poolclass=_EnginePool,
             pool_size=engine_connections,
             max_overflow=engine_connections,
             pool_pre_ping=True,
@@ -114,6 +141,7 @@ class Database:
                 "command_timeout": limit_s,
             },
         )
+        event.listen(engine.sync_engine, "checkout", _still_wanted)  # after the ping, which may have taken long
         return cls(pool, engine)
 
     async def close(self) -> None:

@@ -16,6 +16,7 @@ import asyncpg
 import structlog
 
 from infra.postgres.database import CONNECT_TIMEOUT_S, Database
+from infra.postgres.deadline import without_deadline
 from infra.postgres.inbox import CHANNEL, InboxEntry
 from infra.postgres.inbox_changes import Changed, InboxChanges, Watch, cursor_of
 
@@ -120,7 +121,7 @@ class InboxFeed:
         )
         self._subscriptions.add(subscription)
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._look_forever()), asyncio.create_task(self._listen_forever())]
+            self._tasks = [without_deadline(self._look_forever()), without_deadline(self._listen_forever())]
         self._wake.set()
         return subscription
 

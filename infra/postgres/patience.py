@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from infra.postgres.condition import revision, revisions
+from infra.postgres.deadline import deadline
 from infra.postgres.errors import AWAY
 
 log = structlog.get_logger()
@@ -57,10 +58,12 @@ async def _missing(url: str, *, older: Collection[str]) -> str:
 
 
 async def within(limit_s: float, work: Coroutine[Any, Any, T]) -> T:
-    """Its result, or TimeoutError after `limit_s`. The work is then left to its own end and not cancelled: to take a
-    statement back, asyncpg asks the server that does not answer, and waits for it as long again."""
-    task = asyncio.ensure_future(work)
-    done, _ = await asyncio.wait({task}, timeout=limit_s)
+    """Its result, or TimeoutError after `limit_s`. The work is then left to its own end and not cancelled (to take a
+    statement back, asyncpg asks the server that does not answer, and waits for it as long again), but gets no further
+    connection."""
+    with deadline(limit_s) as until:
+        task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait({task}, timeout=until.left_s)
     if not done:
         task.add_done_callback(_unheard)
         raise TimeoutError

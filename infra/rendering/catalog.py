@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.database import Database
+from infra.postgres.deadline import without_deadline
 from infra.postgres.templates import StoredVersion, TemplateRepository
 from infra.rendering.template import PublishedTemplate
 
@@ -35,7 +36,7 @@ class _Shared(Generic[K, V]):
     async def get(self, key: K) -> V:
         task = self._running.get(key)
         if task is None:
-            task = self._running[key] = asyncio.ensure_future(self._run(key))
+            task = self._running[key] = without_deadline(self._run(key))
             task.add_done_callback(_retrieved)
         return await asyncio.shield(task)
 

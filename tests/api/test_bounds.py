@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+from starlette.types import Receive, Scope, Send
 
 from api import gate, line
-from api.accept import batch, collecting, service
+from api.accept import batch, collecting, recipients, service
 from domain.errors import Overloaded
 from infra.postgres import database as connections
+from infra.postgres.database import Database
+from infra.postgres.deadline import deadline
+from infra.postgres.recipients import RecipientRepository
 from tests.api.conftest import Api, Way, at_once, make_keys, running
 
 MANY = 40
@@ -44,7 +51,12 @@ async def api(database: str, way: Way, monkeypatch: pytest.MonkeyPatch) -> Async
     keys = await make_keys(database)
     async with running(way.url) as made:
         made.keys = keys
-        await made.pool.execute("INSERT INTO person (tenant, id, state) VALUES ('acme', 'u-1', 'active')")
+        await made.pool.execute(
+            "INSERT INTO person (tenant, id, state) SELECT 'acme', 'u-' || n, 'active' FROM generate_series(0, $1::int) n",
+            MANY,
+        )
+        for n in range(MANY):
+            await made.post(f"/v1/users/u-{n}/identities", {"channel": "email", "address": f"u{n}@example.com"})
         yield made
         way.thaw()
 
@@ -52,6 +64,8 @@ async def api(database: str, way: Way, monkeypatch: pytest.MonkeyPatch) -> Async
 Call = Callable[[Api, int, dict[str, Any]], Any]
 CALLS: dict[str, Call] = {
     "a code": lambda api, n, _: api.post("/v1/otp", {"to": {"email": f"u{n}@example.com"}}),
+    "a user's code": lambda api, n, _: api.post("/v1/otp", {"to": {"user": f"u-{n}"}}),
+    "a user": lambda api, n, _: api.post("/v1/users", {"id": f"new-{n}"}),
     "a guess": lambda api, _, made: api.post(f"/v1/otp/{made['id']}/verify", {"code": "000000"}),
     "a code again": lambda api, _, made: api.post(f"/v1/otp/{made['id']}/resend"),
     "a repeat": lambda api, _, __: api.post("/v1/notifications", REPEAT),
@@ -125,6 +139,121 @@ async def test_one_kind_of_route_takes_no_place_from_another(api: Api, way: Way,
     assert (await code).status_code == 202
     assert {a.status_code for a in await asyncio.gather(*lists)} == {200}
     assert (await api.get("/v1/notifications")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "table"), [("a user's code", "otp"), ("a user", "person"), ("a batch for users", "notification")]
+)
+async def test_what_was_given_up_takes_no_further_step(api: Api, way: Way, name: str, table: str) -> None:
+    """Catches: a request that was told 503 at its first question and then goes on to its COMMIT. All who asked for codes
+    waited for the same question (is this user there), and all were sent one when the database went on."""
+    call = CALLS.get(name) or _batch_for
+    await at_once(api.get("/v1/users") for _ in range(MANY))  # its connections are there: they are asked whether they live
+    before = await api.count(table)
+    way.freeze()
+    answers = await at_once(call(api, n, {}) for n in range(MANY // 4))
+    assert {a.status_code for a in answers} == {503}
+    way.thaw()
+    await asyncio.sleep(1.0)
+    assert await api.count(table) == before
+    assert (await call(api, MANY - 1, {})).status_code in {201, 202}
+
+
+def _batch_for(api: Api, n: int, _: dict[str, Any]) -> Any:
+    return api.post("/v1/notifications/batch", {"notifications": [{**USER, "to": {"user": f"u-{n}"}}]})
+
+
+async def test_who_has_given_up_is_not_asked_for_later(api: Api, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: questions that wait behind one that hangs, and are asked however long ago their callers left."""
+    monkeypatch.setattr(recipients, "STATEMENT_LIMIT_S", 0.3)
+    asked: list[str] = []
+    states = RecipientRepository.states
+
+    async def noted(self: RecipientRepository, users: Sequence[tuple[str, str]]) -> list[str | None]:
+        asked.extend(user for _, user in users)
+        return await states(self, users)
+
+    monkeypatch.setattr(RecipientRepository, "states", noted)
+    way.freeze()
+    codes = [asyncio.create_task(CALLS["a user's code"](api, 0, {}))]
+    while not asked:
+        await asyncio.sleep(0.01)
+    codes += [asyncio.create_task(CALLS["a user's code"](api, n, {})) for n in range(1, 4)]
+    assert {(await code).status_code for code in codes} == {503}
+    way.thaw()
+    assert (await CALLS["a user's code"](api, 9, {})).status_code == 202
+    assert asked == ["u-0", "u-9"]
+
+
+async def test_a_stream_goes_on_past_the_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: the time for the head of an answer held against what follows it."""
+
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.sleep(0.3)
+        await send({"type": "http.response.body", "body": str(await api.pool.fetchval("SELECT 7")).encode()})
+
+    monkeypatch.setattr(gate, "BOUNDS", (gate.Bound(re.compile(".*"), 1, 0.1),))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(gate.Gate(app)), base_url="http://test") as http:
+        assert (await http.get("/")).text == "7"
+
+
+async def test_what_many_share_is_not_ended_by_whoever_began_it(api: Api, way: Way) -> None:
+    """Catches: a question that many wait for, given up with the first of them."""
+    routes = api.container.accept.routes
+    way.freeze()
+    with deadline(0.05):
+        first = asyncio.create_task(routes.of("acme"))
+    second = asyncio.create_task(routes.of("acme"))
+    await asyncio.sleep(0.1)
+    way.thaw()
+    assert await first == await second
+
+
+async def test_no_connection_is_given_out_past_the_deadline(api: Api) -> None:
+    """Neither of the pool's nor of the engine's; and those who come later have them all."""
+    database = api.container.database
+    with deadline(0.0):
+        for _ in range(MANY):
+            with pytest.raises(TimeoutError):
+                await database.pool.fetchval("SELECT 1")
+            with pytest.raises(TimeoutError):
+                async with database.engine.connect():
+                    pass
+    async with contextlib.AsyncExitStack() as held:
+        for _ in range(2 * connections.ENGINE_CONNECTIONS):
+            await held.enter_async_context(database.engine.connect())
+        waiting = asyncio.create_task(_briefly(database))
+        await asyncio.sleep(0.2)
+    with pytest.raises(TimeoutError):
+        await waiting
+    async with database.engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def _briefly(database: Database) -> None:
+    with deadline(0.1):
+        async with database.engine.connect():
+            pass
+
+
+async def test_a_line_behind_a_line_has_what_is_left_of_its_time() -> None:
+    """Catches: a batch against repeats, told 503 after its time, whose second line began to count anew."""
+    outer, inner, going, begun = line.Line(at_once=2, most=2), line.Line(at_once=1, most=2), asyncio.Event(), []
+
+    async def work() -> None:
+        begun.append("work")
+
+    first = asyncio.create_task(inner.run(going.wait, within_s=HUNG_S))
+    await asyncio.sleep(0)
+    with pytest.raises(TimeoutError):
+        await outer.run(lambda: inner.run(work, within_s=HUNG_S), within_s=0.01)
+    await asyncio.sleep(0.05)
+    going.set()
+    await first
+    await asyncio.sleep(0.05)
+    assert begun == []
+    await outer.run(lambda: inner.run(work, within_s=HUNG_S), within_s=HUNG_S)
 
 
 async def test_a_line_is_bounded_and_drops_what_did_not_begin() -> None:

@@ -112,14 +112,22 @@ def test_what_a_send_counts_against() -> None:
     }  # fmt: skip
 
 
-def test_every_address_of_a_chain_counts_and_each_subject_once() -> None:
+def test_every_range_of_a_chain_counts_and_each_subject_once() -> None:
     """Catches: a chain whose first channel is free, and whose second costs and is counted nowhere."""
-    to = [(Channel.EMAIL, "fang@example.com"), (Channel.WEBHOOK, "+8613800001234"), (Channel.WEBHOOK, "+8613800001299")]
-    found = counted(user_id=None, to=to, purpose="login")
-    assert [value for scope, value in found if scope is Scope.RANGE] == ["webhook:+861380000"]
-    recipients = [f"address:{channel}:{address}" for channel, address in to]
-    assert [value for scope, value in found if scope is Scope.RECIPIENT_DAY] == recipients
+    to = [(Channel.EMAIL, "fang@example.com"), (Channel.WEBHOOK, "+8613800001234")]
+    later = [(Channel.WEBHOOK, "+8613800001299"), (Channel.WEBHOOK, "+8613900001299")]
+    found = counted(user_id=None, to=to, later=later, purpose="login")
+    assert [value for scope, value in found if scope is Scope.RANGE] == ["webhook:+861380000", "webhook:+861390000"]
     assert len(found) == len(set(found))
+
+
+def test_only_whom_it_goes_to_is_a_recipient() -> None:
+    """Catches: somebody else's phone as a second channel, which uses up that one's codes without sending any."""
+    to, later = (Channel.EMAIL, "fang@example.com"), (Channel.WEBHOOK, "+8613800001234")
+    found = counted(user_id="u-1", to=[to], later=[later], purpose="login")
+    for scope in (Scope.COOLDOWN, Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY):
+        assert [value for s, value in found if s is scope and "+86" in value] == []
+        assert len([value for s, value in found if s is scope]) == 2
 
 
 @pytest.mark.parametrize(

@@ -89,16 +89,43 @@ async def test_a_range_of_addresses(otp: Otp) -> None:
     await otp.made(*hooks(1, host="hook.example.org"))
 
 
-@pytest.mark.parametrize("strategy", ["all", "fallback"])
-async def test_every_address_that_a_code_may_go_to_counts(otp: Otp, strategy: str) -> None:
+HOOK = {"channel": "webhook", "address": "https://hook.example.com/wang"}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "scopes"),
+    [("all", (Scope.RANGE, Scope.RECIPIENT_HOUR, Scope.COOLDOWN)), ("fallback", (Scope.RANGE,))],
+)
+async def test_every_address_that_a_code_goes_to_counts_and_every_range_that_it_may_come_to(
+    otp: Otp, strategy: str, scopes: tuple[Scope, ...]
+) -> None:
     """Catches: pumping behind a first channel that costs nothing. Only that one's address was counted."""
     await user(otp)
-    for scope in (Scope.RANGE, Scope.RECIPIENT_HOUR, Scope.COOLDOWN):
+    for scope in scopes:
         only(otp, scope, Limit(1, HOUR))
         await otp.made(USER, channels=["email", "webhook"], strategy=strategy)
-        answer = await otp.make({"channel": "webhook", "address": "https://hook.example.com/wang"})
-        assert answer.status_code == 429, scope
+        assert (await otp.make(HOOK)).status_code == 429, scope
         await otp.api.pool.execute("DELETE FROM otp_counter")
+
+
+async def test_whose_address_others_name_second_gets_his_code(otp: Otp) -> None:
+    """Catches: a family that shares a phone as its second channel, where each log-in by e-mail locks out the others; and
+    whoever names a stranger's address second in an account of his own."""
+    await user(otp)
+    otp.limit(recipient_hour=Limit(1, HOUR))
+    await otp.made(USER, channels=["email", "webhook"], purpose="login")
+    await otp.made(HOOK, purpose="login")
+    assert (await otp.make(HOOK, purpose="login")).json()["code"] in {"otp_too_soon", "otp_limited"}
+
+
+async def test_a_resend_counts_its_new_first_address_as_the_recipient(otp: Otp) -> None:
+    """It goes there, though it was second at first."""
+    await user(otp)
+    only(otp, Scope.RECIPIENT_HOUR, Limit(2, HOUR))
+    made = await otp.made(USER, channels=["email", "webhook"])
+    for _ in range(2):
+        await otp.made(HOOK)
+    assert (await otp.resend(made["id"])).json()["code"] == "otp_limited"
 
 
 async def test_a_resend_counts_every_address_too(otp: Otp) -> None:
