@@ -144,7 +144,9 @@ async def test_one_kind_of_route_takes_no_place_from_another(api: Api, way: Way,
 
 
 @pytest.mark.parametrize(("name", "table"), [("a user's code", "otp"), ("a user", "person")])
-async def test_what_was_given_up_takes_no_further_step(api: Api, way: Way, name: str, table: str) -> None:
+async def test_what_was_given_up_takes_no_further_step(
+    api: Api, way: Way, name: str, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches: a request that was told 503 at its first question and then goes on to its COMMIT. All who asked for codes
     waited for the same question (is this user there), and all were sent one when the database went on."""
     call = CALLS[name]
@@ -156,7 +158,7 @@ async def test_what_was_given_up_takes_no_further_step(api: Api, way: Way, name:
     way.thaw()
     await asyncio.sleep(1.0)
     assert await api.count(table) == before
-    assert (await call(api, MANY, {})).status_code in {201, 202}
+    await _goes_on(lambda: call(api, MANY, {}), monkeypatch)
 
 
 async def test_who_has_given_up_is_not_asked_for_later(api: Api, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +179,18 @@ async def test_who_has_given_up_is_not_asked_for_later(api: Api, way: Way, monke
     codes += [asyncio.create_task(CALLS["a user's code"](api, n, {})) for n in range(1, 4)]
     assert {(await code).status_code for code in codes} == {503}
     way.thaw()
-    assert (await CALLS["a user's code"](api, 9, {})).status_code == 202
-    assert asked == ["u-0", "u-9"]
+    monkeypatch.setattr(recipients, "STATEMENT_LIMIT_S", HUNG_S)
+    await _goes_on(lambda: CALLS["a user's code"](api, 9, {}), monkeypatch)
+    assert set(asked) == {"u-0", "u-9"}
+
+
+async def _goes_on(call: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is at the moment."""
+    monkeypatch.setattr(gate, "BOUNDS", tuple(gate.Bound(b.path, b.most, HUNG_S) for b in gate.BOUNDS))
+    async with asyncio.timeout(HUNG_S):
+        while (answer := await call()).status_code == 503:
+            await asyncio.sleep(0.1)
+    assert answer.status_code in {201, 202}, answer.text
 
 
 async def test_a_stream_goes_on_past_the_limit(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
