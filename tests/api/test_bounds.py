@@ -173,6 +173,7 @@ async def test_who_has_given_up_is_not_asked_for_later(api: Api, way: Way, monke
         return await states(self, users)
 
     monkeypatch.setattr(RecipientRepository, "states", noted)
+    assert (await api.get("/v1/users")).status_code == 200  # its key is known
     way.freeze()
     codes = [asyncio.create_task(CALLS["a user's code"](api, 0, {}))]
     await looking.wait()
