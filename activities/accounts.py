@@ -139,6 +139,15 @@ class Accounts:
             return self._by_name[min(fitting, key=lambda route: self._later(route.account)).account]
         return found
 
+    def soonest_s(self, account: Account, *, tenant: str, now_s: float) -> float:
+        """Until this account, or another that the tenant could use instead, may be called; 0 = now."""
+        waits_s = [account.health.wait_s(now_s)]
+        for route in self._fitting(tenant, account.channel):
+            other = self._by_name[route.account]
+            if other.stopped is None:
+                waits_s.append(other.health.wait_s(now_s))
+        return min(waits_s)
+
     def capabilities_of(self, name: str, *, channel: Channel) -> Capabilities:
         """What the account's provider can; where it was taken away since the plan, nothing."""
         account = self._by_name.get(name)

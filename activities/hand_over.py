@@ -78,7 +78,11 @@ class HandOver:
         self._stopping = stopping
         self._lane = lane
         self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
-        self._rerouting = Rerouting(claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=due_again)
+        self._uncalled: set[str] = set()
+        """Accounts that take nothing, over which something is due that needs no call."""
+        self._rerouting = Rerouting(
+            claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=due_again, uncalled=self._uncalled.add
+        )
         self._in_flight = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._back: list[Returned] = []
@@ -104,14 +108,19 @@ class HandOver:
 
     async def account(self, name: str) -> None:
         """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
+        await self._call(name)
+        if name in self._uncalled:
+            self._uncalled.discard(name)
+            await self._without_calls(name, uncalled=True)
+
+    async def _call(self, name: str) -> None:
         while not self._stopping():
             account = self._accounts.get(name)
             if account is None or account.stopped is not None:
-                await self._reroute_from(name, stopped=None if account is None else account.stopped)
+                await self._without_calls(name, stopped=None if account is None else account.stopped)
                 return
-            wait_s = account.health.wait_s(self._accounts.clock())
-            if wait_s > 0:
-                await self._rerouting.go_round(account, wait_s=wait_s)
+            if account.health.wait_s(self._accounts.clock()) > 0:
+                await self._rerouting.go_round(account)
                 return
             await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
@@ -181,12 +190,13 @@ class HandOver:
                 started.append((ProviderCall(account, going, era=era, clock=self._accounts.clock), going))
         return started, len(started)
 
-    async def _reroute_from(self, name: str, *, stopped: Stop | None) -> None:
+    async def _without_calls(self, name: str, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
-        stopped, or end, and a chain goes on to the next channel."""
+        stopped, or end, and a chain goes on to the next channel. `uncalled`: it takes nothing at the moment; what needs no
+        call goes on or ends."""
         nothing = timedelta(0)
         while not self._stopping() and (
-            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing)
+            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled)
         ):
             self._in_flight += len(rows)
             for claim in rows:
