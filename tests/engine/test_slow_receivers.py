@@ -92,6 +92,35 @@ async def test_receivers_that_hang_leave_slots_for_others(engine: Engine) -> Non
     assert {m.tenant for m in provider.sent} == {"a", "b", "c"}
 
 
+async def test_what_is_claimed_for_a_receiver_that_nobody_knows_is_called(engine: Engine) -> None:
+    """Caught: of each first claim for one half went back, at two writes a message."""
+    provider = Hooks()
+    work = activities(engine, accounts=hooks(provider, slots=64))
+    running = asyncio.create_task(work.deliver(drive(await cohort_of(engine, "a", 60, "hangs"))))
+    await provider.until(lambda: provider.inside >= 32)
+    claimed = await engine.pool.fetchval("SELECT count(*) FROM work WHERE attempt > 0")
+    assert claimed == provider.inside
+    await provider.let_go()
+    await running
+
+
+async def test_what_went_back_is_called_before_the_others_have_answered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caught: it waited for all calls that had begun, as long as those hang, whatever became free meanwhile."""
+    monkeypatch.setattr(Account, "unproven_at_once", lambda _, *, taken: taken)
+    provider = Hooks()
+    accounts = hooks(provider, slots=64)
+    work = activities(engine, accounts=accounts)
+    running = asyncio.create_task(work.deliver(drive(await cohort_of(engine, "a", 40, "hangs"))))
+    await provider.until(lambda: provider.inside >= 32)
+    await provider.let_go(20)
+    async with asyncio.timeout(5):
+        await provider.until(lambda: len(provider.sent) == 20 and provider.inside == 20)
+    await provider.let_go()
+    await running
+
+
 async def test_all_of_it_is_sent_when_the_receiver_is_back(engine: Engine) -> None:
     """Catches: what was put off, or given back, and is nobody's."""
     provider = Hooks()
@@ -210,8 +239,8 @@ def _takes_nothing(engine: Engine, why: str) -> Account:
 @pytest.mark.parametrize("why", ["throttled", "throttled target", "no slot", "no permit"])
 @pytest.mark.parametrize("count", [1, MANY])
 async def test_what_expires_while_its_account_takes_nothing_ends(engine: Engine, why: str, count: int) -> None:
-    """Caught: it was put off to the moment at which it had expired, again and again without a pause, and ended only when the
-    account was called again."""
+    """Caught: it was put off to the moment at which it had expired, again and again without a pause, and ended only when
+    the account was called again."""
     account = _takes_nothing(engine, why)
     if why == "no slot":
         await account.slots.take(1)
