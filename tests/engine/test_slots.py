@@ -41,7 +41,7 @@ async def test_whoever_finds_none_waits_briefly_where_others_are_served() -> Non
     slots, now_s = Slots(1), time.monotonic()
     await slots.take(1)
     assert await slots.take(1, within_s=0.0) == 0
-    with mock.patch.object(time, "monotonic", lambda: now_s + 60):
+    with mock.patch.object(time, "monotonic", return_value=now_s + 60):
         assert slots.put_off_s() > LEAST_WAIT_S, "the longer there has been none"
         served = asyncio.create_task(slots.take(1, within_s=5.0))
         await asyncio.sleep(0)

@@ -37,7 +37,8 @@ _DUE_ROWS = f"""
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid, notification_id, n FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND NOT {NO_CALL} AND ($4::text[] IS NULL OR tenant = ANY ($4)) AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+      AND NOT {NO_CALL} AND ($4::text[] IS NULL OR tenant = ANY ($4))
+      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 )"""
 
@@ -51,8 +52,8 @@ off AS (
 )
 SELECT EXISTS (SELECT FROM work
                WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now() AND {NO_CALL})"""
-"""Returns whether something is left that needs no call: put off until it expires, it would be put off for ever, each time to
-a moment that has passed."""
+"""Returns whether something is left that needs no call: put off until it expires, it would be put off for ever, each time
+to a moment that has passed."""
 
 _PARK = (
     _DUE_ROWS
