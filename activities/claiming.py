@@ -41,9 +41,9 @@ class Claimer:
         without: Sequence[Blocked] = (),
         uncalled: bool = False,
     ) -> list[Claim]:
-        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call. What cannot
-        be read goes back with `settle`, not now: nothing stands between a claim and its call. None while the database is
-        away."""
+        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call. What
+        cannot be read goes back with `settle`, not now: nothing stands between a claim and its call. None while the
+        database is away."""
         mark = new_mark()
         ask = partial(
             self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
