@@ -127,6 +127,7 @@ OF_COHORTS: Mutations = {
     "park: what has expired, for a target": (
         (
             Swap("account_queue._PARK_BLOCKED", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
+            Swap("account_queue._PARK_BLOCKED", "SELECT EXISTS (", "SELECT 0 > 0 OR NOT EXISTS ("),
             Swap("claims._CLAIM_OTHERS", "(awaiting OR expires_at <= now()) OR", "false OR"),
         ),
         partial(EXPIRES, why="throttled target", count=1),
@@ -159,7 +160,7 @@ OF_COHORTS: Mutations = {
     ),
     "claim: what is blocked too": (
         (
-            Swap("claims._CLAIM_OTHERS", " IS NULL\n    LIMIT", " IS NULL IS NOT NULL\n    LIMIT"),
+            Swap("claims._CLAIM_OTHERS", " IS NULL)\n    LIMIT", " IS NULL IS NOT NULL)\n    LIMIT"),
             Value("domain.shares.Shares.blocked", lambda *_, **__: []),
             Value("domain.shares.Shares.wait_s", lambda *_, **__: 0.0),
         ),
