@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-from tests.engine import test_epochs, test_failover, test_grouping, test_slow_receivers, test_taking_on
+from tests.engine import (
+    test_epochs,
+    test_failover,
+    test_grouping,
+    test_leaving_accounts,
+    test_slow_receivers,
+    test_taking_on,
+)
 from tests.engine.mutations import Mutations, Swap, Value
 
 EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
@@ -137,14 +144,14 @@ OF_COHORTS: Mutations = {
             Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
             Swap("account_queue._PARK", "AND NOT (awaiting OR expires_at <= now())", "AND NOT (expires_at <= now())"),
         ),
-        test_failover.test_a_chain_goes_on_though_the_account_it_leaves_takes_nothing,
+        test_leaving_accounts.test_a_chain_goes_on_though_the_account_it_leaves_takes_nothing,
     ),
     "move: what waits for no call": (
         (
             Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
             Swap("account_queue._MOVE", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
         ),
-        test_failover.test_a_missing_receipt_speaks_against_the_account_that_sent,
+        test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
     ),
     "permits: nothing is owed to the high lane": (
         (Swap("permits._LEASE", "THEN 0 ELSE owed END", "THEN 0 ELSE owed * 0 END"),),
