@@ -68,6 +68,11 @@ class Account:
             return 0.0
         return self.shares.wait_s(target, free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
 
+    def unproven_at_once(self, *, taken: int) -> int:
+        """Of the slots that were `taken`, how many one tenant may use for receivers that are not known to be quick, if
+        it has no such call yet: what is claimed beyond that goes back."""
+        return taken if self.tenant is not None else max(1, min(taken, (self.slots.free + taken + 1) // 2))
+
     @property
     def channel(self) -> Channel:
         return self.provider.capabilities.channel
@@ -138,6 +143,15 @@ class Accounts:
         if found is None and (fitting := self._fitting(tenant, channel)):
             return self._by_name[min(fitting, key=lambda route: self._later(route.account)).account]
         return found
+
+    def soonest_s(self, account: Account, *, tenant: str, now_s: float) -> float:
+        """Until this account, or another that the tenant could use instead, may be called; 0 = now."""
+        waits_s = [account.health.wait_s(now_s)]
+        for route in self._fitting(tenant, account.channel):
+            other = self._by_name[route.account]
+            if other.stopped is None:
+                waits_s.append(other.health.wait_s(now_s))
+        return min(waits_s)
 
     def capabilities_of(self, name: str, *, channel: Channel) -> Capabilities:
         """What the account's provider can; where it was taken away since the plan, nothing."""

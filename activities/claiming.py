@@ -3,7 +3,7 @@ what a lost reply would have said is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -33,13 +33,24 @@ class Claimer:
         self._unheard: list[tuple[str, timedelta, timedelta]] = []
 
     async def claim(
-        self, account: str, *, limit: int, call_timeout: timedelta, without: Sequence[Blocked] = ()
+        self,
+        account: str,
+        *,
+        limit: int,
+        call_timeout: timedelta,
+        without: Sequence[Blocked] = (),
+        uncalled: bool = False,
     ) -> list[Claim]:
-        """At most `limit` due rows of this account, none of what is blocked. What cannot be read goes back with `settle`,
-        not now: nothing stands between a claim and its call. None while the database is away."""
+        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call. What
+        cannot be read goes back with `settle`, not now: nothing stands between a claim and its call. None while the
+        database is away."""
         mark = new_mark()
+        ask = partial(
+            self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
+            mark=mark, without=without, uncalled=uncalled,
+        )  # fmt: skip
         try:
-            claimed = await self._claimed(account, limit, call_timeout, mark, without)
+            claimed = await self._claimed(account, ask)
         except AWAY as error:
             self._outages.met()
             self._unheard.append((account, call_timeout, mark))
@@ -47,13 +58,7 @@ class Claimer:
             return []
         return self._readable(claimed)
 
-    async def _claimed(
-        self, account: str, limit: int, call_timeout: timedelta, mark: timedelta, without: Sequence[Blocked]
-    ) -> Claimed:
-        ask = partial(
-            self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
-            mark=mark, without=without,
-        )  # fmt: skip
+    async def _claimed(self, account: str, ask: Callable[..., Awaitable[Claimed]]) -> Claimed:
         try:
             return await ask()
         except POISON as error:

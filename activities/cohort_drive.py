@@ -121,9 +121,9 @@ class CohortDrive:
             self._parts.pace.note(self._lane)
         if not self._entered.admits or not self._policy.shared_by_all:
             self._poke()  # one less is starting
-        await self._plan(self._entered)
-        self._groups.start(recover=True)
         try:
+            await self._plan(self._entered)
+            self._groups.start(recover=True)
             if self._entered.admits:
                 await self._admit()
             waits_s = await self._rounds()
@@ -154,6 +154,7 @@ class CohortDrive:
             lost_to=ToldOutcomes(self._repositories.outcomes, due_again=self._groups.due_again),
             pacing=self._pacing,
             due_again=self._groups.due_again,
+            waits_for=self._groups.waits_for,
             lane=self._lane,
         )
 
@@ -203,7 +204,7 @@ class CohortDrive:
         under a lasting lack of slots each cohort would be followed by another in moments."""
         if time.monotonic() - since_s < BEHIND_AFTER.total_seconds():
             return False
-        return self._groups.at_work > MOST_BEHIND and any(a.slots.free == 0 for a in self._parts.accounts)
+        return self._groups.at_work > MOST_BEHIND and self._groups.waits_for.total() > 0
 
     async def _plan_again(self) -> None:
         """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""

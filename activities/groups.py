@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from typing import Protocol
@@ -50,6 +51,8 @@ class Groups:
         self._followed: set[str] = set()
         """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
         self._next_turn_s: dict[str, float] = {}
+        self.waits_for: Counter[str] = Counter()
+        """Accounts -> groups that wait for a slot of theirs."""
         self.claiming = 0
         """Those that may claim more; the others only wait for answers."""
         self.handed_over = 0
@@ -83,10 +86,12 @@ class Groups:
         """Until the group that was started last has ended."""
         await asyncio.wait(self._tasks[-1:], timeout=at_most.total_seconds())
 
-    async def wait_within(self, time: timedelta) -> bool:
-        """Wait so long for all of them; False: some have not ended."""
-        at_work = [task for task in self._tasks if not task.done()]
-        return not at_work or not (await asyncio.wait(at_work, timeout=time.total_seconds()))[1]
+    async def wait_within(self, at_most: timedelta) -> bool:
+        """Wait so long for all of them, also for those that begin meanwhile; False: some have not ended."""
+        until_s = time.monotonic() + at_most.total_seconds()
+        while self.at_work and (left_s := until_s - time.monotonic()) > 0:
+            await asyncio.wait([task for task in self._tasks if not task.done()], timeout=left_s)
+        return not self.at_work
 
     async def wait_all(self) -> None:
         """Until all have: everything that happened is recorded and nothing is in our hands. What is due again later is left

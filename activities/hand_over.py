@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -63,6 +64,7 @@ class HandOver:
         lost_to: Outcomes | None = None,
         pacing: Pacing = UNPACED,
         due_again: DueAgain = lambda *_: None,
+        waits_for: Counter[str] | None = None,
         lane: Lane = Lane.MEDIUM,
     ) -> None:
         """`lost_to`: where lost ones are recorded, if not with the others."""
@@ -71,6 +73,12 @@ class HandOver:
         self._losses = losses
         self._pacing = pacing
         self._due_again = due_again
+        self._waits_for: Counter[str] = Counter() if waits_for is None else waits_for
+        """Accounts -> hand-overs of the cohort that wait for a slot of theirs."""
+        self._bounced: dict[str, float] = {}
+        """Accounts -> seconds until the first of what goes back, because its receiver may have no more, is due again."""
+        self._proven: set[str] = set()
+        """Accounts whose last claim was of receivers that are all known to be quick."""
         self._accounts = accounts
         self._contents = contents
         self._cohort = cohort
@@ -78,7 +86,11 @@ class HandOver:
         self._stopping = stopping
         self._lane = lane
         self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
-        self._rerouting = Rerouting(claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=due_again)
+        self._uncalled: set[str] = set()
+        """Accounts that take nothing, over which something is due that needs no call."""
+        self._rerouting = Rerouting(
+            claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=due_again, uncalled=self._uncalled.add
+        )
         self._in_flight = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._back: list[Returned] = []
@@ -104,25 +116,36 @@ class HandOver:
 
     async def account(self, name: str) -> None:
         """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
+        await self._call(name)
+        if name in self._uncalled:
+            self._uncalled.discard(name)
+            await self._without_calls(name, uncalled=True)
+
+    async def _call(self, name: str) -> None:
         while not self._stopping():
             account = self._accounts.get(name)
             if account is None or account.stopped is not None:
-                await self._reroute_from(name, stopped=None if account is None else account.stopped)
+                await self._without_calls(name, stopped=None if account is None else account.stopped)
                 return
-            wait_s = account.health.wait_s(self._accounts.clock())
-            if wait_s > 0:
-                await self._rerouting.go_round(account, wait_s=wait_s)
+            if account.health.wait_s(self._accounts.clock()) > 0:
+                await self._rerouting.go_round(account)
                 return
             await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
             most, first = self._pacing.batch_limit(MOST_CALLS_A_CLAIM), self._pacing.goes_first
-            calls = await account.slots.take(most, first=first, within_s=SLOT_WITHIN.total_seconds())
+            self._waits_for[name] += 1
+            try:
+                calls = await account.slots.take(most, first=first, within_s=SLOT_WITHIN.total_seconds())
+            finally:
+                self._waits_for[name] -= 1
             if calls == 0:
                 await self._rerouting.park(account, wait=timedelta(seconds=account.slots.put_off_s()))
                 return
             goes_on = await self._claim_and_start(account, calls=calls)
             if self._back:
                 await self._return_unsent()
+            if (wait_s := self._bounced.pop(name, None)) is not None:
+                self._due_again(name, time.monotonic() + wait_s)
             if not goes_on:
                 return
 
@@ -140,6 +163,8 @@ class HandOver:
                 return True  # another cohort has the probe: the loop looks how long to wait
             if not self._stopping():
                 most = self._pacing.batch_limit(begun * capabilities.max_batch)
+                if capabilities.many_servers and account.name not in self._proven:
+                    most = min(most, account.unproven_at_once(taken=calls) * capabilities.max_batch)
                 limit = await self._rerouting.permitted(account, most, urgent=self._lane is Lane.HIGH)
             if limit:
                 async with self._pacing.exclusive():
@@ -169,24 +194,37 @@ class HandOver:
         """The calls that these rows make, and how many of the slots they use. What its receiver may have no more of goes
         back: the next claim leaves that out."""
         size, started = account.provider.capabilities.max_batch, list[tuple[ProviderCall, Sequence[Claim]]]()
+        many, clock = account.provider.capabilities.many_servers, self._accounts.clock
         self._in_flight += len(rows)
+        self._proven.add(account.name)
         for batch in [rows[i : i + size] for i in range(0, len(rows), size)]:
-            now_s, taken = self._accounts.clock(), calls - len(started)
-            waits_s = [0.0 if c.ends_unsent else account.share_wait_s(target_of(c), now_s, taken=taken) for c in batch]
-            going = [claim for claim, wait_s in zip(batch, waits_s, strict=True) if wait_s <= 0]
-            for claim, wait_s in zip(batch, waits_s, strict=True):
-                if wait_s > 0:
-                    self._give_back([self._decider.returned(claim, wait=timedelta(seconds=wait_s))])
+            going = self._sharing(account, batch, taken=calls - len(started)) if many else batch
             if going:
-                started.append((ProviderCall(account, going, era=era, clock=self._accounts.clock), going))
+                started.append((ProviderCall(account, going, era=era, clock=clock), going))
         return started, len(started)
 
-    async def _reroute_from(self, name: str, *, stopped: Stop | None) -> None:
+    def _sharing(self, account: Account, batch: Sequence[Claim], *, taken: int) -> list[Claim]:
+        """Those of the batch whose receivers may have another call; the others go back."""
+        now_s, going = self._accounts.clock(), list[Claim]()
+        for claim in batch:
+            target = target_of(claim)
+            wait_s = 0.0 if claim.ends_unsent else account.share_wait_s(target, now_s, taken=taken)
+            if not account.shares.is_quick(target):
+                self._proven.discard(account.name)
+            if wait_s <= 0:
+                going.append(claim)
+                continue
+            self._give_back([self._decider.returned(claim, wait=timedelta(seconds=wait_s))])
+            self._bounced[account.name] = min(wait_s, self._bounced.get(account.name, wait_s))
+        return going
+
+    async def _without_calls(self, name: str, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
-        stopped, or end, and a chain goes on to the next channel."""
+        stopped, or end, and a chain goes on to the next channel. `uncalled`: it takes nothing at the moment; what needs no
+        call goes on or ends."""
         nothing = timedelta(0)
         while not self._stopping() and (
-            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing)
+            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled)
         ):
             self._in_flight += len(rows)
             for claim in rows:

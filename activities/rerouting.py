@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,26 +20,44 @@ NOTHING = timedelta(0)
 
 
 class Rerouting:
-    """Of one cohort and epoch."""
+    """Of one cohort and epoch. `uncalled` is told of accounts over which something is left due that needs no call."""
 
-    def __init__(self, queue: AccountQueue, accounts: Accounts, *, cohort: UUID, epoch: int, due_again: DueAgain) -> None:
+    def __init__(
+        self,
+        queue: AccountQueue,
+        accounts: Accounts,
+        *,
+        cohort: UUID,
+        epoch: int,
+        due_again: DueAgain,
+        uncalled: Callable[[str], None],
+    ) -> None:
         self._queue = queue
         self._accounts = accounts
         self._cohort = cohort
         self._epoch = epoch
         self._due_again = due_again
+        self._uncalled = uncalled
 
-    async def go_round(self, account: Account, *, wait_s: float) -> None:
-        """Its circuit is open, or it has said "not so often": over another account of the same tenant, or later."""
-        ways: dict[str | None, list[str]] = {}
-        for tenant in await self._queue.tenants(self._cohort, account=account.name):
+    async def go_round(self, account: Account) -> None:
+        """Its circuit is open, or it has said "not so often": over another account of the same tenant, or later, when the
+        first of them may be called again."""
+        others, later = dict[str, list[str]](), dict[float, list[str]]()
+        now_s = self._accounts.clock()
+        tenants, uncalled = await self._queue.tenants(self._cohort, account=account.name)
+        for tenant in tenants:
             other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
-            ways.setdefault(other.name if other else None, []).append(tenant)
-        for name, tenants in ways.items():
-            if name is None:
-                await self.park(account, wait=timedelta(seconds=wait_s), tenants=tenants)
+            if other is None:
+                wait_s = self._accounts.soonest_s(account, tenant=tenant, now_s=now_s)
+                later.setdefault(wait_s, []).append(tenant)
             else:
-                await self._move(account, name, tenants=tenants)
+                others.setdefault(other.name, []).append(tenant)
+        for wait_s, those in later.items():
+            await self.park(account, wait=timedelta(seconds=wait_s), tenants=those)
+        for name, those in others.items():
+            await self._move(account, name, tenants=those)
+        if uncalled:
+            self._uncalled(account.name)
 
     async def permitted(self, account: Account, most: int, *, urgent: bool) -> int:
         """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
@@ -64,15 +82,17 @@ class Rerouting:
         self, account: Account, *, wait: timedelta, spacing: timedelta = NOTHING, tenants: Sequence[str] | None = None
     ) -> None:
         PARKED.labels(account.channel).inc()
-        await self._queue.park(
+        if await self._queue.park(
             self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
-        )
+        ):
+            self._uncalled(account.name)
         self._due_again(account.name, time.monotonic() + wait.total_seconds())
 
     async def park_blocked(self, account: Account, blocked: Sequence[Blocked]) -> None:
         """Its receivers have as many calls as they may have, or have said "not so often"."""
         PARKED.labels(account.channel).inc()
-        await self._queue.park_blocked(self._cohort, epoch=self._epoch, account=account.name, blocked=blocked)
+        if await self._queue.park_blocked(self._cohort, epoch=self._epoch, account=account.name, blocked=blocked):
+            self._uncalled(account.name)
         self._due_again(account.name, time.monotonic() + min(one.wait_s for one in blocked))
 
     async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:

@@ -60,13 +60,16 @@ class Slots:
             return taker.got.result()
         try:
             async with asyncio.timeout(within_s):
-                return await taker.got
+                count = await taker.got
         except TimeoutError:
-            self._late_since_s = self._late_since_s or time.monotonic()
-            return self._withdrawn(taker, line)
+            count = self._withdrawn(taker, line)
+            self._late_since_s = None if count else self._late_since_s or time.monotonic()
+            return count
         except asyncio.CancelledError:
             self.give(self._withdrawn(taker, line))
             raise
+        self._late_since_s = None
+        return count
 
     def put_off_s(self) -> float:
         """How long what found none waits before it asks again."""

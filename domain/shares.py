@@ -136,6 +136,11 @@ class Shares:
             return 0.0
         return 0.0 if watched is not None and watched.quick else self._tenant_wait_s(target[0], free=free, now_s=now_s)
 
+    def is_quick(self, target: Target) -> bool:
+        """It is known and answered soon, the last time."""
+        watched = self._known(target)
+        return watched is not None and watched.quick
+
     def blocked(self, *, free: int, shared: bool, now_s: float) -> list[Blocked]:
         """All that may have no call now, for a claim to leave it out."""
         found = [

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from tests.engine import test_epochs, test_failover, test_grouping, test_slow_receivers, test_taking_on
+from functools import partial
+
+from tests.engine import (
+    test_epochs,
+    test_failover,
+    test_grouping,
+    test_leaving_accounts,
+    test_slow_receivers,
+    test_taking_on,
+)
 from tests.engine.mutations import Mutations, Swap, Value
+
+EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
 
 OF_COHORTS: Mutations = {
     "epoch: without the lease": (
@@ -113,8 +124,34 @@ OF_COHORTS: Mutations = {
         test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
     ),
     "park: a tenant's own loses it": (
-        (Swap("account_queue._PARK", "now() + $7::interval END", "now() + $7::interval * 99 END"),),
+        (Swap("account_queue._PARK", "now() + $7::interval)", "now() + $7::interval * 99)"),),
         test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
+    ),
+    "park: what has expired": (
+        (Swap("account_queue._PARK", "SELECT EXISTS (", "SELECT 0 > 0 OR NOT EXISTS ("),),
+        partial(EXPIRES, why="no slot", count=1),
+    ),
+    "park: what has expired, for a target": (
+        (
+            Swap("account_queue._PARK_BLOCKED", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
+            Swap("account_queue._PARK_BLOCKED", "SELECT EXISTS (", "SELECT 0 > 0 OR NOT EXISTS ("),
+            Swap("claims._CLAIM_OTHERS", "(awaiting OR expires_at <= now()) OR", "false OR"),
+        ),
+        partial(EXPIRES, why="throttled target", count=1),
+    ),
+    "park: what waits for no call": (
+        (
+            Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
+            Swap("account_queue._PARK", "AND NOT (awaiting OR expires_at <= now())", "AND NOT (expires_at <= now())"),
+        ),
+        test_leaving_accounts.test_a_chain_goes_on_though_the_account_it_leaves_takes_nothing,
+    ),
+    "move: what waits for no call": (
+        (
+            Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
+            Swap("account_queue._MOVE", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
+        ),
+        test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
     ),
     "permits: nothing is owed to the high lane": (
         (Swap("permits._LEASE", "THEN 0 ELSE owed END", "THEN 0 ELSE owed * 0 END"),),
@@ -130,7 +167,7 @@ OF_COHORTS: Mutations = {
     ),
     "claim: what is blocked too": (
         (
-            Swap("claims._CLAIM_OTHERS", " IS NULL\n    LIMIT", " IS NULL IS NOT NULL\n    LIMIT"),
+            Swap("claims._CLAIM_OTHERS", " IS NULL)\n    LIMIT", " IS NULL IS NOT NULL)\n    LIMIT"),
             Value("domain.shares.Shares.blocked", lambda *_, **__: []),
             Value("domain.shares.Shares.wait_s", lambda *_, **__: 0.0),
         ),

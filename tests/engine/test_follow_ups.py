@@ -180,6 +180,40 @@ async def test_a_cohort_without_trouble_costs_what_it_did(engine: Engine) -> Non
     assert sum("SET state = 1" in statement for statement in gate.seen) <= 200 // 8 + 2
 
 
+async def test_whoever_waits_for_all_waits_for_those_too_that_began_meanwhile() -> None:
+    """Caught: a cohort whose first calls had ended, while follow-ups of it hung, kept its place in the lane."""
+    answered = asyncio.Event()
+
+    class Calls:
+        handed_over = 0
+
+        async def account(self, name: str) -> None:
+            if name == "hangs":
+                await answered.wait()
+
+        async def close(self) -> None: ...
+
+    class Due:
+        async def accounts(self) -> list[str]:
+            return ["quick"]
+
+        async def next_s(self, account: str) -> float | None:
+            return None
+
+    groups = Groups(
+        lambda _: Calls(),  # type: ignore[arg-type,return-value]
+        due=Due(),
+        stopping=lambda: False,
+        follow_ups_stop=lambda: False,
+        follow_up_every_s=0.0,
+    )
+    groups.start()
+    asyncio.get_running_loop().call_soon(groups.due_again, "hangs", 0.0)
+    assert not await groups.wait_within(timedelta(milliseconds=50))
+    answered.set()
+    await groups.wait_all()
+
+
 async def test_followed_up_together_and_not_over_and_over(engine: Engine) -> None:
     """Catches: a busy loop where something stays due, for instance because somebody else holds its row."""
     looked: list[str] = []

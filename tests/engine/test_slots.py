@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from unittest import mock
 
 from activities.slots import Slots
+from domain.shares import LEAST_WAIT_S
 
 
 async def test_no_more_than_the_capacity_is_taken() -> None:
@@ -30,6 +33,21 @@ async def test_takers_wait_and_are_served_in_turn() -> None:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         tasks = [t for t in tasks if not t.done()]
     assert order == ["a", "b", "c"]
+
+
+async def test_whoever_finds_none_waits_briefly_where_others_are_served() -> None:
+    """Caught: one that had found none an hour ago, and since then all had waited for moments and been served, was put off
+    for twenty seconds."""
+    slots, now_s = Slots(1), time.monotonic()
+    await slots.take(1)
+    assert await slots.take(1, within_s=0.0) == 0
+    with mock.patch.object(time, "monotonic", return_value=now_s + 60):
+        assert slots.put_off_s() > LEAST_WAIT_S, "the longer there has been none"
+        served = asyncio.create_task(slots.take(1, within_s=5.0))
+        await asyncio.sleep(0)
+        slots.give()
+        assert await served == 1
+        assert slots.put_off_s() == LEAST_WAIT_S
 
 
 async def test_a_taker_that_goes_away_leaves_its_turn_and_no_slot() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -91,6 +92,35 @@ async def test_receivers_that_hang_leave_slots_for_others(engine: Engine) -> Non
     assert {m.tenant for m in provider.sent} == {"a", "b", "c"}
 
 
+async def test_what_is_claimed_for_a_receiver_that_nobody_knows_is_called(engine: Engine) -> None:
+    """Caught: of each first claim for one half went back, at two writes a message."""
+    provider = Hooks()
+    work = activities(engine, accounts=hooks(provider, slots=64))
+    running = asyncio.create_task(work.deliver(drive(await cohort_of(engine, "a", 60, "hangs"))))
+    await provider.until(lambda: provider.inside >= 32)
+    claimed = await engine.pool.fetchval("SELECT count(*) FROM work WHERE attempt > 0")
+    assert claimed == provider.inside
+    await provider.let_go()
+    await running
+
+
+async def test_what_went_back_is_called_before_the_others_have_answered(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Caught: it waited for all calls that had begun, as long as those hang, whatever became free meanwhile."""
+    monkeypatch.setattr(Account, "unproven_at_once", lambda _, *, taken: taken)
+    provider = Hooks()
+    accounts = hooks(provider, slots=64)
+    work = activities(engine, accounts=accounts)
+    running = asyncio.create_task(work.deliver(drive(await cohort_of(engine, "a", 40, "hangs"))))
+    await provider.until(lambda: provider.inside >= 32)
+    await provider.let_go(20)
+    async with asyncio.timeout(5):
+        await provider.until(lambda: len(provider.sent) == 20 and provider.inside == 20)
+    await provider.let_go()
+    await running
+
+
 async def test_all_of_it_is_sent_when_the_receiver_is_back(engine: Engine) -> None:
     """Catches: what was put off, or given back, and is nobody's."""
     provider = Hooks()
@@ -156,6 +186,8 @@ async def test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_te
     await engine.make_due()
     await engine.claims.queue.park(shared.id, epoch=1, account="memory-email", wait=hour, spacing=nothing)
     assert await _rows_of(engine, shared.id) == []
+    late = "SELECT count(*) FROM work WHERE due_at > now() + interval '1 minute'"
+    assert await engine.pool.fetchval(late) == 0, "both are looked at again within a minute"
 
 
 async def test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohorts(engine: Engine) -> None:
@@ -186,6 +218,45 @@ async def test_what_is_tried_again_in_a_while_holds_up_no_bulk(engine: Engine) -
     await engine.answer(await engine.claim(cohort), SendResult(ResultClass.RETRY, code="451"))
     await engine.cohorts.leave(cohort.id, epoch=1, horizon=policy.hold_horizon)
     assert await engine.cohorts.group(MEDIUM, policy=policy) is not None
+
+
+def _takes_nothing(engine: Engine, why: str) -> Account:
+    """An account, and why it may not be called."""
+    if why == "throttled target":
+        account = Account("hook", Hooks(), Slots.for_many_servers(16))
+        target, now_s = ("acme", "https://busy.example"), time.monotonic()
+        account.shares.begin(why, target, now_s=now_s)
+        account.shares.end(why, target, now_s=now_s, answered=True)
+        account.shares.throttled(target, 60.0, now_s=now_s, took_s=0.0)
+        return account
+    limited = Permits(PermitRepository(engine.pool), account="mail", rate_per_second=0.01)
+    account = Account("mail", MemoryProvider(), Slots(1), permits=limited if why == "no permit" else None)
+    if why == "throttled":
+        account.health.throttle.hold(60.0, now_s=time.monotonic(), took_s=0.0)
+    return account
+
+
+@pytest.mark.parametrize("why", ["throttled", "throttled target", "no slot", "no permit"])
+@pytest.mark.parametrize("count", [1, MANY])
+async def test_what_expires_while_its_account_takes_nothing_ends(engine: Engine, why: str, count: int) -> None:
+    """Caught: it was put off to the moment at which it had expired, again and again without a pause, and ended only when
+    the account was called again."""
+    account = _takes_nothing(engine, why)
+    if why == "no slot":
+        await account.slots.take(1)
+    if account.permits:
+        await account.permits.take(1)
+    work = activities(engine, accounts=Accounts([account]))
+    ids = await engine.accepted(count, **(to("busy") if account.name == "hook" else {}))
+    cohort = await engine.grouped()
+    waits_s = (await work.deliver(drive(cohort))).waits_s
+    assert all(wait_s > 0 for wait_s in waits_s.values())
+    await engine.pool.execute("UPDATE work SET due_at = now(), expires_at = now()")
+    if not waits_s:
+        cohort = await engine.grouped()  # it was shared, and has left it
+    assert (await work.deliver(drive(cohort))).waits_s == {}
+    assert {await engine.end(one) for one in ids} == {("expired", "expired_before_hand_over", True)}
+    assert account.provider.sent == []  # type: ignore[attr-defined]
 
 
 async def test_an_account_that_throttles_is_not_called_for_each_message(engine: Engine) -> None:

@@ -80,6 +80,8 @@ STATEMENTS = {
     "aside": setting_aside._ASIDE,
     "aside: end": setting_aside._END,
     "aside: record": setting_aside._RECORD,
+    "claim of what needs no call": claims._CLAIM_UNCALLED,
+    "what needs no call, one by one": claims._UNCALLED_KEYS,
     "claim of what is not blocked": claims._CLAIM_OTHERS,
     "in hand": in_hand.IN_HAND_OF,
     "overdue": in_hand.OVERDUE,

@@ -20,29 +20,40 @@ from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
+NO_CALL = "(awaiting OR expires_at <= now())"
+"""It goes on or ends without a call, whatever its account takes: its receipt is overdue, or it has expired."""
+
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
-_TENANTS = """
-SELECT DISTINCT tenant FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()"""
+_TENANTS = f"""
+SELECT tenant, bool_or(NOT {NO_CALL}) AS calls, bool_or({NO_CALL}) AS uncalled FROM work
+WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() GROUP BY tenant"""
 
 _DUE = """
 SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
                       LIMIT $3) w"""
 
-_DUE_ROWS = """
+_DUE_ROWS = f"""
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid, notification_id, n FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND ($4::text[] IS NULL OR tenant = ANY ($4)) AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+      AND NOT {NO_CALL} AND ($4::text[] IS NULL OR tenant = ANY ($4))
+      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 )"""
 
-_PUT_OFF = """,
-c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1)
-UPDATE work w
-SET due_at = least(p.due, w.expires_at, CASE WHEN NOT c.shared THEN now() + {keeps} END),
-    cohort = CASE WHEN c.shared AND p.due > now() + {leaves} THEN NULL ELSE w.cohort END
-FROM p, c WHERE w.ctid = p.tid AND w.state = 0"""
+_PUT_OFF = f""",
+c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1),
+off AS (
+    UPDATE work w
+    SET due_at = least(p.due, w.expires_at, now() + {{looks}}),
+        cohort = CASE WHEN c.shared AND p.due > now() + {{leaves}} THEN NULL ELSE w.cohort END
+    FROM p, c WHERE w.ctid = p.tid AND w.state = 0
+)
+SELECT EXISTS (SELECT FROM work
+               WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now() AND {NO_CALL})"""
+"""Returns whether something is left that needs no call: put off until it expires, it would be put off for ever, each time
+to a moment that has passed."""
 
 _PARK = (
     _DUE_ROWS
@@ -50,7 +61,7 @@ _PARK = (
 p AS MATERIALIZED (
     SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
 )"""
-    + _PUT_OFF.format(keeps="$7::interval", leaves="$8::interval")
+    + _PUT_OFF.format(looks="$7::interval", leaves="$8::interval")
 )
 """Each to the moment when its turn comes; all at the same moment would only be parked again."""
 
@@ -76,11 +87,11 @@ _PARK_BLOCKED = f"""
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid, notification_id, n, {blocked_for("work", first=4)} AS wait FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
+      AND NOT {NO_CALL} AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 ),
 p AS MATERIALIZED (SELECT tid, now() + wait AS due FROM s WHERE wait IS NOT NULL)""" + _PUT_OFF.format(
-    keeps="$8::interval", leaves="$9::interval"
+    looks="$8::interval", leaves="$9::interval"
 )
 
 
@@ -104,9 +115,10 @@ class AccountQueue:
         """Accounts over which a row of the cohort is due now."""
         return [row["account"] for row in await self._pool.fetch(_ACCOUNTS, cohort)]
 
-    async def tenants(self, cohort: UUID, *, account: str) -> list[str]:
-        """Whose rows of the cohort are due over this account."""
-        return [row["tenant"] for row in await self._pool.fetch(_TENANTS, cohort, account)]
+    async def tenants(self, cohort: UUID, *, account: str) -> tuple[list[str], bool]:
+        """Whose rows of the cohort are due over this account and need a call of it, and whether some need none."""
+        rows = await self._pool.fetch(_TENANTS, cohort, account)
+        return [row["tenant"] for row in rows if row["calls"]], any(row["uncalled"] for row in rows)
 
     async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
         """How many rows are due over this account, counted up to `limit`."""
@@ -122,16 +134,17 @@ class AccountQueue:
         wait: timedelta,
         spacing: timedelta,
         tenants: Sequence[str] | None = None,
-    ) -> None:
+    ) -> bool:
         """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
-        None: of all."""
+        None: of all. What needs no call stays due; returns whether there is such."""
         arguments = (cohort, epoch, account, tenants, wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
-        await retried(self._pool, lambda connection: connection.execute(_PARK, *arguments))
+        return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK, *arguments)))
 
-    async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> None:
-        """Put off what is due over this account and blocked, each by its wait."""
+    async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> bool:
+        """Put off what is due over this account and blocked, each by its wait. What needs no call stays due; returns
+        whether there is such."""
         arguments = (cohort, epoch, account, *blocked_columns(blocked), LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
-        await retried(self._pool, lambda connection: connection.execute(_PARK_BLOCKED, *arguments))
+        return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK_BLOCKED, *arguments)))
 
     async def move(
         self,
@@ -143,8 +156,8 @@ class AccountQueue:
         detail: Mapping[str, Any],
         tenants: Sequence[str] | None = None,
     ) -> None:
-        """What is due over this account goes over another, which these tenants may use, and the timeline says why
-        (`detail`)."""
+        """What is due over this account and needs a call goes over another, which these tenants may use, and the timeline
+        says why (`detail`)."""
 
         async def unit(connection: Connection) -> None:
             moved = await connection.fetch(_MOVE, cohort, epoch, account, tenants, to)

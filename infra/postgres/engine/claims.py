@@ -19,7 +19,7 @@ import asyncpg
 
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from domain.shares import Blocked
-from infra.postgres.engine.account_queue import AccountQueue, blocked_columns, blocked_for
+from infra.postgres.engine.account_queue import NO_CALL, AccountQueue, blocked_columns, blocked_for
 from infra.postgres.engine.claimed import Claim, claim_of
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
@@ -77,14 +77,21 @@ u AS (
 """In no order: a claim that sorted would read all that is left of its cohort (28 rows for each that was claimed). What is
 locked is skipped, so that nobody waits for anybody and the order of locks does not matter."""
 
-_CLAIM_OTHERS = _CLAIM.replace("    LIMIT $4", f"      AND {blocked_for('work', first=7)} IS NULL\n    LIMIT $4")
+_CLAIM_OTHERS = _CLAIM.replace(
+    "    LIMIT $4", f"      AND ({NO_CALL} OR {blocked_for('work', first=7)} IS NULL)\n    LIMIT $4"
+)
 """The same, but of nothing that is blocked."""
+
+_CLAIM_UNCALLED = _CLAIM.replace("    LIMIT $4", f"      AND {NO_CALL}\n    LIMIT $4")
+"""The same, but only of what needs no call."""
 
 _CLAIM_ONE = _CLAIM.replace("    LIMIT $4", "      AND notification_id = $7 AND n = $8\n    LIMIT $4")
 
 _DUE_KEYS = """
 SELECT notification_id, n, attempt, faults FROM work
 WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT $3"""
+
+_UNCALLED_KEYS = _DUE_KEYS.replace(" LIMIT $3", f" AND {NO_CALL} LIMIT $3")
 
 _UNHEARD = (
     """
@@ -138,8 +145,10 @@ class ClaimRepository:
         mark: timedelta = timedelta(0),
         singly: bool = False,
         without: Sequence[Blocked] = (),
+        uncalled: bool = False,
     ) -> Claimed:
-        """Take at most `limit` due rows, none of what is blocked; none when the epoch has been replaced. The
+        """Take at most `limit` due rows, none of what is blocked (`uncalled`: only of what needs no call); none when the
+        epoch has been replaced. The
         caller starts each within `CLAIM_WINDOW` or gives it back, and flushes its outcome before
         `unknown_at` passes. `mark`: see `unheard`.
 
@@ -148,6 +157,9 @@ class ClaimRepository:
         """
         times = (CLAIM_WINDOW, _answers_within(call_timeout) + mark)
         now_s = time.monotonic()
+        if uncalled and not singly:
+            rows = await self._pool.fetch(_CLAIM_UNCALLED, cohort, epoch, account, limit, *times)
+            return _read(rows, now_s=now_s)
         if without and not singly:
             blocked = blocked_columns(without)
             rows = await self._pool.fetch(_CLAIM_OTHERS, cohort, epoch, account, limit, *times, *blocked)
@@ -155,7 +167,7 @@ class ClaimRepository:
         if not singly:
             return _read(await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, *times), now_s=now_s)
         rows, poisoned = [], list[Unreadable]()
-        for key in await self._pool.fetch(_DUE_KEYS, cohort, account, limit):
+        for key in await self._pool.fetch(_UNCALLED_KEYS if uncalled else _DUE_KEYS, cohort, account, limit):
             try:
                 rows += await self._pool.fetch(
                     _CLAIM_ONE, cohort, epoch, account, 1, *times, key["notification_id"], key["n"]
