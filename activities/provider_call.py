@@ -11,7 +11,7 @@ from activities.accounts import Account
 from channels.base import Message
 from domain.health import FAILURES
 from domain.results import ResultClass, SendResult
-from domain.shares import Target, origin_of
+from domain.shares import Target, endpoint_of
 from infra.postgres.engine.claimed import Claim
 
 log = structlog.get_logger()
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 def target_of(claim: Claim) -> Target:
     """Whose receiver, and where, of an account whose messages go to servers of their recipients."""
-    return claim.tenant, origin_of(claim.address)
+    return claim.tenant, endpoint_of(claim.address)
 
 
 class ProviderCall:

@@ -1,8 +1,8 @@
 """Who may have another call over an account whose messages go to servers of their recipients (webhooks).
 
 One server that hangs says nothing of the account, and opens no circuit; but its calls keep slots for as long as a call may
-take, and a few such servers would have all of them. So a target, one tenant's messages to one origin, is watched. While it
-answers soon it has as many slots as it can use. While it is slow it has at most half as many as are free, and what a tenant
+take, and a few such servers would have all of them. So a target, one tenant's messages to one endpoint, is watched. While
+it answers soon it has as many slots as it can use. While it is slow it has at most half as many as are free, and what a tenant
 has in flight to targets that are slow, or not known yet, is no more than are free: the more receivers are slow, the fewer
 slots each has, and some are always left for whoever comes next (the dynamic thresholds of shared-memory switches, Choudhury
 and Hahne 1998). What is refused is put off, the longer the longer there has been no place.
@@ -29,20 +29,20 @@ MOST_TARGETS = 1000
 MOST_BLOCKED = 200
 """That a claim leaves out; what it gets of more goes back."""
 MOST_EXCEPTIONS = 100
-"""Quick origins of a tenant that a claim is told of."""
+"""Quick endpoints of a tenant that a claim is told of."""
 
-_ORIGIN = re.compile(r"[^:/?#]+://[^/?#]*")
-ORIGIN_PATTERN = f"^{_ORIGIN.pattern}"
+_ENDPOINT = re.compile(r"[^?#]*")
+ENDPOINT_PATTERN = f"^{_ENDPOINT.pattern}"
 """The same for PostgreSQL's `substring`."""
 
 Target = tuple[str, str]
-"""Tenant and origin: what one tenant's receiver says holds back nobody else's messages to the same host."""
+"""Tenant and endpoint: what one tenant's receiver says holds back nobody else's messages to the same URL."""
 
 
-def origin_of(address: str) -> str:
-    """Scheme and authority as they are written, "" where there are none. Who writes one host in many ways gains nothing:
-    all of them count against the tenant."""
-    match = _ORIGIN.match(address)
+def endpoint_of(address: str) -> str:
+    """A URL without query and fragment. Not its host: what hangs or throttles one customer's path of a gateway says nothing
+    of the others'. Who writes one endpoint in many ways gains nothing: all of them count against the tenant."""
+    match = _ENDPOINT.match(address)
     return match.group() if match else ""
 
 
@@ -51,8 +51,8 @@ class Blocked:
     """What may not be called now."""
 
     tenant: str
-    origin: str | None
-    """None: all of the tenant's origins but those in `but`."""
+    endpoint: str | None
+    """None: all of the tenant's endpoints but those in `but`."""
     wait_s: float
     but: Sequence[str] = ()
 
@@ -82,21 +82,21 @@ class Shares:
 
     def __init__(self) -> None:
         self._targets: dict[str, dict[str, _Watched]] = {}
-        """Tenant -> origin -> what is remembered of it."""
+        """Tenant -> endpoint -> what is remembered of it."""
         self._calls: Counter[str] = Counter()
         """Tenant -> calls under way."""
         self._busy: dict[str, dict[str, _Watched]] = {}
-        """Tenant -> origin -> those with calls under way."""
+        """Tenant -> endpoint -> those with calls under way."""
         self._held: dict[Target, _Watched] = {}
         """Throttled, or slow when it was last looked at."""
         self._full_since_s: dict[str, float] = {}
 
     def begin(self, call: object, target: Target, *, now_s: float) -> None:
         """It is on its way; it ends in `end`."""
-        tenant, origin = target
+        tenant, endpoint = target
         watched = self._known(target) or self._new(target)
         watched.began[call] = now_s
-        self._busy.setdefault(tenant, {})[origin] = watched
+        self._busy.setdefault(tenant, {})[endpoint] = watched
         self._calls[tenant] += 1
 
     def end(self, call: object, target: Target, *, now_s: float, answered: bool) -> float:
@@ -174,29 +174,29 @@ class Shares:
             self._held.pop(target, None)
 
     def _no_longer_busy(self, target: Target) -> None:
-        tenant, origin = target
-        del self._busy[tenant][origin]
+        tenant, endpoint = target
+        del self._busy[tenant][endpoint]
         if not self._busy[tenant]:
             del self._busy[tenant], self._calls[tenant]
             self._full_since_s.pop(tenant, None)
 
     def _known(self, target: Target) -> _Watched | None:
-        tenant, origin = target
-        origins = self._targets.get(tenant)
-        return None if origins is None else origins.get(origin)
+        tenant, endpoint = target
+        endpoints = self._targets.get(tenant)
+        return None if endpoints is None else endpoints.get(endpoint)
 
     def _new(self, target: Target) -> _Watched:
         """Where too many are known, the oldest with nothing on its way that is not held back is unknown again."""
-        tenant, origin = target
-        origins = self._targets.setdefault(tenant, {})
-        if len(origins) >= MOST_TARGETS:
-            idle = (o for o, watched in origins.items() if not watched.began and (tenant, o) not in self._held)
-            origins.pop(next(idle, ""), None)
-        watched = origins[origin] = _Watched()
+        tenant, endpoint = target
+        endpoints = self._targets.setdefault(tenant, {})
+        if len(endpoints) >= MOST_TARGETS:
+            idle = (o for o, watched in endpoints.items() if not watched.began and (tenant, o) not in self._held)
+            endpoints.pop(next(idle, ""), None)
+        watched = endpoints[endpoint] = _Watched()
         return watched
 
     def _quick_of(self, tenant: str) -> Sequence[str]:
-        quick = (origin for origin, watched in reversed(self._targets[tenant].items()) if watched.quick)
+        quick = (endpoint for endpoint, watched in reversed(self._targets[tenant].items()) if watched.quick)
         return tuple(islice(quick, MOST_EXCEPTIONS))
 
 

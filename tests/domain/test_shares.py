@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.health import SLOW_S
-from domain.shares import LONGEST_WAIT_S, MOST_TARGETS, Shares, Target, origin_of
+from domain.shares import LONGEST_WAIT_S, MOST_TARGETS, Shares, Target, endpoint_of
 from domain.throttle import FIRST_S, LONGEST_OWN_S, LONGEST_STATED_S, Throttle
 
 CAPACITY = 128
@@ -46,7 +46,7 @@ class Calls:
 
     def blocked(self) -> set[tuple[str, str | None]]:
         found = self.shares.blocked(free=self.free, shared=self.shared, now_s=self.now_s)
-        return {(one.tenant, one.origin) for one in found}
+        return {(one.tenant, one.endpoint) for one in found}
 
 
 def test_one_who_answers_soon_may_use_every_slot() -> None:
@@ -129,7 +129,7 @@ def test_a_tenants_own_account_is_its_own() -> None:
     assert calls.begin(("a", "https://other.example"), 10) == 10
 
 
-def test_a_throttled_origin_waits_alone() -> None:
+def test_a_throttled_endpoint_waits_alone() -> None:
     calls = Calls()
     calls.begin(A, 1)
     calls.shares.throttled(A, 60.0, now_s=calls.now_s, took_s=0.1)
@@ -155,10 +155,11 @@ def test_no_more_targets_are_remembered_than_there_is_room_for() -> None:
     assert len(calls.shares._targets["a"]) == MOST_TARGETS
 
 
-def test_an_origin_is_scheme_and_authority() -> None:
-    assert origin_of("https://hook.example.com:8443/a?b#c") == "https://hook.example.com:8443"
-    assert origin_of("https://hook.example.com") == origin_of("https://hook.example.com?x=https://other")
-    assert origin_of("a@example.com") == origin_of("") == ""
+def test_an_endpoint_is_a_url_without_its_query() -> None:
+    """Catches: one path that hangs, and all others of its gateway that are held back with it."""
+    assert endpoint_of("https://hook.example.com:8443/a?b#c") == "https://hook.example.com:8443/a"
+    assert endpoint_of("https://hook.example.com/a") != endpoint_of("https://hook.example.com/b")
+    assert endpoint_of("") == ""
 
 
 def test_a_stated_wait_is_kept_and_an_unstated_one_grows_until_something_is_taken() -> None:

@@ -171,7 +171,7 @@ OF_COHORTS: Mutations = {
             Value("domain.shares.Shares.blocked", lambda *_, **__: []),
             Value("domain.shares.Shares.wait_s", lambda *_, **__: 0.0),
         ),
-        test_slow_receivers.test_an_origin_that_throttles_is_held_back_alone,
+        test_slow_receivers.test_an_endpoint_that_throttles_is_held_back_alone,
     ),
     "a throttle holds back nobody": (
         (Value("domain.throttle.Throttle.hold", lambda *_, **__: None),),

@@ -25,7 +25,7 @@ from domain.channels import Channel
 from domain.lanes import FEW, POLICIES, SHARED_KEEPS, Lane
 from domain.permits import Bucket
 from domain.results import ResultClass, SendResult
-from domain.shares import origin_of
+from domain.shares import endpoint_of
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.permits import PermitRepository
 from tests.engine.driving import HeldProvider, activities, drive
@@ -224,7 +224,7 @@ def _takes_nothing(engine: Engine, why: str) -> Account:
     """An account, and why it may not be called."""
     if why == "throttled target":
         account = Account("hook", Hooks(), Slots.for_many_servers(16))
-        target, now_s = ("acme", "https://busy.example"), time.monotonic()
+        target, now_s = ("acme", "https://busy.example/x"), time.monotonic()
         account.shares.begin(why, target, now_s=now_s)
         account.shares.end(why, target, now_s=now_s, answered=True)
         account.shares.throttled(target, 60.0, now_s=now_s, took_s=0.0)
@@ -288,7 +288,7 @@ async def test_another_account_takes_what_a_throttled_one_does_not(engine: Engin
     assert {row["why"] for row in reasons} == {"failed", "throttled"}
 
 
-async def test_an_origin_that_throttles_is_held_back_alone(engine: Engine) -> None:
+async def test_an_endpoint_that_throttles_is_held_back_alone(engine: Engine) -> None:
     """Catches: a 429 of one receiver that stops everybody's webhooks, or only its own message."""
 
     def answer(message: Message) -> SendResult:
@@ -301,9 +301,9 @@ async def test_an_origin_that_throttles_is_held_back_alone(engine: Engine) -> No
     await engine.accepted(100, **to("fine"))
     cohort = await engine.grouped()
     waits_s = (await work.deliver(drive(cohort))).waits_s
-    sent = Counter(origin_of(m.address) for m in provider.sent)
-    assert sent["https://busy.example"] <= 16
-    assert sent["https://fine.example"] == 101
+    sent = Counter(endpoint_of(m.address) for m in provider.sent)
+    assert sent["https://busy.example/x"] <= 16
+    assert sent["https://fine.example/x"] == 101
     assert waits_s["hook"] > 0
     await engine.pool.execute("UPDATE work SET due_at = now() WHERE due_at < now() + interval '10 seconds'")
     await work.deliver(drive(cohort))

@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.lanes import LOOKS_AGAIN_WITHIN, SHARED_KEEPS
-from domain.shares import ORIGIN_PATTERN, Blocked
+from domain.shares import ENDPOINT_PATTERN, Blocked
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -75,12 +75,13 @@ UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND sta
 def blocked_for(table: str, *, first: int) -> str:
     """How long a row of `table` is blocked, an interval; NULL: it is not. `first`: the number of the first parameter of
     `blocked_columns`. A sub-select for each row: a join would give the planner a choice."""
-    origin = f"coalesce(substring({table}.address FROM '{ORIGIN_PATTERN}'), '')"
+    endpoint = f"coalesce(substring({table}.address FROM '{ENDPOINT_PATTERN}'), '')"
     return f"""(
         SELECT max(b.wait)
-        FROM unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::interval[]) b(tenant, origin, wait)
+        FROM unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::interval[]) b(tenant, endpoint, wait)
         WHERE b.tenant = {table}.tenant
-          AND CASE WHEN b.origin IS NULL THEN {origin} <> ALL (${first + 3}::text[]) ELSE b.origin = {origin} END)"""
+          AND CASE WHEN b.endpoint IS NULL THEN {endpoint} <> ALL (${first + 3}::text[])
+                   ELSE b.endpoint = {endpoint} END)"""
 
 
 _PARK_BLOCKED = f"""
@@ -99,9 +100,9 @@ def blocked_columns(blocked: Sequence[Blocked]) -> tuple[list[str], list[str | N
     """As parameters."""
     return (
         [one.tenant for one in blocked],
-        [one.origin for one in blocked],
+        [one.endpoint for one in blocked],
         [timedelta(seconds=one.wait_s) for one in blocked],
-        [origin for one in blocked for origin in one.but],
+        [endpoint for one in blocked for endpoint in one.but],
     )
 
 
