@@ -1,11 +1,11 @@
 """Who may have another call over an account whose messages go to servers of their recipients (webhooks).
 
-One server that hangs says nothing of the account, and opens no circuit; but its calls keep slots for as long as a call may
-take, and a few such servers would have all of them. So a target, one tenant's messages to one endpoint, is watched. While
-it answers soon it has as many slots as it can use. While it is slow it has at most half as many as are free, and what a
-tenant has in flight to targets that are slow, or not known yet, is no more than are free: the more receivers are slow, the fewer
-slots each has, and some are always left for whoever comes next (the dynamic thresholds of shared-memory switches, Choudhury
-and Hahne 1998). What is refused is put off, the longer the longer there has been no place.
+One server that hangs says nothing of the account, and opens no circuit; but its calls keep slots for as long as a call
+may take, and a few such servers would have all of them. So a target, one tenant's messages to one endpoint, is watched.
+While it answers soon it has as many slots as it can use. While it is slow it has at most half as many as are free, and
+what a tenant has in flight to targets that are slow, or not known yet, is no more than are free: the more receivers are
+slow, the fewer slots each has, and some are always left for whoever comes next (the dynamic thresholds of shared-memory
+switches, Choudhury and Hahne 1998). What is refused is put off, the longer the longer there has been no place.
 
 Pure: every method is given the time, in seconds of a clock that never steps back.
 """
