@@ -26,6 +26,8 @@ SLOW_FREE = 2
 LEAST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 MOST_TARGETS = 1000
 """Of one tenant, that are remembered."""
+MOST_LOOKED_AT = 100
+"""Of those, for one to forget: a tenant's many endpoints may all be held back."""
 MOST_BLOCKED = 200
 """That a claim leaves out; what it gets of more goes back."""
 MOST_EXCEPTIONS = 100
@@ -186,12 +188,15 @@ class Shares:
         return None if endpoints is None else endpoints.get(endpoint)
 
     def _new(self, target: Target) -> _Watched:
-        """Where too many are known, the oldest with nothing on its way that is not held back is unknown again."""
+        """Where too many are known, an old one with nothing on its way is unknown again; one that is held back only where
+        there is no other near."""
         tenant, endpoint = target
         endpoints = self._targets.setdefault(tenant, {})
         if len(endpoints) >= MOST_TARGETS:
-            idle = (o for o, watched in endpoints.items() if not watched.began and (tenant, o) not in self._held)
-            endpoints.pop(next(idle, ""), None)
+            oldest = list(islice((known for known, watched in endpoints.items() if not watched.began), MOST_LOOKED_AT))
+            gone = next((known for known in oldest if (tenant, known) not in self._held), next(iter(oldest), ""))
+            endpoints.pop(gone, None)
+            self._held.pop((tenant, gone), None)
         watched = endpoints[endpoint] = _Watched()
         return watched
 

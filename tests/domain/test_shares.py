@@ -155,6 +155,18 @@ def test_no_more_targets_are_remembered_than_there_is_room_for() -> None:
     assert len(calls.shares._targets["a"]) == MOST_TARGETS
 
 
+def test_a_tenant_whose_every_endpoint_throttles_fills_no_memory() -> None:
+    """Catches: a gateway that answers 429 on ten thousand paths, each remembered, and all looked through for each."""
+    calls = Calls()
+    for k in range(MOST_TARGETS * 3):
+        each = ("a", f"https://gateway.example/{k}")
+        calls.begin(each, 1)
+        calls.shares.throttled(each, 600.0, now_s=calls.now_s, took_s=0.1)
+        calls.end(each)
+    assert len(calls.shares._targets["a"]) == MOST_TARGETS
+    assert len(calls.shares._held) == MOST_TARGETS
+
+
 def test_an_endpoint_is_a_url_without_its_query() -> None:
     """Catches: one path that hangs, and all others of its gateway that are held back with it."""
     assert endpoint_of("https://hook.example.com:8443/a?b#c") == "https://hook.example.com:8443/a"
