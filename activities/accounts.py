@@ -68,10 +68,13 @@ class Account:
             return 0.0
         return self.shares.wait_s(target, free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
 
-    def unproven_at_once(self, *, taken: int) -> int:
-        """Of the slots that were `taken`, how many one tenant may use for receivers that are not known to be quick, if
-        it has no such call yet: what is claimed beyond that goes back."""
-        return taken if self.tenant is not None else max(1, min(taken, (self.slots.free + taken + 1) // 2))
+    def unproven_at_once(self, now_s: float, *, taken: int) -> int:
+        """Of the slots that were `taken`, how many one tenant may use for receivers that are not known to be quick: what is
+        claimed beyond that goes back."""
+        if self.tenant is not None:
+            return taken
+        left = self.slots.free + taken - self.shares.most_unproven(now_s)
+        return max(1, min(taken, (left + 1) // 2))
 
     @property
     def channel(self) -> Channel:

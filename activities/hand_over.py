@@ -164,7 +164,7 @@ class HandOver:
             if not self._stopping():
                 most = self._pacing.batch_limit(begun * capabilities.max_batch)
                 if capabilities.many_servers and account.name not in self._proven:
-                    most = min(most, account.unproven_at_once(taken=calls) * capabilities.max_batch)
+                    most = min(most, account.unproven_at_once(self._accounts.clock(), taken=calls) * capabilities.max_batch)
                 limit = await self._rerouting.permitted(account, most, urgent=self._lane is Lane.HIGH)
             if limit:
                 async with self._pacing.exclusive():

@@ -23,6 +23,9 @@ from domain.throttle import Throttle
 
 SLOW_FREE = 2
 """A slow target leaves so many slots free for each that it has."""
+TRUSTED_FREE = 3
+"""Endpoints that are not known, of a tenant whose last answer was quick and none of whose calls is late, have so many slots
+for each that they leave free. Other tenants' have one."""
 LEAST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 MOST_TARGETS = 1000
 """Of one tenant, that are remembered."""
@@ -30,8 +33,10 @@ MOST_LOOKED_AT = 100
 """Of those, for one to forget: a tenant's many endpoints may all be held back."""
 MOST_BLOCKED = 200
 """That a claim leaves out; what it gets of more goes back."""
-MOST_EXCEPTIONS = 100
-"""Quick endpoints of a tenant that a claim is told of."""
+MOST_IN_ALL = 20_000
+"""Of all tenants."""
+MOST_EXCEPTIONS = 300
+"""Quick endpoints of a tenant that a claim is told of, those that answered last."""
 
 _ENDPOINT = re.compile(r"[^?#]*")
 ENDPOINT_PATTERN = f"^{_ENDPOINT.pattern}"
@@ -92,6 +97,10 @@ class Shares:
         self._held: dict[Target, _Watched] = {}
         """Throttled, or slow when it was last looked at."""
         self._full_since_s: dict[str, float] = {}
+        self._trusted: set[str] = set()
+        """Tenants whose last answer was quick: they may have more endpoints than are remembered."""
+        self._count = 0
+        """Of targets that are remembered."""
 
     def begin(self, call: object, target: Target, *, now_s: float) -> None:
         """It is on its way; it ends in `end`."""
@@ -112,6 +121,7 @@ class Shares:
             watched.quick = took_s <= SLOW_S
             watched.slow_since_s = None if watched.quick else watched.slow_since_s or now_s
             self._note(target, watched, now_s=now_s)
+            self._answered(target, watched)
         return took_s
 
     def throttled(self, target: Target, stated_s: float, *, now_s: float, took_s: float) -> None:
@@ -151,6 +161,8 @@ class Shares:
             if (wait_s := self._tenant_wait_s(tenant, free=free, now_s=now_s)) > 0
         ]
         for target, watched in list(self._held.items()):
+            if len(found) >= MOST_BLOCKED:
+                break
             wait_s = watched.throttle.wait_s(now_s)
             if wait_s <= 0 and not (watched.began and watched.is_slow(now_s)):
                 del self._held[target]  # it is put back when a call of it is late
@@ -160,14 +172,40 @@ class Shares:
                 found.append(Blocked(*target, wait_s))
         return found[:MOST_BLOCKED]
 
+    def most_unproven(self, now_s: float) -> int:
+        """Calls under way to targets that are slow or not known to be quick, of the tenant that has most of them; none of a
+        tenant that is trusted."""
+        return max((self._unproven(t, now_s=now_s) for t in self._busy if not self._trusts(t, now_s=now_s)), default=0)
+
     def _tenant_wait_s(self, tenant: str, *, free: int, now_s: float) -> float:
-        if self._calls.get(tenant, 0) >= free:  # otherwise what is unproven among them is fewer still
-            busy = self._busy.get(tenant, {}).values()
-            unproven = sum(len(watched.began) for watched in busy if watched.is_slow(now_s) or not watched.quick)
-            if unproven >= max(1, free):
+        unproven, share = 0, free
+        if 2 * self._calls.get(tenant, 0) >= free:  # otherwise what is unproven among them is fewer still
+            unproven = self._unproven(tenant, now_s=now_s)
+            share = free * TRUSTED_FREE if self._trusts(tenant, now_s=now_s) else free
+            if unproven >= max(1, share):
                 return put_off_s(self._full_since_s.setdefault(tenant, now_s), now_s=now_s)
-        self._full_since_s.pop(tenant, None)
+        if 2 * unproven < share:  # one call that ended is no sign of more
+            self._full_since_s.pop(tenant, None)
         return 0.0
+
+    def _unproven(self, tenant: str, *, now_s: float) -> int:
+        busy = self._busy.get(tenant, {}).values()
+        return sum(len(watched.began) for watched in busy if watched.is_slow(now_s) or not watched.quick)
+
+    def _trusts(self, tenant: str, *, now_s: float) -> bool:
+        return tenant in self._trusted and not any(
+            watched.is_slow(now_s) for watched in self._busy.get(tenant, {}).values()
+        )
+
+    def _answered(self, target: Target, watched: _Watched) -> None:
+        """Whoever answered last is forgotten last."""
+        tenant, endpoint = target
+        endpoints = self._targets[tenant]
+        endpoints[endpoint] = endpoints.pop(endpoint)
+        if watched.quick:
+            self._trusted.add(tenant)
+        else:
+            self._trusted.discard(tenant)
 
     def _note(self, target: Target, watched: _Watched, *, now_s: float) -> None:
         if watched.slow_since_s is not None or watched.throttle.wait_s(now_s) > 0:
@@ -191,14 +229,29 @@ class Shares:
         """Where too many are known, an old one with nothing on its way is unknown again; one that is held back only where
         there is no other near."""
         tenant, endpoint = target
+        if self._count >= MOST_IN_ALL:
+            self._forget_idle_tenant()
         endpoints = self._targets.setdefault(tenant, {})
         if len(endpoints) >= MOST_TARGETS:
             oldest = list(islice((known for known, watched in endpoints.items() if not watched.began), MOST_LOOKED_AT))
-            gone = next((known for known in oldest if (tenant, known) not in self._held), next(iter(oldest), ""))
-            endpoints.pop(gone, None)
-            self._held.pop((tenant, gone), None)
+            gone = next((known for known in oldest if (tenant, known) not in self._held), next(iter(oldest), None))
+            if gone is not None:
+                del endpoints[gone]
+                self._held.pop((tenant, gone), None)
+                self._count -= 1
         watched = endpoints[endpoint] = _Watched()
+        self._count += 1
         return watched
+
+    def _forget_idle_tenant(self) -> None:
+        tenant = next((known for known in self._targets if known not in self._busy), None)
+        if tenant is None:
+            return
+        for endpoint in self._targets[tenant]:
+            self._held.pop((tenant, endpoint), None)
+        self._count -= len(self._targets.pop(tenant))
+        self._trusted.discard(tenant)
+        self._full_since_s.pop(tenant, None)
 
     def _quick_of(self, tenant: str) -> Sequence[str]:
         quick = (endpoint for endpoint, watched in reversed(self._targets[tenant].items()) if watched.quick)

@@ -82,7 +82,7 @@ class HttpClient:
         most = settings.webhook_concurrency
         return cls(
             connections=most * ACCOUNTS_SHARE,
-            per_origin=max(1, most // 2),
+            per_origin=max(1, most * 3 // 4),
             allow_networks=settings.webhook_allow_networks,
         )
 

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         default=128,
         ge=1,
         le=2000,
-        description="Webhook calls at once in each worker process; one host has half of them at most, a slow one fewer.",
+        description="Webhook calls at once in each worker process; one host has 3 of 4 at most, a slow one fewer.",
     )
     webhook_allow_networks: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.health import SLOW_S
-from domain.shares import LONGEST_WAIT_S, MOST_TARGETS, Shares, Target, endpoint_of
+from domain.shares import LONGEST_WAIT_S, MOST_EXCEPTIONS, MOST_IN_ALL, MOST_TARGETS, Shares, Target, endpoint_of
 from domain.throttle import FIRST_S, LONGEST_OWN_S, LONGEST_STATED_S, Throttle
 
 CAPACITY = 128
@@ -192,3 +192,53 @@ def test_a_stated_wait_is_kept_and_an_unstated_one_grows_until_something_is_take
     assert throttle.wait_s(at_s + 1) == FIRST_S
     throttle.hold(86_400.0, now_s=at_s, took_s=0.1)
     assert throttle.wait_s(at_s) == LONGEST_STATED_S, "one answer does not stop an account for a day"
+
+
+def test_many_endpoints_that_hang_are_asked_less_and_less() -> None:
+    """Caught: each call that ended made the wait for all others short again, and hundreds of claims a second vain."""
+    calls, waits = Calls(), list[float]()
+    ends: list[tuple[float, Target]] = []
+    for k in range(600):
+        calls.now_s += 0.1
+        for at_s, target in [one for one in ends if one[0] <= calls.now_s]:
+            calls.end(target)
+            ends.remove((at_s, target))
+        target = ("a", f"https://gateway.example/{k}")
+        if (wait_s := calls.wait_s(target)) > 0:
+            waits.append(wait_s)
+        else:
+            calls.begin(target, 1)
+            ends.append((calls.now_s + 9.0, target))
+    assert max(waits) > 10
+
+
+def test_a_tenant_with_more_quick_endpoints_than_are_remembered_has_most_slots() -> None:
+    """Caught: nearly all of them were unknown, and half of the slots was all they had."""
+    calls = Calls()
+    for k in range(MOST_TARGETS + 10):
+        calls.begin(("a", f"https://gateway.example/{k}"), 1)
+        calls.end(("a", f"https://gateway.example/{k}"))
+    begun = sum(calls.begin(("a", f"https://gateway.example/new/{k}"), 1) for k in range(CAPACITY))
+    assert CAPACITY / 2 < begun < CAPACITY
+    assert calls.begin(("b", "https://hook.b.example"), 1) == 1
+
+
+def test_what_answered_last_is_named_as_quick() -> None:
+    """Caught: only those that were known last were, though older ones had just answered."""
+    calls, old = Calls(), ("a", "https://gateway.example/old")
+    calls.begin(old, 1)
+    for k in range(MOST_EXCEPTIONS + 10):
+        calls.begin(("a", f"https://gateway.example/{k}"), 1)
+        calls.end(("a", f"https://gateway.example/{k}"))
+    calls.end(old)
+    assert old[1] in calls.shares._quick_of("a")
+
+
+def test_idle_tenants_are_forgotten_where_too_much_is_known() -> None:
+    calls = Calls()
+    for tenant in range(MOST_IN_ALL // 100 + 5):
+        for k in range(100):
+            calls.begin((f"t{tenant}", f"https://h{k}.example"), 1)
+            calls.end((f"t{tenant}", f"https://h{k}.example"))
+    known = sum(len(endpoints) for endpoints in calls.shares._targets.values())
+    assert known == calls.shares._count <= MOST_IN_ALL

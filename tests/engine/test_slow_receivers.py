@@ -108,7 +108,7 @@ async def test_what_went_back_is_called_before_the_others_have_answered(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caught: it waited for all calls that had begun, as long as those hang, whatever became free meanwhile."""
-    monkeypatch.setattr(Account, "unproven_at_once", lambda _, *, taken: taken)
+    monkeypatch.setattr(Account, "unproven_at_once", lambda *_, taken: taken)
     provider = Hooks()
     accounts = hooks(provider, slots=64)
     work = activities(engine, accounts=accounts)

@@ -75,13 +75,13 @@ UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND sta
 def blocked_for(table: str, *, first: int) -> str:
     """How long a row of `table` is blocked, an interval; NULL: it is not. `first`: the number of the first parameter of
     `blocked_columns`. A sub-select for each row: a join would give the planner a choice."""
-    endpoint = f"coalesce(substring({table}.address FROM '{ENDPOINT_PATTERN}'), '')"
     return f"""(
         SELECT max(b.wait)
-        FROM unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::interval[]) b(tenant, endpoint, wait)
+        FROM (SELECT coalesce(substring({table}.address FROM '{ENDPOINT_PATTERN}'), '') AS endpoint OFFSET 0) mine,
+             unnest(${first}::text[], ${first + 1}::text[], ${first + 2}::interval[]) b(tenant, endpoint, wait)
         WHERE b.tenant = {table}.tenant
-          AND CASE WHEN b.endpoint IS NULL THEN {endpoint} <> ALL (${first + 3}::text[])
-                   ELSE b.endpoint = {endpoint} END)"""
+          AND CASE WHEN b.endpoint IS NULL THEN mine.endpoint <> ALL (${first + 3}::text[])
+                   ELSE b.endpoint = mine.endpoint END)"""
 
 
 _PARK_BLOCKED = f"""
