@@ -26,7 +26,7 @@ _FILL = """
 INSERT INTO notification (id, tenant, app, lane, category, user_id, to_channel, to_address, channels, strategy, template,
                           content, data, status, final, reason, accepted_at, expires_at, finished_at)
 SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(k % 4096), 3, '0') || '8'
-        || substr(md5(k::text), 1, 15))::uuid,
+        || substr(md5(k || ' of ' || $1::int), 1, 15))::uuid,
        CASE WHEN k % 5 = 0 THEN 'globex' ELSE 'acme' END,
        CASE WHEN k IN (1, 2, 3) THEN 'rare-app' ELSE 'app-' || k % 7 END,
        1, 'c-' || k % 11,
