@@ -99,7 +99,7 @@ class Settings(BaseSettings):
         description="Several SMTP servers instead of that one, as JSON: see docs/operations.md.",
     )
     webhook_concurrency: int = Field(
-        default=128,
+        default=64,
         ge=1,
         le=2000,
         description="Webhook calls at once in each worker process; one host has 3 of 4 at most, a slow one fewer.",
