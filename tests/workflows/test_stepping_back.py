@@ -19,12 +19,13 @@ from workers.__main__ import step_back
 from workers.roles import Role
 step_back([Role(sys.argv[1])])
 group = pathlib.Path("/proc/self/autogroup")
-print(os.nice(0), group.read_text().split()[-1] if group.exists() else "none")
+words = group.read_text().split() if group.exists() else []
+print(os.nice(0), words[-1] if words else "none")
 """
 
 
 def _nice_of(role: Role, *, own_session: bool) -> list[str]:
-    """Of the process and of its session, after it has begun."""
+    """Of the process and of its session (none for one that is not weighed, as the one of PID 1), after it has begun."""
     said = subprocess.run(
         [sys.executable, "-c", _PROGRAM, role.value],
         cwd=CHECKOUT, start_new_session=own_session, check=True, capture_output=True, text=True, timeout=60,
