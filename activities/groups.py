@@ -8,9 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from activities.hand_over import HandOver
+from activities.turns import Turns
 
 
 class Due(Protocol):
@@ -51,6 +53,7 @@ class Groups:
         self._followed: set[str] = set()
         """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
         self._next_turn_s: dict[str, float] = {}
+        self._turns = Turns()
         self.waits_for: Counter[str] = Counter()
         """Accounts -> groups that wait for a slot of theirs."""
         self.claiming = 0
@@ -121,7 +124,7 @@ class Groups:
             try:
                 if recover:
                     await hand_over.recover()
-                await _all(*[hand_over.account(name) for name in await self._due.accounts()])
+                await _all(*[self._turns.take(name, partial(hand_over.account, name)) for name in await self._due.accounts()])
             finally:
                 self.claiming -= 1
         finally:
@@ -132,7 +135,7 @@ class Groups:
         try:
             self.claiming += 1
             try:
-                await hand_over.account(account)
+                await self._turns.take(account, partial(hand_over.account, account))
             finally:
                 self.claiming -= 1
                 self._followed.discard(account)

@@ -114,22 +114,24 @@ class HandOver:
             for claim in back:
                 yield claim.notification_id, claim.n, claim.attempt
 
-    async def account(self, name: str) -> None:
-        """Claim and send over one account until nothing is due, or until `stopping`; returns with calls still in flight."""
-        await self._call(name)
+    async def account(self, name: str) -> bool:
+        """Claim and send over one account until nothing is due; returns with calls still in flight. False: it was `stopping`
+        before that."""
+        served = await self._call(name)
         if name in self._uncalled:
             self._uncalled.discard(name)
             await self._without_calls(name, uncalled=True)
+        return served
 
-    async def _call(self, name: str) -> None:
+    async def _call(self, name: str) -> bool:
         while not self._stopping():
             account = self._accounts.get(name)
             if account is None or account.stopped is not None:
                 await self._without_calls(name, stopped=None if account is None else account.stopped)
-                return
+                return True
             if account.health.wait_s(self._accounts.clock()) > 0:
                 await self._rerouting.go_round(account)
-                return
+                return True
             await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
             most, first = self._pacing.batch_limit(MOST_CALLS_A_CLAIM), self._pacing.goes_first
@@ -140,14 +142,15 @@ class HandOver:
                 self._waits_for[name] -= 1
             if calls == 0:
                 await self._rerouting.park(account, wait=timedelta(seconds=account.slots.put_off_s()))
-                return
+                return True
             goes_on = await self._claim_and_start(account, calls=calls)
             if self._back:
                 await self._return_unsent()
             if (wait_s := self._bounced.pop(name, None)) is not None:
                 self._due_again(name, time.monotonic() + wait_s)
             if not goes_on:
-                return
+                return True
+        return False
 
     async def _claim_and_start(self, account: Account, *, calls: int) -> bool:
         """Use these slots for what is due, and give back the rest; False when there is nothing more to do now: fewer rows

@@ -11,6 +11,8 @@ from domain.shares import put_off_s
 
 GATHER_S = 0.005
 """How long a taker lets more slots become free, so that a claim takes many rows: no more than a call takes anyway."""
+OF_FIRSTS, OF_OTHERS = 4, 2
+"""So many-th of the slots are enough for a claim at once: whoever goes first waits for fewer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,8 +52,9 @@ class Slots:
 
     async def take(self, most: int, *, first: bool = False, within_s: float | None = None) -> int:
         """Wait until a slot is free, or for moments until several are, and take up to `most`; returns how many. 0: none has
-        become free `within_s`. With `first`: without waiting for several."""
-        taker = _Taker(most, 1 if first else max(1, min(most, (self.capacity - self._kept) // 2)), asyncio.Future())
+        become free `within_s`. With `first`: before others, and several are fewer."""
+        least = self.capacity // OF_FIRSTS if first else (self.capacity - self._kept) // OF_OTHERS
+        taker = _Taker(most, max(1, min(most, least)), asyncio.Future())
         line = self._firsts if first else self._others
         line.append(taker)
         self._serve()

@@ -62,3 +62,21 @@ async def test_a_taker_that_goes_away_leaves_its_turn_and_no_slot() -> None:
     assert await second == 2
     slots.give(2)
     assert slots.free == 2
+
+
+async def test_whoever_goes_first_has_a_lone_slot_in_moments() -> None:
+    """Where few are free, so many are gathered that a claim is worth its while; but nobody who goes first waits longer than a
+    call takes anyway."""
+    slots = Slots(64)
+    await slots.take(61)
+    gathering = asyncio.create_task(slots.take(64, first=True))
+    await asyncio.sleep(0)
+    slots.give(10)
+    await asyncio.sleep(0)
+    assert not gathering.done(), "thirteen are free"
+    slots.give(3)
+    assert await gathering == 16
+    slots.give(1)
+    assert await slots.take(64, first=True) == 1, "no more than that comes"
+    slots.give(20)
+    assert await slots.take(64, first=True) == 20, "there are enough at once"
