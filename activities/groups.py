@@ -28,7 +28,8 @@ class Due(Protocol):
 
 
 class Groups:
-    """Whatever happens to one group, the others run to their end: none is cancelled between its claim and its send.
+    """Whatever happens to one group, the others run to their end: none is cancelled between its claim and its send. Over an
+    account one at a time claims, for all (`Turns`).
 
     What becomes due again while one is at work is followed up: handed over in its time, over each account at most every
     `follow_up_every_s`, until `follow_ups_stop`.
@@ -124,7 +125,8 @@ class Groups:
             try:
                 if recover:
                     await hand_over.recover()
-                await _all(*[self._turns.take(name, partial(hand_over.account, name)) for name in await self._due.accounts()])
+                names = await self._due.accounts()
+                await _all(*[self._turns.take(name, partial(hand_over.account, name)) for name in names])
             finally:
                 self.claiming -= 1
         finally:

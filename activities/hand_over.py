@@ -185,6 +185,8 @@ class HandOver:
             health.give_back(era=era, calls=begun - used)
         for call, batch in started:
             self._start(call, account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
+        going = sum(not claim.ends_unsent for _, batch in started for claim in batch)
+        await self._rerouting.unused(account, limit - going)
         if len(rows) == limit:
             return bool(rows)
         if blocked:

@@ -13,6 +13,8 @@ class Leases(Protocol):
 
     async def lease(self, account: str, *, bucket: Bucket, wanted: int, urgent: bool = False) -> Granted: ...
 
+    async def give_back(self, account: str, *, count: int) -> None: ...
+
     async def book(self, account: str, *, count: int, granted: Granted) -> timedelta: ...
 
 
@@ -25,9 +27,13 @@ class Permits:
         self._bucket = Bucket.of(rate_per_second)
 
     async def take(self, wanted: int, *, urgent: bool = False) -> Granted:
-        """At most `wanted` messages may go now. What is taken and not used is lost: ask for what is there. What is `urgent`
-        and not granted is kept from others, who get the next permit otherwise, again and again."""
+        """At most `wanted` messages may go now. What is `urgent` and not granted is kept from others, who get the next permit
+        otherwise, again and again."""
         return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, urgent=urgent)
+
+    async def give_back(self, count: int) -> None:
+        """So many were taken and no message went."""
+        await self._leases.give_back(self._account, count=count)
 
     async def turns(self, count: int, *, granted: Granted) -> timedelta:
         """When the first of `count` messages that were not granted has its turn, if each has its own: cohorts that each

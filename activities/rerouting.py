@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -12,6 +13,7 @@ from activities.follow_ups import DueAgain
 from domain.permits import Granted
 from domain.shares import Blocked
 from infra.postgres.engine.account_queue import AccountQueue
+from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import PARKED
 
 MOST_BOOKED = 10_000
@@ -70,6 +72,12 @@ class Rerouting:
         if granted.count == 0:
             await self.park(account, wait=await self._turn(account, granted, urgent=urgent), spacing=granted.spacing)
         return granted.count
+
+    async def unused(self, account: Account, count: int) -> None:
+        """So many of what was permitted did not go: it was blocked, or somebody else's, or at its end."""
+        if account.permits is not None and count > 0:
+            with contextlib.suppress(*AWAY):  # lost, as they would be if this process ended here
+                await account.permits.give_back(count)
 
     async def _turn(self, account: Account, granted: Granted, *, urgent: bool) -> timedelta:
         """What is urgent has the next permit, and stands behind nobody's turns."""

@@ -336,6 +336,27 @@ async def test_a_permit_that_nobody_comes_for_is_not_kept_for_ever(engine: Engin
     assert (await leases.lease("a", bucket=bucket, wanted=1)).count == 1
 
 
+async def test_what_did_not_go_used_no_permit(engine: Engine) -> None:
+    """Caught: of an account with a rate, each look at a cohort whose receivers are held back used up permits for nothing."""
+    leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
+    limited = Permits(leases, account="hook", rate_per_second=1.0)
+    limited._bucket = bucket  # noqa: SLF001 - one that does not fill meanwhile
+    account = replace(_takes_nothing(engine, "throttled target"), permits=limited)
+    await engine.accepted(7, **to("busy"))
+    await engine.accepted(2, **to("fine"))
+    await activities(engine, accounts=Accounts([account])).deliver(drive(await engine.grouped()))
+    assert len(account.provider.sent) == 2  # type: ignore[attr-defined]
+    assert (await leases.lease("hook", bucket=bucket, wanted=20)).count == 8
+
+
+async def test_permits_that_come_back_make_no_more_than_there_can_be(engine: Engine) -> None:
+    """Catches: a burst above the account's rate."""
+    leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
+    await leases.lease("a", bucket=bucket, wanted=4)
+    await leases.give_back("a", count=50)
+    assert (await leases.lease("a", bucket=bucket, wanted=50)).count == 10
+
+
 async def test_cohorts_beside_each_other_are_given_turns_one_after_the_other(engine: Engine) -> None:
     """Caught: each gave its rows turns from now on, so that ten cohorts came back ten times as fast as the rate."""
     limited = Permits(PermitRepository(engine.pool), account="memory-email", rate_per_second=2)
