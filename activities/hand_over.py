@@ -115,8 +115,8 @@ class HandOver:
                 yield claim.notification_id, claim.n, claim.attempt
 
     async def account(self, name: str) -> bool:
-        """Claim and send over one account until nothing is due; returns with calls still in flight. False: it was `stopping`
-        before that."""
+        """Claim and send over one account until nothing is due; returns with calls still in flight. False: it was
+        `stopping` before that."""
         served = await self._call(name)
         if name in self._uncalled:
             self._uncalled.discard(name)

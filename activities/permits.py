@@ -27,8 +27,8 @@ class Permits:
         self._bucket = Bucket.of(rate_per_second)
 
     async def take(self, wanted: int, *, urgent: bool = False) -> Granted:
-        """At most `wanted` messages may go now. What is `urgent` and not granted is kept from others, who get the next permit
-        otherwise, again and again."""
+        """At most `wanted` messages may go now. What is `urgent` and not granted is kept from others, who get the next
+        permit otherwise, again and again."""
         return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, urgent=urgent)
 
     async def give_back(self, count: int) -> None:

@@ -65,8 +65,8 @@ async def test_a_taker_that_goes_away_leaves_its_turn_and_no_slot() -> None:
 
 
 async def test_whoever_goes_first_has_a_lone_slot_in_moments() -> None:
-    """Where few are free, so many are gathered that a claim is worth its while; but nobody who goes first waits longer than a
-    call takes anyway."""
+    """Where few are free, so many are gathered that a claim is worth its while; but nobody who goes first waits longer
+    than a call takes anyway."""
     slots = Slots(64)
     await slots.take(61)
     gathering = asyncio.create_task(slots.take(64, first=True))

@@ -337,10 +337,10 @@ async def test_a_permit_that_nobody_comes_for_is_not_kept_for_ever(engine: Engin
 
 
 async def test_what_did_not_go_used_no_permit(engine: Engine) -> None:
-    """Caught: of an account with a rate, each look at a cohort whose receivers are held back used up permits for nothing."""
+    """Caught: of an account with a rate, each look at a cohort whose receivers are held back used up permits."""
     leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
     limited = Permits(leases, account="hook", rate_per_second=1.0)
-    limited._bucket = bucket  # noqa: SLF001 - one that does not fill meanwhile
+    limited._bucket = bucket
     account = replace(_takes_nothing(engine, "throttled target"), permits=limited)
     await engine.accepted(7, **to("busy"))
     await engine.accepted(2, **to("fine"))
