@@ -11,13 +11,13 @@ from datetime import timedelta
 import structlog
 from temporalio import activity
 
-from activities.accounts import Accounts
-from activities.cohort_drive import DriveParts, EngineRepositories, drive_cohort
-from activities.contents import Contents
-from activities.group_commit import GroupCommit
-from activities.losses import Losses
+from activities.accounts.account import Accounts
+from activities.cohorts.drive import DriveParts, EngineRepositories, drive_cohort
+from activities.cohorts.planning import Planner
+from activities.handing_over.contents import Contents
+from activities.handing_over.losses import Losses
 from activities.pace import Pace, Paced
-from activities.planning import Planner
+from activities.recording.group_commit import GroupCommit
 from domain.clock import Clock
 from domain.lanes import DRIVE_WINDOW, FOLLOW_UP_WINDOW, Lane
 from infra.clock import SYSTEM_CLOCK

@@ -15,12 +15,12 @@ import asyncpg
 import structlog
 from temporalio import activity
 
-from activities.accounts import Accounts
+from activities.accounts.account import Accounts
 from activities.clock_watch import ClockWatch
-from activities.decisions import Decider
 from activities.grouping import Driver
-from activities.losses import Losses, record_lost
-from activities.patience import Outages
+from activities.handing_over.decisions import Decider
+from activities.handing_over.losses import Losses, record_lost
+from activities.recording.patience import Outages
 from domain.clock import Clock
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from activities.account_making import AccountMaker, Unusable, guarded_smtp, refused_target
+from activities.accounts.making import AccountMaker, Unusable, guarded_smtp, refused_target
 from api.accept.decode import field_error
 from api.provider_trials import Trials
 from channels.account_settings import AccountSettings, decode_settings, divided, secret_names, settings_schema

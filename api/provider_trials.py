@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import structlog
 
-from activities.account_making import PROBLEMS, AccountMaker, Unusable
+from activities.accounts.making import PROBLEMS, AccountMaker, Unusable
 from channels.base import CheckedProvider, Content, Message, Provider
 from domain.channels import Channel
 from domain.ids import uuid7

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from activities.account_making import Unusable
+from activities.accounts.making import Unusable
 from api.provider_parts import ProviderParts
 from channels.receipts import MOST_ID, MOST_RECEIPTS, Receipt, ReceiptAnswer, ReceiptReader, ReceiptRequest, ReceiptWiring
 from channels.registry import ReaderFactory, readers

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from activities.account_making import AccountMaker
-from activities.accounts import Account, Accounts
+from activities.accounts.account import Account, Accounts
+from activities.accounts.making import AccountMaker
 from infra.postgres.errors import is_away
 from infra.postgres.provider_accounts import ProviderAccountRepository, StoredAccount
 

@@ -14,8 +14,8 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Account, Accounts
-from activities.patience import Outages
+from activities.accounts.account import Account, Accounts
+from activities.recording.patience import Outages
 from domain.health import Circuit
 from domain.refusal import PROBLEM
 from infra.postgres.account_health import AccountHealthRepository, AccountState

@@ -11,17 +11,17 @@ from datetime import timedelta
 import asyncpg
 from temporalio.client import Client
 
-from activities.account_making import AccountMaker, guarded_smtp
-from activities.accounts import Account, Accounts
-from activities.codes import CodeMessages
-from activities.cohort_drive import EngineRepositories
-from activities.contents import TemplateContents
+from activities.accounts.account import Account, Accounts
+from activities.accounts.making import AccountMaker, guarded_smtp
+from activities.accounts.permits import Permits
+from activities.accounts.slots import Slots
+from activities.cohorts.drive import EngineRepositories
 from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
-from activities.losses import Losses
-from activities.patience import Outages
-from activities.permits import Permits
-from activities.slots import Slots
+from activities.handing_over.codes import CodeMessages
+from activities.handing_over.contents import TemplateContents
+from activities.handing_over.losses import Losses
+from activities.recording.patience import Outages
 from activities.sweep import Sweep, SweepActivities, SweepRepositories
 from channels.account_settings import AccountSettings
 from channels.registry import BUILT_IN, Wiring, build, provider_types

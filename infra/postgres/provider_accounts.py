@@ -1,5 +1,5 @@
 """Provider accounts of tenants as rows. Settings and secrets come and go as they are stored: who opens them is
-`activities.account_making`."""
+`activities.accounts.making`."""
 
 from __future__ import annotations
 

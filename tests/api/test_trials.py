@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from activities.codes import CodeMessages
-from activities.contents import TemplateContents, message
+from activities.handing_over.codes import CodeMessages
+from activities.handing_over.contents import TemplateContents, message
 from channels.base import Message
 from domain.channels import Channel
 from domain.lanes import Lane

@@ -12,9 +12,9 @@ import msgspec
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.codes import CodeMessages
-from activities.contents import TemplateContents
 from activities.grouping import Starter
+from activities.handing_over.codes import CodeMessages
+from activities.handing_over.contents import TemplateContents
 from domain.channels import Channel
 from domain.lanes import Lane
 from infra.otp_codes import OtpCodes

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.lanes import Lane
 from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.plans import PlanRepository

@@ -9,13 +9,13 @@ from typing import Any
 
 import asyncpg
 
-from activities.accounts import Account, Accounts
-from activities.cohort_drive import EngineRepositories
-from activities.contents import Contents
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
+from activities.cohorts.drive import EngineRepositories
 from activities.delivery import DeliveryActivities
-from activities.hand_over import HandOver
-from activities.losses import Losses
-from activities.slots import Slots
+from activities.handing_over.contents import Contents
+from activities.handing_over.hand_over import HandOver
+from activities.handing_over.losses import Losses
 from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
 from domain.clock import Clock

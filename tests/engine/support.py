@@ -12,10 +12,10 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from activities.accounts import Account, Accounts
-from activities.decisions import Decider
-from activities.planning import Planner
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
+from activities.cohorts.planning import Planner
+from activities.handing_over.decisions import Decider
 from channels.base import Content, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.cancelling import CancelAnswer, CancelResult
 from domain.channels import Channel
 from domain.errors import NotFound

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.channels import Channel
 from domain.preferences import Cap
 from infra.postgres.engine.admission import Entered

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.channels import Channel
 from domain.errors import HandedOff, NotFound
 from domain.lanes import Lane

@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Accounts
-from activities.permits import Permits
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.permits import Permits
+from activities.accounts.slots import Slots
 from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel

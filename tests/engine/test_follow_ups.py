@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from activities.accounts import Account, Accounts
-from activities.groups import Groups
-from activities.permits import Permits
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.permits import Permits
+from activities.accounts.slots import Slots
+from activities.cohorts.groups import Groups
 from channels.base import Capabilities
 from channels.memory import MemoryProvider
 from domain.health import IN_A_ROW

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from activities.accounts import Account
-from activities.decisions import Decider
-from activities.slots import Slots
+from activities.accounts.account import Account
+from activities.accounts.slots import Slots
+from activities.handing_over.decisions import Decider
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from activities import group_commit
-from activities.group_commit import GroupCommit
+from activities.recording import group_commit
+from activities.recording.group_commit import GroupCommit
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 from tests.engine.driving import SignallingOutcomes

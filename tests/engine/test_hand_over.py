@@ -82,7 +82,7 @@ async def test_a_slow_message_stalls_no_other(engine: Engine) -> None:
 
 async def test_a_lone_outcome_is_flushed_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a flush by rows and time only. A lone OTP would wait a tenth of a second for nobody."""
-    monkeypatch.setattr("activities.outcomes.FLUSH_AFTER_S", 3600.0)
+    monkeypatch.setattr("activities.recording.outcomes.FLUSH_AFTER_S", 3600.0)
     cohort, [one] = await engine.planned(1)
     outcomes = SignallingOutcomes(engine.pool)
     passing = hand_over(engine, cohort, engine.accounts, outcomes=outcomes)
@@ -94,7 +94,7 @@ async def test_a_lone_outcome_is_flushed_at_once(engine: Engine, monkeypatch: py
 
 async def test_what_is_not_started_in_time_goes_back_unsent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: no start_by. Rendering took so long that the claim may be called unknown while it is being sent."""
-    monkeypatch.setattr("activities.hand_over.CLAIM_WINDOW", timedelta(0))
+    monkeypatch.setattr("activities.handing_over.hand_over.CLAIM_WINDOW", timedelta(0))
     cohort, ids = await engine.planned(3)
     await handed_over(engine, cohort, engine.accounts)
     assert engine.providers[EMAIL].sent == []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from activities.accounts import Account
-from activities.slots import Slots
+from activities.accounts.account import Account
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW

@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Accounts
-from activities.losses import FORGOTTEN_AFTER_S, TOLD_WITHIN_S, Losses
-from activities.patience import RETRY_MOST_S
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
+from activities.handing_over.losses import FORGOTTEN_AFTER_S, TOLD_WITHIN_S, Losses
+from activities.recording.patience import RETRY_MOST_S
 from activities.sweep import Sweep, SweepRepositories
 from channels.memory import MemoryProvider
 from domain.channels import Channel
@@ -291,7 +291,7 @@ async def test_what_is_assumed_is_not_kept_through_an_outage(engine: Engine, who
 
 async def test_nor_written_late_where_a_connection_hangs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a flush that hangs until the database is back, and comes through then."""
-    monkeypatch.setattr("activities.losses.WRITTEN_WITHIN_S", 0.01)
+    monkeypatch.setattr("activities.handing_over.losses.WRITTEN_WITHIN_S", 0.01)
     cohort, [one] = await engine.planned(1)
     await engine.claim(cohort)
     await set_forward(engine)

@@ -58,7 +58,7 @@ NO_PICK_LOCK = (
     ),
     Swap("claims._CLAIM", "SELECT ctid AS tid FROM work", "SELECT notification_id, n FROM work"),
 )  # fmt: skip
-AT_ONCE = Value("activities.losses.Losses._takes", lambda _, __: timedelta(0))
+AT_ONCE = Value("activities.handing_over.losses.Losses._takes", lambda _, __: timedelta(0))
 OUTCOMES_FENCED = Swap(
     "outcomes._MATCH", "AND n = o.n FOR UPDATE",
     "AND n = o.n AND cohort IN (SELECT id FROM cohort WHERE epoch = 1) FOR UPDATE",
@@ -160,7 +160,7 @@ MUTATIONS: Mutations = {
         (Swap("plans._WRITE", "c.epoch = $2", "c.epoch <> $2 + 9"),), test_plan_step.test_an_old_epoch_plans_nothing,
     ),
     "plan: poison is everybody's": (
-        (Value("activities.planning.POISON", ()),), test_plan_step.test_a_row_that_poisons_the_plan_fails_alone,
+        (Value("activities.cohorts.planning.POISON", ()),), test_plan_step.test_a_row_that_poisons_the_plan_fails_alone,
     ),
     "cancel: no lock": (
         (Swap("cancelling._LOCK", " FOR UPDATE"),), test_cancel.test_a_cancel_that_waited_for_the_plan_stops_its_steps,
@@ -215,11 +215,11 @@ MUTATIONS: Mutations = {
         (Swap("setting_aside._RECORD", "WHERE d.status = 'retrying'"),), test_odd_rows.test_what_was_sent_stays_sent,
     ),
     "lost: as seen before an outage": (
-        (Value("activities.losses.TOLD_WITHIN_S", 0.0),),
+        (Value("activities.handing_over.losses.TOLD_WITHIN_S", 0.0),),
         partial(test_losses.test_after_an_outage_whoever_knows_says_it_first, meets=test_losses.met_by_a_flush),
     ),
     "lost: what this process holds": (
-        (Value("activities.hand_over.HandOver.held", lambda _: ()),),
+        (Value("activities.handing_over.hand_over.HandOver.held", lambda _: ()),),
         test_losses.test_what_this_process_knows_is_not_lost,
     ),
     "aside: whatever happened since": (

@@ -10,8 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from activities.accounts import Stop
-from activities.losses import Losses
+from activities.accounts.account import Stop
+from activities.handing_over.losses import Losses
 from channels.memory import MemoryProvider
 from domain.attempts import ASIDE_WAITS, MOST_ATTEMPTS
 from domain.channels import Channel
@@ -42,7 +42,7 @@ READABLE = "UPDATE work SET channel = 'email', due_at = now() WHERE notification
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.patience.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("activities.recording.patience.RETRY_FIRST_S", 0.001)
 
 
 async def made_odd(engine: Engine, one: UUID, what: str = "a channel") -> None:
@@ -196,7 +196,7 @@ async def test_going_back_twice_is_going_back_once(engine: Engine) -> None:
 
 async def test_what_cannot_be_put_off_holds_up_no_sweep(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught: it was tried for ten minutes within an activity that has one."""
-    monkeypatch.setattr("activities.losses.WRITTEN_WITHIN_S", 0.0)
+    monkeypatch.setattr("activities.handing_over.losses.WRITTEN_WITHIN_S", 0.0)
     _, odd, _ = await lost_odd(engine)
     gate = Cut("FOR UPDATE", times=1000)
     losses = Losses(ClaimRepository(gated(engine.pool, gate)), engine.accounts, clock=(clock := ManualClock()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.channels import Channel
 from domain.lanes import MOST_INTERNAL_FAILURES
 from infra.postgres.engine.plans import PlanRepository

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from activities.planning import Planner
+from activities.cohorts.planning import Planner
 from domain.channels import Channel
 from domain.lanes import Lane
 from domain.preferences import Cap, CategoryChoice

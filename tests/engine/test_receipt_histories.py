@@ -14,8 +14,8 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.base import Message
 from channels.receipts import Receipt
 from domain.channels import Channel

@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.accounts import Account
-from activities.decisions import Decider
-from activities.slots import Slots
+from activities.accounts.account import Account
+from activities.accounts.slots import Slots
+from activities.handing_over.decisions import Decider
 from channels.base import Message
 from channels.inapp.inbox import InboxProvider
 from channels.memory import MemoryProvider

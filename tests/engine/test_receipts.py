@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.receipts import Receipt
 from domain.channels import Channel
 from domain.ids import uuid7

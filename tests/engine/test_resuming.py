@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from activities.accounts import Account
-from activities.slots import Slots
+from activities.accounts.account import Account
+from activities.accounts.slots import Slots
 from api.recalls import RecallService
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt

@@ -6,7 +6,7 @@ import asyncio
 import time
 from unittest import mock
 
-from activities.slots import Slots
+from activities.accounts.slots import Slots
 from domain.shares import LEAST_WAIT_S
 
 

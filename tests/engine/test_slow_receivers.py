@@ -14,11 +14,12 @@ from uuid import UUID
 
 import pytest
 
-from activities import cohort_drive, hand_over
-from activities.accounts import Account, Accounts
+from activities.accounts.account import Account, Accounts
+from activities.accounts.permits import Permits
+from activities.accounts.slots import Slots
+from activities.cohorts import drive as cohort_drive
 from activities.delivery import DeliveryActivities
-from activities.permits import Permits
-from activities.slots import Slots
+from activities.handing_over import hand_over
 from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel

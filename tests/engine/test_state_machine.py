@@ -19,8 +19,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from domain.attempts import JITTER
 from domain.channels import Channel

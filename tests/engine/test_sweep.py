@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from activities.losses import Losses
+from activities.handing_over.losses import Losses
 from activities.sweep import Sweep, SweepRepositories
 from domain.channels import Channel
 from domain.clock import Clock

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from activities.accounts.slots import Slots
+from activities.cohorts.planning import Planner
 from activities.pace import Pace, Paced, Unpaced
-from activities.planning import Planner
-from activities.slots import Slots
 from domain.lanes import ADMISSION_LEASE, FEW, POLICIES, SHORT, Lane, driven_by
 from infra.postgres.engine import plans
 from infra.postgres.engine.cohorts import CohortRow

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from activities.turns import Serve, Turns
+from activities.cohorts.turns import Serve, Turns
 
 ACCOUNT = "webhook"
 SERVED, STOPPED, FAILED = "served", "stopped", "failed"

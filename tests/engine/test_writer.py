@@ -9,7 +9,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from activities.outcomes import FLUSH_ROWS, OutcomeWriter
+from activities.recording.outcomes import FLUSH_ROWS, OutcomeWriter
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from domain.timeline import EventType
@@ -23,8 +23,8 @@ LOST = SendResult(ResultClass.UNKNOWN, code="reset")
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.patience.RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr("activities.patience.RETRY_MOST_S", 0.001)
+    monkeypatch.setattr("activities.recording.patience.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("activities.recording.patience.RETRY_MOST_S", 0.001)
 
 
 class FailingOutcomes(SignallingOutcomes):
@@ -101,7 +101,7 @@ async def test_a_flush_is_tried_until_the_database_is_back(engine: Engine, failu
 async def test_what_is_known_outlives_an_outage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught: after nine seconds the writer ended. What it held, and what came afterwards, was never written, though the
     database came back: sent messages became unknown, and one-time codes were sent twice."""
-    monkeypatch.setattr("activities.patience.HELD_FOR_S", 0.0)
+    monkeypatch.setattr("activities.recording.patience.HELD_FOR_S", 0.0)
     cohort, ids = await engine.planned(2)
     first, second = [engine.answered(c) for c in await engine.claim(cohort)]
     writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 3), in_flight=lambda: 0)
@@ -121,7 +121,7 @@ async def test_what_is_known_outlives_an_outage(engine: Engine, monkeypatch: pyt
 
 async def test_what_nobody_takes_in_the_end_is_said(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise the process would never end; Temporal has the activity to retry, and others call it lost in time."""
-    monkeypatch.setattr("activities.patience.HELD_FOR_S", 0.0)
+    monkeypatch.setattr("activities.recording.patience.HELD_FOR_S", 0.0)
     cohort, [one] = await engine.planned(1)
     [outcome] = [engine.answered(c) for c in await engine.claim(cohort)]
     writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 5000), in_flight=lambda: 0)
@@ -135,7 +135,7 @@ async def test_what_nobody_takes_in_the_end_is_said(engine: Engine, monkeypatch:
 
 async def test_no_more_is_claimed_than_can_be_kept(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: a flush that does not come through while claims do: outcomes would fill the memory."""
-    monkeypatch.setattr("activities.outcomes.MOST_HELD", 2)
+    monkeypatch.setattr("activities.recording.outcomes.MOST_HELD", 2)
     cohort, _ = await engine.planned(2)
     outcomes = [engine.answered(c) for c in await engine.claim(cohort)]
     writer = OutcomeWriter(FailingOutcomes(engine.pool, *[OSError("refused")] * 3), in_flight=lambda: 9)
@@ -149,7 +149,7 @@ async def test_no_more_is_claimed_than_can_be_kept(engine: Engine, monkeypatch: 
 
 async def test_what_is_being_written_takes_its_room(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught: what was under flush was not counted, so that twice as much was held."""
-    monkeypatch.setattr("activities.outcomes.MOST_HELD", 2)
+    monkeypatch.setattr("activities.recording.outcomes.MOST_HELD", 2)
     cohort, _ = await engine.planned(2)
     repository = HeldOutcomes(engine.pool)
     writer = OutcomeWriter(repository, in_flight=lambda: 0)

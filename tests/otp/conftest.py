@@ -12,8 +12,8 @@ import httpx
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.codes import CodeMessages
-from activities.contents import TemplateContents
+from activities.handing_over.codes import CodeMessages
+from activities.handing_over.contents import TemplateContents
 from api.accept.otp import OtpService
 from api.otp_parts import policy_of
 from channels.base import Message

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from activities.accounts import Account
-from activities.slots import Slots
+from activities.accounts.account import Account
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.otp import MOST_ATTEMPTS, MOST_SENDS, Limit

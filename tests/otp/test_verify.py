@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel

@@ -12,9 +12,9 @@ import pytest
 from temporalio.testing import ActivityEnvironment
 
 import sandbox
-from activities.account_making import AccountMaker, guarded_smtp
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.making import AccountMaker, guarded_smtp
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from channels.registry import Wiring, provider_types
 from infra.credentials import CredentialBox

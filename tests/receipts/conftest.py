@@ -17,8 +17,8 @@ from standardwebhooks import Webhook
 from temporalio.testing import ActivityEnvironment
 
 import sandbox
-from activities.accounts import Account, Accounts
-from activities.slots import Slots
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from channels.webhook.standard import WebhookProvider
 from domain.channels import Channel

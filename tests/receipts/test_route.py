@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from pydantic import SecretStr
 
-from activities.account_making import AccountMaker
+from activities.accounts.making import AccountMaker
 from api.receipts import receipt_service
 from channels.memory import MemoryHttp
 from channels.registry import Wiring, provider_types

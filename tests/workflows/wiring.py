@@ -10,7 +10,7 @@ from typing import Any, cast
 import asyncpg
 from temporalio.client import Client
 
-from activities.accounts import Accounts
+from activities.accounts.account import Accounts
 from activities.delivery import DeliveryActivities
 from activities.grouping import Starter, TemporalDriver
 from activities.sweep import Sweep, SweepActivities, SweepRepositories

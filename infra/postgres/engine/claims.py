@@ -191,7 +191,7 @@ class ClaimRepository:
 
     async def lost(self, claims: Sequence[InHand]) -> Claimed:
         """Those of them that are still in hand and whose `unknown_at` has passed. Whether the clock that says so has been
-        set, `activities.losses` knows."""
+        set, `activities.handing_over.losses` knows."""
         now_s = time.monotonic()
         rows = await self._pool.fetch(
             _LOST, [c.notification_id for c in claims], [c.n for c in claims], [c.attempt for c in claims]

@@ -1,7 +1,7 @@
 """What waits because its account was stopped, and is to go on.
 
 A step that was put off for that names its own account among those it has `tried` (`domain.work_row`, written by
-`activities.decisions`): nothing else does, so the mark needs no column.
+`activities.handing_over.decisions`): nothing else does, so the mark needs no column.
 """
 
 from __future__ import annotations

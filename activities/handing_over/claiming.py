@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from activities.patience import Outages, patiently
+from activities.recording.patience import Outages, patiently
 from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import Claimed, ClaimRepository, new_mark
@@ -103,7 +103,7 @@ async def set_aside(
     for_s: float | None = None,
 ) -> None:
     """Give these back or end them (`ClaimRepository.set_aside`); one for which even that fails spoils no other. Tries for
-    `for_s` (`activities.patience`)."""
+    `for_s` (`activities.recording.patience`)."""
     try:
         await patiently(lambda: claims.set_aside(rows, sent=sent), for_s=for_s, outages=outages)
     except POISON as error:

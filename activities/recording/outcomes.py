@@ -9,8 +9,8 @@ from typing import Protocol
 
 import structlog
 
-from activities.patience import Outages, patiently
-from activities.poison import Part, without_poison
+from activities.recording.patience import Outages, patiently
+from activities.recording.poison import Part, without_poison
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
@@ -33,8 +33,8 @@ class OutcomeWriter:
     else is in flight, so that a lone message waits for nobody."""
 
     def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int], outages: Outages | None = None) -> None:
-        """It tries for a while before it says that it could not write (`activities.patience`); what it could not write it
-        keeps, and tries again with whatever is put later, and at the end."""
+        """It tries for a while before it says that it could not write (`activities.recording.patience`); what it could not
+        write it keeps, and tries again with whatever is put later, and at the end."""
         self._repository = repository
         self._outages = outages
         self._in_flight = in_flight

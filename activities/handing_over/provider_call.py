@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from activities.accounts import Account
+from activities.accounts.account import Account
 from channels.base import Message
 from domain.health import FAILURES
 from domain.results import ResultClass, SendResult

@@ -11,8 +11,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Protocol
 
-from activities.hand_over import HandOver
-from activities.turns import Turns
+from activities.cohorts.turns import Turns
+from activities.handing_over.hand_over import HandOver
 
 
 class Due(Protocol):

@@ -12,16 +12,16 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Accounts
-from activities.contents import Contents
-from activities.follow_ups import ToldOutcomes
-from activities.group_commit import GroupCommit
-from activities.groups import Groups
-from activities.hand_over import HandOver
-from activities.losses import Losses
-from activities.outcomes import Outcomes
+from activities.accounts.account import Accounts
+from activities.cohorts.groups import Groups
+from activities.cohorts.planning import Planner
+from activities.handing_over.contents import Contents
+from activities.handing_over.hand_over import HandOver
+from activities.handing_over.losses import Losses
 from activities.pace import UNPACED, Pace, Pacing
-from activities.planning import Planner
+from activities.recording.follow_ups import ToldOutcomes
+from activities.recording.group_commit import GroupCommit
+from activities.recording.outcomes import Outcomes
 from domain.cohorts import UNPLANNED
 from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, BEHIND_AFTER, IDLE_POLL, POLICIES, WAITS_AFTER, Lane
 from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered

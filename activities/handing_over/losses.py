@@ -18,11 +18,11 @@ from weakref import WeakSet
 
 import structlog
 
-from activities.accounts import Accounts
-from activities.claiming import set_aside, tell_unreadable
-from activities.outcomes import Outcomes
-from activities.patience import PASSING, RETRY_MOST_S, Outages
-from activities.poison import Part, without_poison
+from activities.accounts.account import Accounts
+from activities.handing_over.claiming import set_aside, tell_unreadable
+from activities.recording.outcomes import Outcomes
+from activities.recording.patience import PASSING, RETRY_MOST_S, Outages
+from activities.recording.poison import Part, without_poison
 from domain.clock import Clock
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from infra.postgres.database import COMMAND_TIMEOUT_S

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Accounts
+from activities.accounts.account import Accounts
 from activities.pace import UNPACED, Pacing
 from domain.caps import Capped
 from domain.channels import Channel

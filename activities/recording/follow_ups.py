@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
-from activities.outcomes import Outcomes
+from activities.recording.outcomes import Outcomes
 from infra.postgres.engine.step_outcome import StepOutcome
 
 DueAgain: TypeAlias = Callable[[str, float], None]

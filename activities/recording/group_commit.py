@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from activities.outcomes import Outcomes
 from activities.pace import UNPACED, Pacing
+from activities.recording.outcomes import Outcomes
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 

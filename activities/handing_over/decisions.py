@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Accounts, Stop
+from activities.accounts.account import Accounts, Stop
 from domain.attempts import AttemptedStep, Awaited, Decision, decide, overdue
 from domain.channels import Channel
 from domain.planning import EXPIRED_WAITING

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
-from activities.permits import Permits
-from activities.slots import Slots
+from activities.accounts.permits import Permits
+from activities.accounts.slots import Slots
 from channels.base import Capabilities, Provider
 from domain.channels import Channel
 from domain.health import Health

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from activities.codes import CodeMessages
+from activities.handing_over.codes import CodeMessages
 from channels.base import Content, Message
 from domain.digests import COUNT, ITEMS
 from domain.lanes import Lane

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from activities.accounts import Account, Stop
-from activities.permits import Leases, Permits
-from activities.slots import Slots
+from activities.accounts.account import Account, Stop
+from activities.accounts.permits import Leases, Permits
+from activities.accounts.slots import Slots
 from channels.account_settings import AccountSettings, decode_settings
 from channels.base import Capabilities, Message, Provider, TargetRefused
 from channels.email.smtp import SmtpSettings

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 class Outages:
     """That this process has met the database away, wherever it did: whoever could not look has not seen
-    (`activities.losses`)."""
+    (`activities.handing_over.losses`)."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ RETRY_MOST_S = 0.5
 HELD_FOR_S = 600.0
 """What came of a hand-over is kept through an outage of ten minutes, less than a workflow's life
 (`workflows.delivery.EXECUTION_LIMIT`), or until the process is killed. Meanwhile nobody calls it lost: that takes a look
-into the database, and time after it (`activities.losses`)."""
+into the database, and time after it (`activities.handing_over.losses`)."""
 PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, asyncpg.InvalidCachedStatementError)
 """The same again may work. The last: a migration has changed what a statement of this connection returns."""
 

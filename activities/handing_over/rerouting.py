@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from activities.accounts import Account, Accounts
-from activities.follow_ups import DueAgain
+from activities.accounts.account import Account, Accounts
+from activities.recording.follow_ups import DueAgain
 from domain.permits import Granted
 from domain.shares import Blocked
 from infra.postgres.engine.account_queue import AccountQueue

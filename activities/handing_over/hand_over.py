@@ -16,17 +16,17 @@ from uuid import UUID
 
 import structlog
 
-from activities.accounts import Account, Accounts, Stop
-from activities.claiming import Claimer
-from activities.contents import Contents, message
-from activities.decisions import Decider
-from activities.follow_ups import DueAgain
-from activities.losses import Losses, record_lost
-from activities.outcomes import Outcomes, OutcomeWriter
+from activities.accounts.account import Account, Accounts, Stop
+from activities.handing_over.claiming import Claimer
+from activities.handing_over.contents import Contents, message
+from activities.handing_over.decisions import Decider
+from activities.handing_over.losses import Losses, record_lost
+from activities.handing_over.provider_call import ProviderCall, target_of
+from activities.handing_over.rerouting import Rerouting
 from activities.pace import UNPACED, Pacing
-from activities.patience import patiently
-from activities.provider_call import ProviderCall, target_of
-from activities.rerouting import Rerouting
+from activities.recording.follow_ups import DueAgain
+from activities.recording.outcomes import Outcomes, OutcomeWriter
+from activities.recording.patience import patiently
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
 from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES, SLOT_WITHIN, Lane
@@ -105,7 +105,7 @@ class HandOver:
         return self._writer.written + self._lost
 
     def held(self) -> Iterator[tuple[UUID, int, int]]:
-        """Claims whose end is known here and may yet be written (`activities.losses.Holder`)."""
+        """Claims whose end is known here and may yet be written (`activities.handing_over.losses.Holder`)."""
         if self._writer.closed:
             return
         for outcome in self._writer.held():

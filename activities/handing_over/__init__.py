@@ -1,0 +1,1 @@
+"""From the claim of a row to what became of its message, with everything that may stand between."""
