@@ -9,8 +9,8 @@ from uuid import UUID
 
 import structlog
 
-from infra.postgres.erasing import Erasure, ErasureRepository
 from infra.postgres.errors import AWAY
+from infra.postgres.users.erasing import Erasure, ErasureRepository
 
 LOOK_EVERY_S = 2.0
 ERASE_INLINE_S = 2.0

@@ -24,7 +24,8 @@ from activities.recording.patience import Outages
 from domain.clock import Clock
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.accepting import AcceptRepository
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.caps import CapRepository
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import ClockRepository
@@ -32,7 +33,6 @@ from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.errors import AWAY, is_away
-from infra.postgres.otp import OtpRepository
 from infra.postgres.partitions import PartitionRepository
 from infra.telemetry.engine_metrics import IN_COHORTS, LATER, OLDEST_SECONDS, REDRIVEN, WAITING
 from workflows.housekeeping import SWEEP, Swept

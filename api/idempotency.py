@@ -20,8 +20,8 @@ from api.accept.writer import judge
 from api.container import Container, container_of
 from api.security import Documented, Permission, Principal, authenticate, documented
 from domain.errors import Invalid, TongdaError
-from infra.postgres.accepting import Key
-from infra.postgres.idempotency import Scope, claim, keep
+from infra.postgres.accept.accepting import Key
+from infra.postgres.accept.idempotency import Scope, claim, keep
 from infra.secrets import derive
 
 IdempotencyKey = Annotated[

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from domain.clock import Clock
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox
-from infra.postgres.inbox_feed import InboxFeed
-from infra.postgres.inbox_tickets import InboxTickets
+from infra.postgres.inbox.feed import InboxFeed
+from infra.postgres.inbox.items import Inbox
+from infra.postgres.inbox.tickets import InboxTickets
 from infra.settings import Settings
 from infra.user_tokens import UserTokens
 

@@ -13,10 +13,10 @@ from api.roles import Role
 from domain.clock import Clock
 from domain.errors import Overloaded, Unauthenticated, Unavailable
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.api_keys import ApiKeyRepository, FoundKey
 from infra.postgres.deadline import without_deadline
 from infra.postgres.errors import is_away
 from infra.postgres.patience import STATEMENT_LIMIT_S
+from infra.postgres.tenants.api_keys import ApiKeyRepository, FoundKey
 
 KNOWN_FOR_S = 5.0
 """A revoked key is noticed within this time everywhere, at once in the process that revoked it; an expired one at once."""

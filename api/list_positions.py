@@ -7,7 +7,7 @@ import binascii
 from uuid import UUID
 
 from domain.errors import Invalid
-from infra.postgres.notification_lists import Position
+from infra.postgres.lists.pages import Position
 
 _TEXT = b"t"
 

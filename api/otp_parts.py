@@ -10,8 +10,8 @@ from api.accept.otp import OtpService
 from api.accept.service import AcceptService
 from domain.otp import Limit, Policy, Scope
 from infra.otp_codes import OtpCodes
-from infra.postgres.accepting import AcceptRepository
-from infra.postgres.otp import OtpRepository
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.otp import OtpRepository
 from infra.settings import Settings
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -21,9 +21,9 @@ from domain.trials import Turns
 from infra.credentials import CredentialBox
 from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT
 from infra.http import HttpClient
-from infra.postgres.account_health import AccountHealthRepository
 from infra.postgres.database import Database
-from infra.postgres.provider_accounts import Placing, ProviderAccountRepository, StoredAccount
+from infra.postgres.tenants.account_health import AccountHealthRepository
+from infra.postgres.tenants.provider_accounts import Placing, ProviderAccountRepository, StoredAccount
 from infra.secrets import receipt_url, webhook_secret
 from infra.settings import Settings
 from infra.ssrf import SsrfGuard

@@ -17,7 +17,7 @@ from domain.channels import Channel
 from domain.ids import uuid7
 from domain.results import ResultClass, SendResult
 from domain.trials import marked
-from infra.postgres.provider_accounts import StoredAccount
+from infra.postgres.tenants.provider_accounts import StoredAccount
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from domain.cohorts import workflow_id
 from domain.lanes import Lane
 from domain.states import Status
 from domain.timeline import EventType
-from infra.postgres.notifications_read import Details
+from infra.postgres.lists.reading import Details
 
 WorkflowUrl = Callable[[UUID, int], str]
 """(cohort, epoch) -> link into the Temporal Web UI."""

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from api.routes.preference_bodies import Clock
 from domain.windows import RECIPIENT, TENANT, Window
 from domain.zones import is_time_zone
-from infra.postgres.windows import encode_window
+from infra.postgres.tenants.windows import encode_window
 
 EXAMPLE: dict[str, Any] = {"from": "19:00", "to": "08:00", "time_zone": RECIPIENT}
 

@@ -23,7 +23,7 @@ import uvloop
 from benchmarks import bodies
 from benchmarks.alone import cpu_ns, postgres_alone
 from domain.ids import uuid7
-from infra.postgres.accepting import FIRST, PLAIN, Row
+from infra.postgres.accept.accepting import FIRST, PLAIN, Row
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.migrate import migrate
 

@@ -16,7 +16,7 @@ import structlog
 from activities.accounts.account import Account, Accounts
 from activities.accounts.making import AccountMaker
 from infra.postgres.errors import is_away
-from infra.postgres.provider_accounts import ProviderAccountRepository, StoredAccount
+from infra.postgres.tenants.provider_accounts import ProviderAccountRepository, StoredAccount
 
 log = structlog.get_logger()
 

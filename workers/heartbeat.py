@@ -18,8 +18,8 @@ from activities.accounts.account import Account, Accounts
 from activities.recording.patience import Outages
 from domain.health import Circuit
 from domain.refusal import PROBLEM
-from infra.postgres.account_health import AccountHealthRepository, AccountState
 from infra.postgres.errors import is_away
+from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
 from infra.telemetry.engine_metrics import ACCOUNT_REFUSED
 
 log = structlog.get_logger()

@@ -32,7 +32,7 @@ from infra.credentials import CredentialBox
 from infra.email_accounts import INAPP_DEFAULT, WEBHOOK_DEFAULT, EmailAccount
 from infra.http import HttpClient
 from infra.otp_codes import OtpCodes
-from infra.postgres.account_health import AccountHealthRepository
+from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.database import Database
 from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.claims import ClaimRepository
@@ -42,10 +42,10 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
 from infra.postgres.engine.plans import PlanRepository
-from infra.postgres.inbox import Inbox
-from infra.postgres.otp import OtpRepository
+from infra.postgres.inbox.items import Inbox
 from infra.postgres.partitions import PartitionRepository
-from infra.postgres.provider_accounts import ProviderAccountRepository
+from infra.postgres.tenants.account_health import AccountHealthRepository
+from infra.postgres.tenants.provider_accounts import ProviderAccountRepository
 from infra.rendering.catalog import TemplateCatalog
 from infra.secrets import receipt_url, webhook_secret
 from infra.settings import Settings

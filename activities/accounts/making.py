@@ -19,7 +19,7 @@ from channels.provider_types import ProviderType, Wiring
 from domain.errors import Unavailable
 from domain.results import ResultClass, SendResult
 from infra.credentials import CredentialBox, Unreadable
-from infra.postgres.provider_accounts import StoredAccount
+from infra.postgres.tenants.provider_accounts import StoredAccount
 from infra.smtp import SmtpPool
 from infra.ssrf import SsrfGuard
 

@@ -9,8 +9,8 @@ from uuid import UUID
 from channels.base import Content
 from domain.errors import NoLongerWanted, OutOfTime, Unavailable
 from infra.otp_codes import OtpCodes
+from infra.postgres.accept.otp import Sendable
 from infra.postgres.engine.claimed import Claim
-from infra.postgres.otp import Sendable
 from infra.rendering.template import PublishedTemplate
 
 VARIABLE = "code"

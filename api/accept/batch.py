@@ -22,8 +22,8 @@ from api.accept.writer import judge
 from api.line import Line
 from domain.errors import Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
-from infra.postgres.accepting import AcceptRepository, Key, Row, id_of, lane_of
-from infra.postgres.collecting import Asked
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of
+from infra.postgres.accept.collecting import Asked
 from infra.postgres.deadline import deadline
 from infra.postgres.errors import AWAY
 from infra.postgres.patience import STATEMENT_LIMIT_S, within

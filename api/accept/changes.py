@@ -10,11 +10,11 @@ from api.accept.edits import EditService
 from api.accept.resend import ResendService
 from api.accept.retries import RetryService
 from api.accept.service import AcceptService
-from infra.postgres.accepting import AcceptRepository
+from infra.postgres.accept.accepting import AcceptRepository
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.removing import RemoveRepository
-from infra.postgres.retrying import RetryRepository
+from infra.postgres.lists.retrying import RetryRepository
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from api.line import Line
 from domain.addresses import has_control
 from domain.digests import LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
 from domain.errors import FieldError, TongdaError, Unavailable
-from infra.postgres.accepting import AcceptRepository, Key, Row
-from infra.postgres.collecting import Asked, CollectRepository
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.collecting import Asked, CollectRepository
 from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.errors import AWAY
 

@@ -41,9 +41,9 @@ from domain.otp import (
 )
 from domain.states import Strategy
 from infra.otp_codes import OtpCodes, Seed
-from infra.postgres.accepting import AcceptRepository, Key, Row
-from infra.postgres.otp import Again, Answer, NewOtp, OtpRepository, Sealed, StoredOtp
-from infra.postgres.otp_limits import Counted, too_many
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.otp import Again, Answer, NewOtp, OtpRepository, Sealed, StoredOtp
+from infra.postgres.accept.otp_limits import Counted, too_many
 
 ROUTE = "POST /v1/otp"
 STAND_IN = "0"

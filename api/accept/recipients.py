@@ -10,7 +10,7 @@ from domain.errors import RecipientGone, RecipientUnknown
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.deadline import left_s, without_deadline
 from infra.postgres.patience import STATEMENT_LIMIT_S
-from infra.postgres.recipients import RecipientRepository
+from infra.postgres.users.recipients import RecipientRepository
 
 REMEMBER_S = 5.0
 """A user who is gone since is found by the plan; one who is unknown is asked for every time."""

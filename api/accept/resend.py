@@ -17,7 +17,7 @@ from domain.errors import Conflict, RecipientGone, TongdaError
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
-from infra.postgres.accepting import AcceptRepository, Key, Row, still_open
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, still_open
 from infra.postgres.engine.edits import EditRepository
 
 

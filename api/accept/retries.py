@@ -21,10 +21,10 @@ from api.line import Line
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
 from domain.states import SUCCESS, Reason, Status
-from infra.postgres.accepting import AcceptRepository, Key, Row, lane_of
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, lane_of
 from infra.postgres.engine.edits import EditRepository
-from infra.postgres.notification_lists import Filters, Position
-from infra.postgres.retrying import RetryRepository
+from infra.postgres.lists.pages import Filters, Position
+from infra.postgres.lists.retrying import RetryRepository
 
 ROUTE = "POST /v1/notifications/retry"
 MOST_COUNTED = 10_000

@@ -6,8 +6,8 @@ import asyncio
 
 from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.categories import CategoryRepository, Routes
 from infra.postgres.deadline import without_deadline
+from infra.postgres.tenants.categories import CategoryRepository, Routes
 
 FRESH_S = 2.0
 """A changed route shows in every process within this time, and at once in the one that changed it (`forget`)."""

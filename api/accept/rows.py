@@ -16,8 +16,8 @@ from domain.errors import FieldError, Invalid
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import Strategy
-from infra.postgres.accepting import Key, Row
-from infra.postgres.categories import Routes
+from infra.postgres.accept.accepting import Key, Row
+from infra.postgres.tenants.categories import Routes
 from infra.rendering.template import PublishedTemplate
 
 _LIVES = tuple(POLICIES[lane].expires_in for lane in Lane)

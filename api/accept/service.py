@@ -24,8 +24,8 @@ from domain.errors import Invalid, Overloaded, TongdaError
 from domain.lanes import Lane
 from domain.states import Status
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.accepting import AcceptRepository, Key, Row, id_of, lane_of, send_at_of
-from infra.postgres.collecting import Asked
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of, send_at_of
+from infra.postgres.accept.collecting import Asked
 from infra.postgres.deadline import deadline, left_s
 from infra.postgres.patience import STATEMENT_LIMIT_S
 from infra.rendering.catalog import TemplateCatalog

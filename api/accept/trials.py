@@ -24,8 +24,8 @@ from domain.errors import FieldError, Invalid, TongdaError, TooManyRequests
 from domain.locales import canonical
 from domain.planning import DEFAULT_CHANNELS
 from domain.trials import LOCALE, TEST, Turns
-from infra.postgres.accepting import AcceptRepository
-from infra.postgres.persons import PersonRepository
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.users.persons import PersonRepository
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.previews import TemplatePreviews
 from infra.rendering.template import PublishedTemplate

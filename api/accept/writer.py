@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
-from infra.postgres.accepting import AcceptRepository, Kept, Key, Row, id_of
+from infra.postgres.accept.accepting import AcceptRepository, Kept, Key, Row, id_of
 from infra.postgres.engine.locks import Connection
 from infra.postgres.errors import AWAY, POISON, SPENT
 

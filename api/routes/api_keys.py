@@ -16,7 +16,7 @@ from api.idempotency import Created, Creation, creating
 from api.schemas import Body, Line, Moment, ObjectId
 from api.security import Permission, Principal, Role, may_grant, require
 from domain.errors import FieldError, Forbidden, Invalid
-from infra.postgres.api_keys import ApiKeyRepository, NewKey, StoredKey
+from infra.postgres.tenants.api_keys import ApiKeyRepository, NewKey, StoredKey
 
 router = APIRouter(prefix="/v1/api-keys", tags=["administration"])
 

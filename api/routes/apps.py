@@ -14,7 +14,7 @@ from api.cursors import decode_cursor, encode_cursor
 from api.idempotency import Created, Creation, creating
 from api.schemas import Body, Line, ObjectId
 from api.security import Permission, Principal, require
-from infra.postgres.apps import AppRepository, StoredApp
+from infra.postgres.tenants.apps import AppRepository, StoredApp
 
 router = APIRouter(prefix="/v1/apps", tags=["administration"])
 

@@ -22,7 +22,7 @@ from api.windows import WindowBody, WindowShown
 from domain.channels import Channel
 from domain.errors import Invalid
 from domain.states import Strategy
-from infra.postgres.categories import CategoryRepository, Route, StoredCategory
+from infra.postgres.tenants.categories import CategoryRepository, Route, StoredCategory
 
 router = APIRouter(prefix="/v1/categories", tags=["categories"])
 

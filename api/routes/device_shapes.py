@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas import Body, Line, Locale
 from domain.devices import MOST_TOKEN, DeviceKind, endpoint_problem, key_problems, token_problem
 from domain.errors import FieldError, Invalid
-from infra.postgres.devices import NewDevice, StoredDevice
+from infra.postgres.users.devices import NewDevice, StoredDevice
 
 _SHOWN_OF_TOKEN = 6
 _SUBSCRIPTION: dict[str, Any] = {

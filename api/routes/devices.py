@@ -14,7 +14,7 @@ from api.idempotency import Created, Creation, creating
 from api.routes.device_shapes import Device, DeviceIn, Devices
 from api.routes.users import Reader
 from api.security import Permission, Principal, require
-from infra.postgres.devices import DeviceRepository
+from infra.postgres.users.devices import DeviceRepository
 
 router = APIRouter(prefix="/v1/users/{user_id}/devices", tags=["users"])
 

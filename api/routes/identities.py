@@ -15,7 +15,7 @@ from api.routes.user_shapes import Identities, Identity, IdentityChange, Identit
 from api.routes.users import Manager, Reader
 from api.security import Permission
 from domain.errors import Invalid
-from infra.postgres.identities import IdentityRepository
+from infra.postgres.users.identities import IdentityRepository
 
 router = APIRouter(prefix="/v1/users/{user_id}/identities", tags=["users"])
 

@@ -15,7 +15,7 @@ from api.inbox_parts import InboxParts
 from api.routes.inbox_shapes import AllRead, InboxQuery, Item, Items, NewToken, Ticket, Token
 from api.security import Permission, Principal, require
 from domain.errors import Unauthenticated
-from infra.postgres.inbox import InboxEntry
+from infra.postgres.inbox.items import InboxEntry
 
 users = APIRouter(prefix="/v1/users/{user_id}", tags=["inbox"])
 own = APIRouter(prefix="/v1/inbox", tags=["inbox (user token)"])

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.postgres.inbox import InboxEntry
+from infra.postgres.inbox.items import InboxEntry
 
 EXAMPLE: dict[str, Any] = {
     "id": "01a20a24-32c7-72a6-a357-37e5a031e57e",

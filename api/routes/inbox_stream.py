@@ -26,8 +26,8 @@ from api.routes.inbox import Owner, Parts, by_token
 from api.routes.inbox_shapes import Item
 from api.sse import EventStream, event, heartbeat, retry
 from domain.errors import Unavailable
-from infra.postgres.inbox import InboxEntry
-from infra.postgres.inbox_feed import Batch, InboxFeed, StreamEnded
+from infra.postgres.inbox.feed import Batch, InboxFeed, StreamEnded
+from infra.postgres.inbox.items import InboxEntry
 
 router = APIRouter(prefix="/v1/inbox", tags=["inbox (user token)"])
 

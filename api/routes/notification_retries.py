@@ -20,7 +20,7 @@ from domain.channels import Channel
 from domain.errors import FieldError, Invalid
 from domain.lanes import Lane
 from domain.states import Reason
-from infra.postgres.notification_lists import Filters
+from infra.postgres.lists.pages import Filters
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 

@@ -23,8 +23,8 @@ from domain.errors import NotFound
 from domain.lanes import Lane
 from domain.recall import ChannelRecall, RecallResult
 from domain.states import Reason, Status
-from infra.postgres.notification_lists import Filters, NotificationLists
-from infra.postgres.notifications_read import NotificationReader
+from infra.postgres.lists.pages import Filters, NotificationLists
+from infra.postgres.lists.reading import NotificationReader
 
 router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.routes.preference_bodies import EXAMPLE
 from domain.preferences import Cap
-from infra.postgres.preferences import Figure, Figures, StoredPreferences
+from infra.postgres.users.preferences import Figure, Figures, StoredPreferences
 
 _SHOWN: dict[str, Any] = {
     **EXAMPLE,

@@ -12,7 +12,7 @@ from api.routes.preference_bodies import PreferencesIn, PreferencesPatch
 from api.routes.preference_shapes import PreferencesOut, PreferenceStats
 from api.routes.users import Manager, Reader
 from domain.preferences import Preferences
-from infra.postgres.preferences import PreferenceRepository
+from infra.postgres.users.preferences import PreferenceRepository
 
 router = APIRouter(tags=["preferences"])
 PATH = "/v1/users/{user_id}/preferences"

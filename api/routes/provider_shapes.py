@@ -17,8 +17,8 @@ from channels.provider_types import ProviderType
 from domain.channels import Channel
 from domain.health import Circuit
 from domain.refusal import PROBLEM
-from infra.postgres.account_health import SeenState
-from infra.postgres.provider_accounts import Placing, StoredAccount
+from infra.postgres.tenants.account_health import SeenState
+from infra.postgres.tenants.provider_accounts import Placing, StoredAccount
 
 _SETTINGS: dict[str, Any] = {
     "host": "smtp.example.com", "port": 587, "security": "starttls", "username": "tongda",

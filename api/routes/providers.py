@@ -34,9 +34,9 @@ from domain.channels import Channel
 from domain.errors import Conflict, Invalid, TooManyRequests
 from domain.health import Circuit
 from domain.results import ResultClass
-from infra.postgres.account_health import SeenState
-from infra.postgres.provider_accounts import StoredAccount, new_id
-from infra.postgres.suppressions import SuppressionRepository
+from infra.postgres.tenants.account_health import SeenState
+from infra.postgres.tenants.provider_accounts import StoredAccount, new_id
+from infra.postgres.users.suppressions import SuppressionRepository
 
 router = APIRouter(prefix="/v1/providers", tags=["providers"])
 types = APIRouter(prefix="/v1/provider-types", tags=["providers"])

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.problems import parameter_error
 from api.schemas import QueryMoment
 from domain.errors import Invalid
-from infra.postgres.erasing import Erasure as Stored
-from infra.postgres.exporting import FORMAT
-from infra.postgres.user_stats import MOST_COUNTED, UserStats
+from infra.postgres.lists.user_stats import MOST_COUNTED, UserStats
+from infra.postgres.users.erasing import Erasure as Stored
+from infra.postgres.users.exporting import FORMAT
 
 _ERASED: dict[str, int] = {
     "identities": 2, "devices": 1, "preferences": 1, "suppressions": 1, "stored_answers": 1, "notifications": 312,

@@ -11,8 +11,8 @@ from api.container import Container, container_of
 from api.routes.right_shapes import Erasure, Stats, StatsQuery, UserExport
 from api.routes.users import Reader
 from api.security import Permission, Principal, require
-from infra.postgres.exporting import ExportRepository
-from infra.postgres.user_stats import UserStatsReader
+from infra.postgres.lists.user_stats import UserStatsReader
+from infra.postgres.users.exporting import ExportRepository
 
 router = APIRouter(prefix="/v1/users/{user_id}", tags=["users"])
 

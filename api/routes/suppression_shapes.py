@@ -13,7 +13,7 @@ from api.schemas import Body
 from domain.errors import Invalid
 from domain.identities import IdentityChannel, identity_problem
 from domain.suppressions import SuppressionReason
-from infra.postgres.suppressions import Suppression as Stored
+from infra.postgres.users.suppressions import Suppression as Stored
 
 MOST_URL = 2048
 _IN: dict[str, Any] = {"channel": "email", "address": "fang@example.com", "reason": "requested"}

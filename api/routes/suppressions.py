@@ -15,7 +15,7 @@ from api.idempotency import Created, Creation, creating
 from api.routes.suppression_shapes import Suppression, SuppressionIn, SuppressionQuery, Suppressions
 from api.routes.users import Manager, Reader
 from api.security import Permission
-from infra.postgres.suppressions import SuppressionRepository
+from infra.postgres.users.suppressions import SuppressionRepository
 
 users = APIRouter(prefix="/v1/users/{user_id}/suppressions", tags=["suppressions"])
 tenant = APIRouter(prefix="/v1/suppressions", tags=["suppressions"])

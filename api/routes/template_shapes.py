@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from infra.postgres.templates import StoredTemplate, StoredVersion, VersionContent
+from infra.postgres.tenants.templates import StoredTemplate, StoredVersion, VersionContent
 from infra.rendering.shape import DEFAULT, TEXT_KEYS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")

@@ -25,8 +25,8 @@ from api.routes.template_shapes import (
 )
 from api.security import Permission, Principal, require
 from domain.errors import Invalid, NotFound
-from infra.postgres.persons import PersonRepository
-from infra.postgres.templates import TemplateRepository, VersionContent
+from infra.postgres.tenants.templates import TemplateRepository, VersionContent
+from infra.postgres.users.persons import PersonRepository
 from infra.rendering.drafts import TemplateDrafts
 from infra.rendering.previews import Reader as Seen
 from infra.rendering.previews import TemplatePreviews, Wish

@@ -12,7 +12,7 @@ from api.schemas import Body, TimeZone
 from api.security import Permission, Principal, require
 from api.windows import EXAMPLE, WindowBody, WindowShown
 from domain.errors import Invalid
-from infra.postgres.tenants import StoredTenant, TenantRepository
+from infra.postgres.tenants.tenants import StoredTenant, TenantRepository
 
 router = APIRouter(prefix="/v1/tenant", tags=["administration"])
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.schemas import Attributes, Body, Flag, Line, Locale, ObjectId, TimeZone
 from domain.errors import FieldError, Invalid
 from domain.identities import MOST_IDENTITIES, IdentityChannel, identity_problem
-from infra.postgres.identities import NewIdentity, StoredIdentity
-from infra.postgres.persons import Profile, StoredPerson
+from infra.postgres.users.identities import NewIdentity, StoredIdentity
+from infra.postgres.users.persons import Profile, StoredPerson
 
 MOST_URL = 2048
 IDENTITY_EXAMPLE: dict[str, Any] = {"channel": "email", "address": "fang@example.com", "verified": True, "primary": True}

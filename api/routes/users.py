@@ -14,7 +14,7 @@ from api.idempotency import Created, Creation, creating
 from api.routes.user_shapes import User, UserChange, UserIn, Users
 from api.security import Permission, Principal, require
 from domain.identities import IdentityChannel
-from infra.postgres.persons import PersonFilters, PersonRepository
+from infra.postgres.users.persons import PersonFilters, PersonRepository
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 

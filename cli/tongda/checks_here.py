@@ -16,7 +16,7 @@ from cli.tongda.client import Api, Refused, Unreachable
 from cli.tongda.finding import Finding, failed, ok, skipped, warning
 from cli.tongda.place import NoPlace, find_address, find_place, home, running
 from cli.up.ports import is_free
-from infra.postgres.keys import key_hint
+from infra.postgres.tenants.keys import key_hint
 from infra.settings import Settings
 
 MEBIBYTE: Final = 1024 * 1024

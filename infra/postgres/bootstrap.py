@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from domain.ids import uuid7
-from infra.postgres.keys import key_hash, key_hint, new_key
+from infra.postgres.tenants.keys import key_hash, key_hint, new_key
 
 
 async def bootstrap(database_url: str, *, tenant: str, app: str, name: str, roles: Sequence[str]) -> str:

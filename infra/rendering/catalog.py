@@ -15,7 +15,7 @@ from domain.clock import Clock
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.database import Database
 from infra.postgres.deadline import without_deadline
-from infra.postgres.templates import StoredVersion, TemplateRepository
+from infra.postgres.tenants.templates import StoredVersion, TemplateRepository
 from infra.rendering.template import PublishedTemplate
 
 FRESH_S = 2.0

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from domain.errors import Conflict, FieldError, Invalid
 from infra.postgres.database import Database
-from infra.postgres.templates import StoredTemplate, StoredVersion, TemplateRepository, VersionContent
+from infra.postgres.tenants.templates import StoredTemplate, StoredVersion, TemplateRepository, VersionContent
 from infra.rendering.catalog import TemplateCatalog, compiled_blocking
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.publishing import publish_errors_blocking

@@ -13,7 +13,7 @@ from domain.carrying import CARRYING, TITLE_MOST
 from domain.channels import Channel
 from domain.errors import FieldError, Invalid
 from domain.judging import Finding, Judged, Remark, judged
-from infra.postgres.templates import TemplateRepository
+from infra.postgres.tenants.templates import TemplateRepository
 from infra.rendering.catalog import TemplateCatalog
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.limits import PUBLISH_CPU_S

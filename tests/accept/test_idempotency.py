@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from infra.postgres.accepting import AcceptRepository, Row
+from infra.postgres.accept.accepting import AcceptRepository, Row
 from tests.accept.conftest import Api, body
 
 

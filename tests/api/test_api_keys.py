@@ -13,7 +13,7 @@ from api import keyring
 from api.keyring import KeyRing
 from domain.errors import Unauthenticated, Unavailable
 from infra.clock import ManualClock
-from infra.postgres.api_keys import ApiKeyRepository, FoundKey
+from infra.postgres.tenants.api_keys import ApiKeyRepository, FoundKey
 from tests.api.conftest import Api, codes
 
 NEW: dict[str, Any] = {"name": "CRM", "app": "shop", "roles": ["sender"]}

@@ -19,7 +19,7 @@ from domain.errors import Overloaded
 from infra.postgres import database as connections
 from infra.postgres.database import Database
 from infra.postgres.deadline import deadline
-from infra.postgres.recipients import RecipientRepository
+from infra.postgres.users.recipients import RecipientRepository
 from tests.api.conftest import Api, Way, at_once, make_keys, running
 
 MANY = 40

@@ -8,9 +8,9 @@ from urllib.parse import quote
 import pytest
 
 from activities.erasing import Erasing
-from infra.postgres import erasing
-from infra.postgres.erasing import HOW, ErasureRepository
 from infra.postgres.tables import PERSONAL
+from infra.postgres.users import erasing
+from infra.postgres.users.erasing import HOW, ErasureRepository
 from tests.api.conftest import TENANT, Api, at_once, insert_notification, insert_step
 from tests.api.erasing_support import MARK, OTHER, PATH, erased, fill, found, later
 from tests.api.test_suppressions import deliver

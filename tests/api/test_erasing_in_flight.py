@@ -11,7 +11,7 @@ import httpx
 
 from channels.base import InboxItem
 from domain.channels import Channel
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from tests.api.conftest import TENANT, Api, insert_notification
 from tests.api.erasing_support import MARK, PATH, erased, found, later
 from tests.api.test_suppressions import grouped

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from infra.postgres import exporting, user_stats
-from infra.postgres.exporting import SECTIONS, ExportRepository
+from infra.postgres.lists import user_stats
 from infra.postgres.tables import PERSONAL
+from infra.postgres.users import exporting
+from infra.postgres.users.exporting import SECTIONS, ExportRepository
 from tests.api.conftest import TENANT, Api, codes, insert_delivery, insert_notification, insert_step
 from tests.api.erasing_support import MARK, OTHER, fill
 

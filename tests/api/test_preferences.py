@@ -214,7 +214,7 @@ async def test_figures_of_nobody(api: Api) -> None:
 
 async def test_figures_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """Categories are named freely, so that there may be very many: the most used ones are told."""
-    monkeypatch.setattr("infra.postgres.preferences.MOST_FIGURES", 2)
+    monkeypatch.setattr("infra.postgres.users.preferences.MOST_FIGURES", 2)
     for user, names in (("u-1", "abc"), ("u-2", "bc")):
         await api.post("/v1/users", {"id": user})
         await put(api, {"categories": {name: {"enabled": False} for name in names}}, user=user)

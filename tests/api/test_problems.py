@@ -133,7 +133,7 @@ async def test_a_defect_is_500_without_a_trace(api: Api, monkeypatch: pytest.Mon
     async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret@example.com went wrong")
 
-    monkeypatch.setattr("infra.postgres.persons.PersonRepository.get", broken)
+    monkeypatch.setattr("infra.postgres.users.persons.PersonRepository.get", broken)
     with capture_logs() as logs:
         answer = await api.get("/v1/users/u-1", headers={"X-Request-Id": "trace-7"})
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")

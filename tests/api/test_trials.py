@@ -15,9 +15,9 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from domain.trials import MOST, Turns
 from infra.otp_codes import OtpCodes
+from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.digests import DigestRepository
-from infra.postgres.otp import OtpRepository
 from tests.api.conftest import TENANT, Api, codes
 from tests.engine.support import Engine
 

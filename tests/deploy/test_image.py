@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from deploy import first_key
-from infra.postgres.keys import key_hash
+from infra.postgres.tenants.keys import key_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text(encoding="utf-8")

@@ -18,9 +18,9 @@ from activities.handing_over.contents import TemplateContents
 from domain.channels import Channel
 from domain.lanes import Lane
 from infra.otp_codes import OtpCodes
+from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.digests import DigestRepository
 from infra.postgres.engine.locks import Connection, retried
-from infra.postgres.otp import OtpRepository
 from tests.accept.conftest import Api, api
 from tests.engine.driving import activities, drive
 from tests.engine.support import Engine

@@ -23,8 +23,7 @@ from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
-from infra.postgres.accepting import AcceptRepository, Key, Row
-from infra.postgres.choices import encode_preferences
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row
 from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.claimed import Claim
@@ -34,6 +33,7 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.users.choices import encode_preferences
 
 TENANT = "acme"
 ADDRESSES = {Channel.EMAIL: "a@example.com", Channel.WEBHOOK: "https://hook.example.com/a"}

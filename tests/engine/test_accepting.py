@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
-from infra.postgres import accepting
-from infra.postgres.accepting import AcceptRepository
+from infra.postgres.accept import accepting
+from infra.postgres.accept.accepting import AcceptRepository
 from tests.engine.gates import done_or_blocked
 from tests.engine.support import OK, TENANT, Engine, key, row, soon
 

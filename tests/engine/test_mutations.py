@@ -246,7 +246,7 @@ MUTATIONS: Mutations = {
     "accept: work for every row": (
         (
             Value(
-                "infra.postgres.accepting.PLAIN",
+                "infra.postgres.accept.accepting.PLAIN",
                 WORK_FOR_EVERY_ROW,
             ),
         ),

@@ -25,7 +25,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.receiving import Taken
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from tests.engine.driving import activities, drive
 from tests.engine.support import RETRY, Engine
 from tests.engine.test_failover import AFTER, Fleet, Provider, account, reasons

@@ -15,7 +15,7 @@ from domain.history import Event
 from domain.ids import uuid7, uuid7_floor
 from infra.clock import ManualClock
 from infra.history.postgres import PostgresEventStore
-from infra.postgres.notifications_read import NotificationReader
+from infra.postgres.lists.reading import NotificationReader
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
 from tests.engine.test_sweep import DriverTwin

@@ -15,7 +15,6 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
-from infra.postgres import erasing, exporting, user_stats
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine import (
     account_queue,
@@ -38,6 +37,8 @@ from infra.postgres.engine import (
     setting_aside,
     timeline,
 )  # fmt: skip
+from infra.postgres.lists import user_stats
+from infra.postgres.users import erasing, exporting
 
 STATEMENTS = {
     "group, tenants in turn": cohorts._GROUP_ALL,

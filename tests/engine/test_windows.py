@@ -14,7 +14,7 @@ from domain.lanes import FEW, POLICIES, Lane
 from domain.quiet_hours import QuietHours
 from domain.results import ResultClass, SendResult
 from domain.windows import RECIPIENT, TENANT, Window
-from infra.postgres.windows import encode_window
+from infra.postgres.tenants.windows import encode_window
 from tests.engine.driving import handed_over
 from tests.engine.support import RETRY, Engine, soon
 from tests.engine.support import TENANT as ACME

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from channels.base import InboxItem
 from domain.ids import uuid7
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from infra.settings import Settings
 
 TENANT = "acme"

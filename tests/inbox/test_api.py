@@ -17,7 +17,7 @@ from domain.errors import Unauthenticated, Unavailable
 from infra.clock import ManualClock
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from infra.settings import Settings
 from infra.user_tokens import UserTokens
 from tests.inbox.conftest import TENANT, delivered, item

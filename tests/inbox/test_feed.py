@@ -11,11 +11,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from infra.postgres import inbox_changes, inbox_feed
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox
-from infra.postgres.inbox_changes import InboxChanges, cursor_of
-from infra.postgres.inbox_feed import Batch, InboxFeed, StreamEnded, Subscription
+from infra.postgres.inbox import changes as inbox_changes
+from infra.postgres.inbox import feed as inbox_feed
+from infra.postgres.inbox.changes import InboxChanges, cursor_of
+from infra.postgres.inbox.feed import Batch, InboxFeed, StreamEnded, Subscription
+from infra.postgres.inbox.items import Inbox
 from tests.inbox.conftest import TENANT, item
 
 pytestmark = pytest.mark.postgres

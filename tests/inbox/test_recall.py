@@ -17,7 +17,7 @@ from domain.ids import uuid7
 from domain.recall import RecallResult
 from infra.postgres.database import Database
 from infra.postgres.engine.recalling import RecallRepository
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from infra.settings import Settings
 from tests.engine.gates import done_or_blocked
 from tests.inbox.conftest import TENANT, delivered, item

@@ -10,7 +10,7 @@ import pytest
 from channels.base import NotSent
 from domain.errors import NotFound
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox, InboxEntry
+from infra.postgres.inbox.items import Inbox, InboxEntry
 from tests.inbox.conftest import TENANT, delivered, item
 
 pytestmark = pytest.mark.postgres
@@ -87,7 +87,7 @@ async def test_unread_and_archive_are_the_readers_own(db: Database, inbox: Inbox
 async def test_read_all_marks_more_than_a_page_and_leaves_others_alone(
     db: Database, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.postgres.inbox.PAGE", 4)
+    monkeypatch.setattr("infra.postgres.inbox.items.PAGE", 4)
     notifications = [await delivered(db) for _ in range(10)]
     await delivered(db, user="u-2")
     counts = await asyncio.gather(*(inbox.mark_all_read(TENANT, "u-1") for _ in range(3)))

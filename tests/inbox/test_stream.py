@@ -17,7 +17,7 @@ from channels.base import Recall
 from domain.channels import Channel
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.database import Database
-from infra.postgres.inbox import Inbox
+from infra.postgres.inbox.items import Inbox
 from infra.settings import Settings
 from tests.inbox.conftest import TENANT, delivered, item
 from tests.inbox.server import RunningApi, open_stream, running

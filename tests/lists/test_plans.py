@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
-from infra.postgres import notification_lists, notification_ways
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine.locks import Connection
-from infra.postgres.notification_lists import Filters, Position, page
+from infra.postgres.lists import pages as notification_lists
+from infra.postgres.lists import ways as notification_ways
+from infra.postgres.lists.pages import Filters, Position, page
 from tests.lists.filling import TENANT, Filled, fill, make_weeks, summarise
 from tests.lists.touching import touch
 

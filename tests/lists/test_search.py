@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 import structlog
 
-from infra.postgres import notification_lists
+from infra.postgres.lists import pages as notification_lists
 from infra.telemetry import logs
 from tests.api.conftest import OTHER, Api, api, insert_notification
 
@@ -139,7 +139,7 @@ async def test_numbers_that_no_database_type_holds(api: Api) -> None:
 
 
 def test_ids_are_ids() -> None:
-    from infra.postgres.notification_search import _as_id
+    from infra.postgres.lists.search import _as_id
 
     assert _as_id("01a20a32-744b-7020-809a-bb07e52cad04") == UUID("01a20a32-744b-7020-809a-bb07e52cad04")
     assert _as_id("{01a20a32-744b-7020-809a-bb07e52cad}") is None

@@ -12,7 +12,7 @@ from typing import Any, cast
 import asyncpg
 
 from infra.postgres.engine.locks import Connection
-from infra.postgres.notification_lists import Filters, Page, Position, page
+from infra.postgres.lists.pages import Filters, Page, Position, page
 from tests.lists.filling import TENANT
 
 TABLES = ("notification", "work", "delivery", "event")

@@ -21,10 +21,10 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from domain.otp import Limit, Policy, Scope
 from infra.otp_codes import OtpCodes
-from infra.postgres.accepting import AcceptRepository
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.digests import DigestRepository
-from infra.postgres.otp import OtpRepository
 from infra.rendering.catalog import TemplateCatalog
 from tests.api.conftest import Api, make_keys, running
 from tests.engine.driving import activities, drive

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from domain.otp import Limit, Scope
-from infra.postgres.otp import OtpRepository
+from infra.postgres.accept.otp import OtpRepository
 from tests.api.conftest import at_once
 from tests.otp.conftest import Otp
 from tests.otp.test_make import USER, user

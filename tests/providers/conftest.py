@@ -21,7 +21,7 @@ from infra.credentials import CredentialBox
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.parked import ParkedRepository
 from infra.postgres.engine.permits import PermitRepository
-from infra.postgres.provider_accounts import ProviderAccountRepository
+from infra.postgres.tenants.provider_accounts import ProviderAccountRepository
 from infra.ssrf import SsrfGuard
 from tests.api.conftest import Api, make_keys, running
 from tests.engine.driving import activities, drive

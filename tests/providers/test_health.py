@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 import sandbox
 from domain.ids import uuid7
 from domain.refusal import IN_A_ROW as REFUSED_IN_A_ROW
-from infra.postgres.account_health import AccountHealthRepository
+from infra.postgres.tenants.account_health import AccountHealthRepository
 from tests.api.conftest import Api
 from tests.providers.conftest import PASSWORD, Worker, changed, make
 from workers.heartbeat import Heartbeat

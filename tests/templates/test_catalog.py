@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from domain.errors import Conflict, NotFound
 from infra.clock import ManualClock
 from infra.postgres.database import Database
-from infra.postgres.templates import TemplateRepository, VersionContent
+from infra.postgres.tenants.templates import TemplateRepository, VersionContent
 from infra.rendering import TemplateCatalog, catalog
 from infra.settings import Settings
 

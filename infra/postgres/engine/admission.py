@@ -15,7 +15,7 @@ from domain.planning import Request
 from domain.states import Strategy
 from infra.postgres.async_commit import ASYNC_COMMIT
 from infra.postgres.engine.due import MORE_DUE, TAKE_IN_TURN, tenants_due
-from infra.postgres.windows import decode_window
+from infra.postgres.tenants.windows import decode_window
 
 _UNPLANNED = """
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,

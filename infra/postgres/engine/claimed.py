@@ -20,10 +20,10 @@ from domain.results import ResultClass
 from domain.states import Status
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
-from infra.postgres.choices import decode_preferences
 from infra.postgres.engine.options import awaited_by, options_of
 from infra.postgres.engine.plans import chain_steps
-from infra.postgres.windows import decode_window
+from infra.postgres.tenants.windows import decode_window
+from infra.postgres.users.choices import decode_preferences
 
 
 @dataclass(frozen=True, slots=True)

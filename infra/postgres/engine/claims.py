@@ -25,7 +25,7 @@ from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
 from infra.postgres.engine.setting_aside import Unreadable, set_aside
 from infra.postgres.errors import POISON
-from infra.postgres.suppressions import digest_sql
+from infra.postgres.users.suppressions import digest_sql
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,

@@ -19,11 +19,11 @@ from domain.preferences import NO_PREFERENCES
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from infra.postgres.async_commit import ASYNC_COMMIT, SYNC_COMMIT
-from infra.postgres.choices import decode_preferences
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.users.choices import decode_preferences
 
 _PERSONS = """
 SELECT u.tenant, u.id, p.state, p.locale, p.time_zone, i.channels, i.addresses, f.choices

@@ -71,9 +71,10 @@ notification = Table(
     postgresql_partition_by="RANGE (id)",
 )
 """One notification. `user_id`, or `to_channel` and `to_address`: who it is for. `content`: inline, else `template` in the
-version in force at accept. `options`: what accept pinned for plan and hand-over (`infra.postgres.accepting`). `final`:
-nothing more will be tried. `partial`: some channels arrived and some did not. `version`: of the content, raised by an edit.
-`origin`: the one that it was made anew from. `deleted_at`: out of view. `digest`: the one that carries it."""
+version in force at accept. `options`: what accept pinned for plan and hand-over
+(`infra.postgres.accept.accepting`). `final`: nothing more will be tried. `partial`: some channels arrived and some did
+not. `version`: of the content, raised by an edit. `origin`: the one that it was made anew from. `deleted_at`: out of view.
+`digest`: the one that carries it."""
 Index("notification_tenant", notification.c.tenant, notification.c.id)
 Index(
     "notification_user",

@@ -71,7 +71,7 @@ suppression = Table(
     now_column(),
     Column("id", Uuid, nullable=False, server_default=text("gen_random_uuid()")),
 )
-"""`address` is the address, or a digest of it once its owner was erased (`infra.postgres.suppressions`)."""
+"""`address` is the address, or a digest of it once its owner was erased (`infra.postgres.users.suppressions`)."""
 Index("suppression_id", suppression.c.tenant, suppression.c.id, unique=True)
 
 suppression_pepper = Table(

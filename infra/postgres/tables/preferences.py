@@ -18,8 +18,8 @@ preference = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     ForeignKeyConstraint(["tenant", "person_id"], ["person.tenant", "person.id"], ondelete="CASCADE"),
 )
-"""What a user has chosen; no row where nothing ever was. `choices` as `infra.postgres.choices` writes it; `app` is the one
-whose key recorded the last change. Its row is locked while plans under the user's frequency caps are made."""
+"""What a user has chosen; no row where nothing ever was. `choices` as `infra.postgres.users.choices` writes it; `app` is
+the one whose key recorded the last change. Its row is locked while plans under the user's frequency caps are made."""
 
 cap_use = Table(
     "cap_use",

@@ -19,11 +19,11 @@ from domain.ids import uuid7
 from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, ResendVerdict, Verdict, resend, verify
 from domain.timeline import EventType
 from infra.otp_codes import Seed
-from infra.postgres.accepting import Key, Row, id_of, insert, keep_key
+from infra.postgres.accept.accepting import Key, Row, id_of, insert, keep_key
+from infra.postgres.accept.otp_limits import Counted, count, forget_counters
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import write_event
-from infra.postgres.otp_limits import Counted, count, forget_counters
 
 _INSERT = """
 INSERT INTO otp (id, tenant, app, notification_id, purpose, locale, length, key_id, salt, code_hash, client, life,

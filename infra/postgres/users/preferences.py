@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.errors import Conflict, NotFound
 from domain.preferences import NO_PREFERENCES, Preferences
-from infra.postgres.choices import decode_preferences, encode_preferences
-from infra.postgres.persons import LIVING
 from infra.postgres.tables import person, preference
+from infra.postgres.users.choices import decode_preferences, encode_preferences
+from infra.postgres.users.persons import LIVING
 
 MOST_FIGURES = 500
 """Names of one kind that the figures list: those with the most users, by name where they have as many."""

@@ -9,8 +9,8 @@ from datetime import datetime
 import asyncpg
 
 from domain.errors import NotFound
-from infra.postgres.id_bounds import id_bounds
-from infra.postgres.notification_ways import SHOWN
+from infra.postgres.lists.id_bounds import id_bounds
+from infra.postgres.lists.ways import SHOWN
 
 MOST_COUNTED = 20_000
 """What one question may cost: so many look-ups in `delivery`."""

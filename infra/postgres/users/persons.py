@@ -1,4 +1,4 @@
-"""Users: profiles and their state. Their addresses are in `infra.postgres.identities`."""
+"""Users: profiles and their state. Their addresses are in `infra.postgres.users.identities`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from domain.errors import Conflict, NotFound
-from infra.postgres.identities import NewIdentity, StoredIdentity, add_identities, identities_of
 from infra.postgres.tables import identity, person
+from infra.postgres.users.identities import NewIdentity, StoredIdentity, add_identities, identities_of
 
 LIVING = ("active", "deactivated")
 """States in which a profile can be changed; erased and merged ones only remain as a trace."""

@@ -17,8 +17,8 @@ from sqlalchemy.sql.dml import ReturningInsert
 from domain.devices import MOST_DEVICES, DeviceKind
 from domain.errors import Conflict, Invalid, NotFound
 from domain.ids import uuid7
-from infra.postgres.persons import LIVING
 from infra.postgres.tables import device, person
+from infra.postgres.users.persons import LIVING
 
 _COLUMNS = (
     device.c.id, device.c.kind, device.c.token, device.c["keys"], device.c.app, device.c.locale, device.c.state,

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from domain.errors import Conflict, Invalid, NotFound
 from domain.ids import uuid7
 from infra.postgres.database import Database
-from infra.postgres.keys import key_hash, key_hint, new_key
 from infra.postgres.tables import api_key, app
+from infra.postgres.tenants.keys import key_hash, key_hint, new_key
 
 _FIND = """
 SELECT id, tenant, app, roles, expires_at FROM api_key

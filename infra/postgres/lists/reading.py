@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from infra.postgres.notification_ways import IS_TEST, SHOWN
+from infra.postgres.lists.ways import IS_TEST, SHOWN
 
 _ONE = f"""
 SELECT n.*, {SHOWN} AS shown, {IS_TEST} FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""

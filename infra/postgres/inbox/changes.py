@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from infra.postgres.database import Database
-from infra.postgres.inbox import COLUMNS, InboxEntry
+from infra.postgres.inbox.items import COLUMNS, InboxEntry
 
 MAX_CHANGES = 500
 """Of one user in one answer. Whoever is further behind reads the list again instead."""

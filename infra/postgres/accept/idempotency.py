@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.postgres.accepting import Kept
+from infra.postgres.accept.accepting import Kept
 from infra.postgres.tables import idempotency
 
 KEPT_FOR = timedelta(days=30)

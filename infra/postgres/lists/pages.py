@@ -21,10 +21,10 @@ from uuid import UUID
 import asyncpg
 
 from domain.states import UNDELIVERED, Status, reasons_of
-from infra.postgres import notification_ways as ways
 from infra.postgres.engine.locks import Connection
-from infra.postgres.id_bounds import FIRST, LAST, id_bounds
-from infra.postgres.notification_search import Named, Search, Words
+from infra.postgres.lists import ways as ways
+from infra.postgres.lists.id_bounds import FIRST, LAST, id_bounds
+from infra.postgres.lists.search import Named, Search, Words
 
 MOST_EXAMINED = 20_000
 """Index entries that one walk looks at: some 60 ms when everything is in memory."""

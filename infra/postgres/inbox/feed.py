@@ -17,8 +17,8 @@ import structlog
 
 from infra.postgres.database import CONNECT_TIMEOUT_S, Database
 from infra.postgres.deadline import without_deadline
-from infra.postgres.inbox import CHANNEL, InboxEntry
-from infra.postgres.inbox_changes import Changed, InboxChanges, Watch, cursor_of
+from infra.postgres.inbox.changes import Changed, InboxChanges, Watch, cursor_of
+from infra.postgres.inbox.items import CHANNEL, InboxEntry
 
 POLL_S = 1.0
 GAP_S = 0.02

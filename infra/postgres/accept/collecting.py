@@ -18,10 +18,10 @@ import msgspec
 from domain.digests import Dedupe, Digest, Placed, placed
 from domain.states import Reason, Status
 from domain.timeline import EventType
-from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.slots import enter_slots, leave_slots, originals
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
-from infra.postgres.slots import enter_slots, leave_slots, originals
 
 _SET = """
 UPDATE notification n

@@ -19,9 +19,9 @@ from domain.errors import Conflict
 from domain.lanes import Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
+from infra.postgres.accept.slots import forget_slots
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.timeline import write_event
-from infra.postgres.slots import forget_slots
 
 _TAKEN = """
 taken AS (

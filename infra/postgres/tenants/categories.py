@@ -17,7 +17,7 @@ from domain.states import Strategy
 from domain.windows import Window
 from infra.postgres.tables import category
 from infra.postgres.tables import tenant as tenant_table
-from infra.postgres.windows import decode_window, encode_window
+from infra.postgres.tenants.windows import decode_window, encode_window
 
 MOST_CATEGORIES = 1000
 """In one tenant: the accept path keeps them all in memory."""

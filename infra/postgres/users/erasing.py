@@ -1,7 +1,7 @@
 """Erasing a person: everything in the columns that `tables.PERSONAL` lists, in steps that can be broken off and repeated.
 
     begin   one transaction: the user is `erased` (nothing is planned or claimed for it any more), profile, addresses,
-            devices, preferences and stored answers go, objections stay as digests (`infra.postgres.suppressions`)
+            devices, preferences and stored answers go, objections stay as digests (`infra.postgres.users.suppressions`)
     step    one transaction each: a page of the user's notifications in the order of their ids. Open work is cancelled,
             content, data and addresses go, the timeline says `erased`; inbox items are deleted
     pass    steps from the first notification to the last. Passes are repeated until one that began `SETTLE` after the
@@ -31,8 +31,8 @@ from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.digests import cancel_collected
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
-from infra.postgres.suppressions import leave_objections
 from infra.postgres.tables import PERSONAL
+from infra.postgres.users.suppressions import leave_objections
 
 PAGE = 200
 """Notifications of one step, and inbox items: it locks as many rows."""

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from domain.errors import NotFound
 from domain.windows import Window
 from infra.postgres.tables import tenant
-from infra.postgres.windows import decode_window
+from infra.postgres.tenants.windows import decode_window
 
 
 @dataclass(frozen=True, slots=True)

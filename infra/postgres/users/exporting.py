@@ -17,8 +17,8 @@ from sqlalchemy import text
 
 from domain.errors import NotFound
 from infra.postgres.database import Database
-from infra.postgres.erasing import ADDRESSES, STORED_ANSWERS, answers_of
-from infra.postgres.suppressions import SuppressionRepository
+from infra.postgres.users.erasing import ADDRESSES, STORED_ANSWERS, answers_of
+from infra.postgres.users.suppressions import SuppressionRepository
 
 FORMAT = "tongda.user/1"
 PAGE = 100

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from domain.errors import Conflict, Invalid, NotFound
 from domain.ids import uuid7
 from domain.suppressions import OBJECTIONS, SuppressionReason
-from infra.postgres.persons import LIVING
+from infra.postgres.users.persons import LIVING
 
 ERASED = "erased "
 """Begins a digest; the space cannot be in an address."""

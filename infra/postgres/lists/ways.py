@@ -6,7 +6,7 @@ limit, $21 addresses, $22 the digest.
 
 from __future__ import annotations
 
-from infra.postgres.notification_search import text_filter
+from infra.postgres.lists.search import text_filter
 
 SHOWN = """
 CASE WHEN n.final OR n.status = 'collected' THEN n.status

@@ -1,6 +1,6 @@
 """The in-app inbox: storing messages, and reading and marking them.
 
-Every change writes `changed_in`, by which the live stream finds it (`infra.postgres.inbox_changes`), and ends with an empty
+Every change writes `changed_in`, by which the live stream finds it (`infra.postgres.inbox.changes`), and ends with an empty
 NOTIFY on `CHANNEL`.
 """
 

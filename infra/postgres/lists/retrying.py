@@ -8,10 +8,10 @@ from uuid import UUID
 import asyncpg
 
 from domain.timeline import EventType
-from infra.postgres.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
-from infra.postgres.notification_lists import Filters, Page, Position, page
+from infra.postgres.lists.pages import Filters, Page, Position, page
 
 _LOCK = """
 SELECT n.id, n.status FROM unnest($1::uuid[]) x(id)

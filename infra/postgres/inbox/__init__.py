@@ -1,0 +1,1 @@
+"""The in-app inbox: its items, their changes, the live feed."""

@@ -1,0 +1,1 @@
+"""Reading notifications: lists, one by id, counts; retries of what a filter finds."""

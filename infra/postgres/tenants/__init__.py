@@ -1,0 +1,1 @@
+"""What a tenant has: apps and keys, categories, templates, provider accounts."""
