@@ -13,7 +13,7 @@ class Leases(Protocol):
 
     async def lease(self, account: str, *, bucket: Bucket, wanted: int, urgent: bool = False) -> Granted: ...
 
-    async def give_back(self, account: str, *, count: int) -> None: ...
+    async def give_back(self, account: str, *, count: float, most: int) -> None: ...
 
     async def book(self, account: str, *, count: int, granted: Granted) -> timedelta: ...
 
@@ -31,9 +31,12 @@ class Permits:
         permit otherwise, again and again."""
         return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, urgent=urgent)
 
-    async def give_back(self, count: int) -> None:
-        """So many were taken and no message went."""
-        await self._leases.give_back(self._account, count=count)
+    async def give_back(self, count: int, *, held_s: float) -> None:
+        """So many were taken and no message went. What the bucket has been filled with since then is not given back:
+        somebody may have had that, and both would be too much."""
+        back = count - self._bucket.per_second * held_s
+        if back > 0:
+            await self._leases.give_back(self._account, count=back, most=self._bucket.burst)
 
     async def turns(self, count: int, *, granted: Granted) -> timedelta:
         """When the first of `count` messages that were not granted has its turn, if each has its own: cohorts that each

@@ -37,6 +37,7 @@ class Slots:
         self._others: deque[_Taker] = deque()
         self._others_next = False
         self._serving = False
+        self._given_s = float("-inf")
         self._late_since_s: float | None = None
         self._emptied: set[asyncio.Future[None]] = set()
 
@@ -81,6 +82,7 @@ class Slots:
     def give(self, count: int = 1) -> None:
         """What is given in one turn of the event loop is shared out together: a claim then takes more rows."""
         self._free += count
+        self._given_s = time.monotonic()
         if count and not self._serving and (self._firsts or self._others or self._emptied):
             self._serving = True
             asyncio.get_running_loop().call_soon(self._serve_waiting)
@@ -120,7 +122,7 @@ class Slots:
             if taker.got.cancelled():  # it has not seen yet that its time is over
                 self._leave(taker, line)
                 continue
-            if free < taker.least:
+            if free < taker.least and self._more_come():
                 if taker.gathering is None:
                     taker.gathering = asyncio.get_running_loop().call_later(GATHER_S, self._gathered, taker)
                 return
@@ -143,6 +145,10 @@ class Slots:
 
     def _free_for(self, line: deque[_Taker]) -> int:
         return self._free if line is self._firsts else max(0, self._free - self._kept)
+
+    def _more_come(self) -> bool:
+        """Slots become free by and by. Where all calls hang, waiting for several would be for nothing."""
+        return time.monotonic() - self._given_s <= GATHER_S
 
     def _gathered(self, taker: _Taker) -> None:
         taker.least = 1

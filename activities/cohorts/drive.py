@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 MOST_BEHIND = 3
 """Groups of a cohort that may be at work while slots are scarce, before it takes on no more."""
+SCARCE_S = 0.1
+"""Slots for which somebody has waited so long are scarce: receivers are slow, not many."""
 FOLLOW_UP_EVERY_S = 0.02
 FOLLOW_UP_MANY_EVERY_S = 0.2
 """In a cohort of many, where what fails by and by is followed up together."""
@@ -154,13 +156,15 @@ class CohortDrive:
             lost_to=ToldOutcomes(self._repositories.outcomes, due_again=self._groups.due_again),
             pacing=self._pacing,
             due_again=self._groups.due_again,
-            waits_for=self._groups.waits_for,
+            waits_since=self._groups.waits_since,
+            moved=self._groups.turns.moved,
             lane=self._lane,
         )
 
     async def _admit(self) -> None:
         """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so
-        one workflow serves many groups under load. A group is what came while the one before it was handed over."""
+        one workflow serves many groups under load. A group is what came while the one before it was handed over, or until
+        somebody claimed it with theirs."""
         lingers_s = self._policy.lingers.total_seconds()
         since_s = time.monotonic()
         until_s = since_s + lingers_s
@@ -204,7 +208,8 @@ class CohortDrive:
         under a lasting lack of slots each cohort would be followed by another in moments."""
         if time.monotonic() - since_s < BEHIND_AFTER.total_seconds():
             return False
-        return self._groups.at_work > MOST_BEHIND and self._groups.waits_for.total() > 0
+        waits_since_s = min(self._groups.waits_since.values(), default=float("inf"))
+        return self._groups.at_work > MOST_BEHIND and time.monotonic() - waits_since_s > SCARCE_S
 
     async def _plan_again(self) -> None:
         """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
@@ -54,9 +53,9 @@ class Groups:
         self._followed: set[str] = set()
         """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
         self._next_turn_s: dict[str, float] = {}
-        self._turns = Turns()
-        self.waits_for: Counter[str] = Counter()
-        """Accounts -> groups that wait for a slot of theirs."""
+        self.turns = Turns()
+        self.waits_since: dict[str, float] = {}
+        """Accounts -> time.monotonic() since when a slot of theirs is waited for."""
         self.claiming = 0
         """Those that may claim more; the others only wait for answers."""
         self.handed_over = 0
@@ -126,7 +125,7 @@ class Groups:
                 if recover:
                     await hand_over.recover()
                 names = await self._due.accounts()
-                await _all(*[self._turns.take(name, partial(hand_over.account, name)) for name in names])
+                await _all(*[self.turns.take(name, partial(hand_over.account, name)) for name in names])
             finally:
                 self.claiming -= 1
         finally:
@@ -137,7 +136,7 @@ class Groups:
         try:
             self.claiming += 1
             try:
-                await self._turns.take(account, partial(hand_over.account, account))
+                await self.turns.take(account, partial(hand_over.account, account))
             finally:
                 self.claiming -= 1
                 self._followed.discard(account)

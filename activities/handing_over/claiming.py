@@ -32,6 +32,11 @@ class Claimer:
         self._aside: list[Unreadable] = []
         self._unheard: list[tuple[str, timedelta, timedelta]] = []
 
+    @property
+    def unsure(self) -> bool:
+        """A claim was not answered, and has not been asked about yet."""
+        return bool(self._unheard)
+
     async def claim(
         self,
         account: str,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -64,17 +63,20 @@ class HandOver:
         lost_to: Outcomes | None = None,
         pacing: Pacing = UNPACED,
         due_again: DueAgain = lambda *_: None,
-        waits_for: Counter[str] | None = None,
+        waits_since: dict[str, float] | None = None,
+        moved: Callable[[str], None] = lambda _: None,
         lane: Lane = Lane.MEDIUM,
     ) -> None:
-        """`lost_to`: where lost ones are recorded, if not with the others."""
+        """`lost_to`: where lost ones are recorded, if not with the others. `moved` is told of an account when slots of it have
+        been waited for, and the next claim is made."""
         self._claims = claims
         self._claimer = Claimer(claims, cohort=cohort, epoch=epoch, outages=losses.outages)
         self._losses = losses
         self._pacing = pacing
         self._due_again = due_again
-        self._waits_for: Counter[str] = Counter() if waits_for is None else waits_for
-        """Accounts -> hand-overs of the cohort that wait for a slot of theirs."""
+        self._waits_since: dict[str, float] = {} if waits_since is None else waits_since
+        """Of the cohort: accounts -> since when a slot of theirs is waited for."""
+        self._moved = moved
         self._bounced: dict[str, float] = {}
         """Accounts -> seconds until the first of what goes back, because its receiver may have no more, is due again."""
         self._proven: set[str] = set()
@@ -115,42 +117,42 @@ class HandOver:
                 yield claim.notification_id, claim.n, claim.attempt
 
     async def account(self, name: str) -> bool:
-        """Claim and send over one account until nothing is due; returns with calls still in flight. False: it was
-        `stopping` before that."""
-        served = await self._call(name)
+        """Claim and send over one account until nothing is due; returns with calls still in flight. False: something may
+        still be due, because it was `stopping` or a claim was not answered."""
+        await self._call(name)
         if name in self._uncalled:
             self._uncalled.discard(name)
             await self._without_calls(name, uncalled=True)
-        return served
+        return not self._stopping() and not self._claimer.unsure
 
-    async def _call(self, name: str) -> bool:
+    async def _call(self, name: str) -> None:
         while not self._stopping():
             account = self._accounts.get(name)
             if account is None or account.stopped is not None:
                 await self._without_calls(name, stopped=None if account is None else account.stopped)
-                return True
+                return
             if account.health.wait_s(self._accounts.clock()) > 0:
                 await self._rerouting.go_round(account)
-                return True
+                return
             await self._writer.room()
             await self._pacing.refresh()  # not between claim and call: whatever fails there would strand what was claimed
             most, first = self._pacing.batch_limit(MOST_CALLS_A_CLAIM), self._pacing.goes_first
-            self._waits_for[name] += 1
+            self._waits_since.setdefault(name, time.monotonic())
             try:
                 calls = await account.slots.take(most, first=first, within_s=SLOT_WITHIN.total_seconds())
             finally:
-                self._waits_for[name] -= 1
+                self._waits_since.pop(name, None)
+                self._moved(name)
             if calls == 0:
                 await self._rerouting.park(account, wait=timedelta(seconds=account.slots.put_off_s()))
-                return True
+                return
             goes_on = await self._claim_and_start(account, calls=calls)
             if self._back:
                 await self._return_unsent()
             if (wait_s := self._bounced.pop(name, None)) is not None:
                 self._due_again(name, time.monotonic() + wait_s)
             if not goes_on:
-                return True
-        return False
+                return
 
     async def _claim_and_start(self, account: Account, *, calls: int) -> bool:
         """Use these slots for what is due, and give back the rest; False when there is nothing more to do now: fewer rows
@@ -158,7 +160,8 @@ class HandOver:
         capabilities, health = account.provider.capabilities, account.health
         begun = health.may_begin(self._accounts.clock(), wanted=calls)
         era = health.begin(self._accounts.clock(), calls=begun)
-        claimed_s, limit = time.monotonic(), 0
+        claimed_s = permitted_s = time.monotonic()
+        limit = 0
         rows: list[Claim] = []
         blocked: Sequence[Blocked] = ()
         try:
@@ -186,7 +189,7 @@ class HandOver:
         for call, batch in started:
             self._start(call, account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
         going = sum(not claim.ends_unsent for _, batch in started for claim in batch)
-        await self._rerouting.unused(account, limit - going)
+        await self._rerouting.unused(account, limit - going, since_s=permitted_s)
         if len(rows) == limit:
             return bool(rows)
         if blocked:

@@ -73,11 +73,12 @@ class Rerouting:
             await self.park(account, wait=await self._turn(account, granted, urgent=urgent), spacing=granted.spacing)
         return granted.count
 
-    async def unused(self, account: Account, count: int) -> None:
-        """So many of what was permitted did not go: it was blocked, or somebody else's, or at its end."""
+    async def unused(self, account: Account, count: int, *, since_s: float) -> None:
+        """So many of what was permitted at this time.monotonic() did not go: it was blocked, or somebody else's, or at its
+        end."""
         if account.permits is not None and count > 0:
             with contextlib.suppress(*AWAY):  # lost, as they would be if this process ended here
-                await account.permits.give_back(count)
+                await account.permits.give_back(count, held_s=time.monotonic() - since_s)
 
     async def _turn(self, account: Account, granted: Granted, *, urgent: bool) -> timedelta:
         """What is urgent has the next permit, and stands behind nobody's turns."""

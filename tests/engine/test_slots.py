@@ -68,7 +68,8 @@ async def test_whoever_goes_first_has_a_lone_slot_in_moments() -> None:
     """Where few are free, so many are gathered that a claim is worth its while; but nobody who goes first waits longer
     than a call takes anyway."""
     slots = Slots(64)
-    await slots.take(61)
+    await slots.take(64)
+    slots.give(3)
     gathering = asyncio.create_task(slots.take(64, first=True))
     await asyncio.sleep(0)
     slots.give(10)
@@ -78,5 +79,10 @@ async def test_whoever_goes_first_has_a_lone_slot_in_moments() -> None:
     assert await gathering == 16
     slots.give(1)
     assert await slots.take(64, first=True) == 1, "no more than that comes"
+    slots.give(2)
+    with mock.patch.object(time, "monotonic", return_value=time.monotonic() + 1):
+        taking = asyncio.ensure_future(slots.take(64, first=True))
+        await asyncio.sleep(0)
+        assert taking.result() == 2, "all calls hang: none will come soon"
     slots.give(20)
     assert await slots.take(64, first=True) == 20, "there are enough at once"

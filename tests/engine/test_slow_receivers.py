@@ -354,8 +354,19 @@ async def test_permits_that_come_back_make_no_more_than_there_can_be(engine: Eng
     """Catches: a burst above the account's rate."""
     leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
     await leases.lease("a", bucket=bucket, wanted=4)
-    await leases.give_back("a", count=50)
+    await leases.give_back("a", count=50, most=bucket.burst)
     assert (await leases.lease("a", bucket=bucket, wanted=50)).count == 10
+
+
+async def test_what_was_held_for_long_does_not_come_back(engine: Engine) -> None:
+    """Caught: permits that came back when the bucket had been filled again, and somebody had had that, were too many."""
+    leases = PermitRepository(engine.pool)
+    permits = Permits(leases, account="held", rate_per_second=2)
+    assert (await permits.take(1)).count == 1
+    await permits.give_back(1, held_s=0.5)
+    assert (await permits.take(1)).count == 0
+    await permits.give_back(1, held_s=0.0)
+    assert (await permits.take(1)).count == 1
 
 
 async def test_cohorts_beside_each_other_are_given_turns_one_after_the_other(engine: Engine) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from activities.cohorts.turns import Serve, Turns
+from activities.cohorts.turns import STILL_S, Serve, Turns
 
 ACCOUNT = "webhook"
 SERVED, STOPPED, FAILED = "served", "stopped", "failed"
@@ -85,6 +86,27 @@ async def test_where_a_turn_is_cut_short_the_next_one_has_it(how: str, round_: i
     assert last.done()
     assert isinstance(first.exception(), RuntimeError) == (how == FAILED)
     assert second.exception() is None
+
+
+async def test_nobody_waits_for_a_turn_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: one group that waits for somebody's lock, and with it all that its cohort takes on meanwhile. A turn in
+    which claims are made does not hang, however long it is."""
+    now_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    turns, mine, other, third = Turns(), Rounds(), Rounds(), Rounds()
+    await _begun(turns, mine.serve)
+    for _ in range(5):
+        now_s[0] += STILL_S - 0.1
+        turns.moved(ACCOUNT)
+        waiting = await _begun(turns, other.serve)
+        assert other.begun == 0
+        waiting.cancel()
+    now_s[0] += STILL_S
+    beside = await _begun(turns, third.serve)
+    assert third.begun == 1
+    await third.end()
+    assert beside.done()
+    assert mine.begun == 1
 
 
 async def test_whoever_is_cancelled_while_it_waits_holds_up_nobody() -> None:

@@ -33,8 +33,7 @@ RETURNING g.granted, g.full_now, CASE WHEN $5 THEN 0 ELSE g.owed END AS before""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
 bucket."""
 
-_GIVE_BACK = "UPDATE permit SET left_over = left_over + $2 WHERE account = $1"
-"""What that makes too much runs over at the next lease."""
+_GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
 _BOOK = """
 WITH b AS MATERIALIZED (
@@ -74,9 +73,9 @@ class PermitRepository:
         wait_s = max(0.0, (1.0 + row["before"] - row["full_now"]) / bucket.per_second)
         return Granted(0, timedelta(seconds=wait_s), timedelta(seconds=1 / bucket.per_second))
 
-    async def give_back(self, account: str, *, count: int) -> None:
-        """Leased and not used."""
-        await self._pool.execute(_GIVE_BACK, account, float(count))
+    async def give_back(self, account: str, *, count: float, most: int) -> None:
+        """Leased and not used. The bucket holds `most`."""
+        await self._pool.execute(_GIVE_BACK, account, count, float(most))
 
     async def book(self, account: str, *, count: int, granted: Granted) -> timedelta:
         """Turns for `count` messages, after those that others have been given: until the first of them. `granted` is what
