@@ -67,8 +67,8 @@ class HandOver:
         moved: Callable[[str], None] = lambda _: None,
         lane: Lane = Lane.MEDIUM,
     ) -> None:
-        """`lost_to`: where lost ones are recorded, if not with the others. `moved` is told of an account when slots of it have
-        been waited for, and the next claim is made."""
+        """`lost_to`: where lost ones are recorded, if not with the others. `moved` is told of an account when its slots
+        have been waited for, and the next claim is made."""
         self._claims = claims
         self._claimer = Claimer(claims, cohort=cohort, epoch=epoch, outages=losses.outages)
         self._losses = losses
