@@ -14,6 +14,7 @@ import msgspec
 
 from api.accept import decode
 from api.accept.collecting import Collector
+from api.accept.kept import REFUSALS
 from api.accept.recipients import User
 from api.accept.request import NotificationRequest
 from api.accept.rows import Sender, key_of
@@ -70,6 +71,11 @@ class BatchService:
             with deadline(STORED_WITHIN_S):
                 prepared = await self._prepare(decode.batch(raw), sender=sender)
                 return await self._store(prepared, raw=raw, sender=sender, key=key, problem=problem)
+        except REFUSALS as refusal:  # of the batch as a whole; items that are refused now end at the key, with the others
+            if key is None:
+                raise
+            asked = key_of(sender, ROUTE, key=key, raw=raw, answer=b"")
+            return BatchAnswer(await self._accept.kept.instead_of(refusal, asked), {}, replay=True)
         except AWAY as error:
             message = "The database did not take the batch in time; send it again with its Idempotency-Key."
             raise Unavailable(message) from error

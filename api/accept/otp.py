@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept import decode
+from api.accept.kept import REFUSALS
 from api.accept.otp_rules import broken_otp_rules, notification_of
 from api.accept.request import NotificationRequest, OtpRequest
 from api.accept.rows import Sender, key_of, row_of
@@ -21,7 +22,7 @@ from api.accept.service import AcceptService
 from api.accept.stored import options_of
 from api.accept.writer import judge
 from domain.channels import Channel
-from domain.errors import CodeRefused, Conflict, Invalid, RecipientGone, TongdaError
+from domain.errors import CodeRefused, Conflict, Invalid, NotFound, RecipientGone, Rejected, TongdaError
 from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.locales import canonical
@@ -98,6 +99,13 @@ class OtpService:
 
     async def make(self, raw: bytes, *, sender: Sender, key: str | None) -> OtpAnswer:
         """Store code and message; returns after COMMIT. Raises the errors of `domain.errors`, TooManyRequests too."""
+        kept = _key(sender, ROUTE, key=key, raw=raw)
+        try:
+            return await self._make(raw, sender=sender, kept=kept)
+        except REFUSALS as refusal:
+            return await self._before(refusal, kept)
+
+    async def _make(self, raw: bytes, *, sender: Sender, kept: Key | None) -> OtpAnswer:
         request = decode.otp(raw)
         errors = broken_otp_rules(request, now=self._accept.clock.now())
         if errors:
@@ -121,7 +129,6 @@ class OtpService:
             self._policy.cooldown,
             subject,
         )
-        kept = _key(sender, ROUTE, key=key, raw=raw)
         body = await self._repository.create(
             new,
             row=row,
@@ -161,9 +168,12 @@ class OtpService:
             )
 
         kept = _key(sender, f"POST /v1/otp/{otp_id}/resend", key=key, raw=raw)
-        answered = await self._repository.resend(
-            sender.tenant, otp_id, cooldown=self._policy.cooldown, key=kept, build=build, answer=_answers(otp_id)
-        )
+        try:
+            answered = await self._repository.resend(
+                sender.tenant, otp_id, cooldown=self._policy.cooldown, key=kept, build=build, answer=_answers(otp_id)
+            )
+        except NotFound as refusal:  # a code is kept for a shorter time than a key
+            return await self._before(refusal, kept)
         match answered.verdict:
             case ResendVerdict.SENT:
                 return await self._done(answered.body, kept)
@@ -173,6 +183,12 @@ class OtpService:
                 raise Conflict("It was sent as often as one can be; make a new one.", code="otp_exhausted")
             case verdict:
                 raise CodeRefused(_REFUSALS[Verdict(verdict)], code=verdict)
+
+    async def _before(self, refusal: Rejected, key: Key | None) -> OtpAnswer:
+        """What the first request with this key was answered; raises `refusal` where there was none."""
+        if key is None:
+            raise refusal
+        return OtpAnswer(await self._accept.kept.instead_of(refusal, key), replay=True)
 
     async def _done(self, body: bytes | None, key: Key | None) -> OtpAnswer:
         """The answer of what was committed just now, or of the first request with this key."""

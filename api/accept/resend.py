@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from api.accept.rows import Sender
+from api.accept.rows import Sender, key_of
 from api.accept.service import Accepted, AcceptService
 from api.accept.stored import expires_in_of, is_test, options_of, refuse_code
 from api.accept.writer import judge
-from domain.errors import Conflict, RecipientGone, TongdaError
+from domain.errors import Conflict, RecipientGone, Rejected, TongdaError
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
@@ -31,24 +31,36 @@ class ResendService:
 
     async def resend(self, notification_id: UUID, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
         """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone."""
+        asked = None
+        if key is not None:
+            asked = key_of(sender, f"POST /v1/notifications/{notification_id}/resend", key=key, raw=raw, answer=b"")
+        try:
+            accepted = await self._stored(notification_id, sender=sender, key=asked)
+        except Rejected as refusal:
+            if asked is None:
+                raise
+            return Accepted.replayed(await self._accept.kept.instead_of(refusal, asked))
+        if accepted is not None:
+            return accepted
+        assert asked is not None
+        [found] = await self._repository.kept([asked])
+        first = judge(asked, found)
+        if isinstance(first, TongdaError):
+            raise first
+        return Accepted.replayed(first)
+
+    async def _stored(self, notification_id: UUID, *, sender: Sender, key: Key | None) -> Accepted | None:
+        """None where its key was used before, and then nothing was stored."""
         old = await self._edits.stored(sender.tenant, notification_id=notification_id)
         refuse_code(old)
+        await self._check(old)
         row = row_again(old)
         accepted = Accepted.of(row)
-        route = f"POST /v1/notifications/{notification_id}/resend"
-        kept = None
-        if key is not None:
-            kept = Key(sender.tenant, sender.app, route, key, hashlib.sha256(raw).digest(), accepted.body)
-            [found] = await self._repository.kept([kept])
-            if found is not None:
-                return _replayed(judge(kept, found))
-        await self._check(old)
-        if await self._repository.store_again(row, origin=notification_id, key=kept):
-            self._accept.due(accepted.lane)
-            return accepted
-        assert kept is not None
-        [found] = await self._repository.kept([kept])
-        return _replayed(judge(kept, found))
+        kept = None if key is None else replace(key, answer=accepted.body)
+        if not await self._repository.store_again(row, origin=notification_id, key=kept):
+            return None
+        self._accept.due(accepted.lane)
+        return accepted
 
     async def _check(self, old: asyncpg.Record) -> None:
         if is_test(old):
@@ -74,9 +86,3 @@ def row_again(old: asyncpg.Record) -> Row:
         old["content"], old["data"], old["metadata"], msgspec.json.encode(options).decode() if options else None, None,
         life, None,
     )  # fmt: skip
-
-
-def _replayed(answer: bytes | TongdaError) -> Accepted:
-    if isinstance(answer, TongdaError):
-        raise answer
-    return Accepted.replayed(answer)

@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from api.accept import decode
 from api.accept.collecting import Collector, asked_of, collecting_errors, collects
+from api.accept.kept import REFUSALS, KeptAnswers
 from api.accept.recipients import Recipients, User
 from api.accept.request import NotificationRequest
 from api.accept.routing import CategoryRoutes
@@ -88,6 +89,7 @@ class AcceptService:
         self._collector = collector
         self._urgent = CommitWriter(repository, committed=self.committed, name="high")
         self._normal = CommitWriter(repository, committed=self.committed, name="normal")
+        self.kept = KeptAnswers(repository, settled=self._settled)
         self._looking = 0
 
     async def stop(self) -> None:
@@ -101,6 +103,15 @@ class AcceptService:
 
     async def accept(self, raw: bytes, *, sender: Sender, key: str | None) -> Accepted:
         """One notification. Returns only after the COMMIT. Raises the errors of `domain.errors`."""
+        try:
+            return await self._accept(raw, sender=sender, key=key)
+        except REFUSALS as refusal:
+            if key is None:
+                raise
+            asked = key_of(sender, ROUTE_ONE, key=key, raw=raw, answer=b"")
+            return Accepted.replayed(await self.kept.instead_of(refusal, asked))
+
+    async def _accept(self, raw: bytes, *, sender: Sender, key: str | None) -> Accepted:
         request = decode.notification(raw)
         user = checked(request, sender, now=self.clock.now())
         if self._looking >= MOST_LOOKING:
@@ -139,7 +150,16 @@ class AcceptService:
 
     def accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: OnAnswer) -> bool:
         """The same without a task that waits, where everything that has to be known is remembered; otherwise False, and
-        nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with the request."""
+        nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with a request without a key;
+        with one, its key has to be asked for first."""
+        try:
+            return self._accept_at_once(raw, sender=sender, key=key, told=told)
+        except REFUSALS:
+            if key is None:
+                raise
+            return False
+
+    def _accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: OnAnswer) -> bool:
         request = decode.notification(raw)
         if collects(request):
             return False
@@ -171,6 +191,9 @@ class AcceptService:
                 told(Accepted.replayed(what) if isinstance(what, bytes) else what)
 
         (self._urgent if accepted.lane is Lane.HIGH else self._normal).put(row, key=key, told=stored)
+
+    async def _settled(self) -> None:
+        await asyncio.gather(self._urgent.settled(), self._normal.settled())
 
     def due(self, lane: Lane) -> None:
         """Something of this lane that did not come through here is due: group it."""

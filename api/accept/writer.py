@@ -97,6 +97,20 @@ class CommitWriter:
         self._waiting.append(Pending(row, key, told))
         self._wake.set()
 
+    async def settled(self) -> None:
+        """Returns when what was put before has been committed or given up; at once when that is nothing."""
+        last = self._waiting[-1] if self._waiting else self._under_way[-1] if self._under_way else None
+        if last is None or last.told is None:
+            return
+        over, told = asyncio.Event(), last.told
+
+        def both(what: bytes | TongdaError | None) -> None:
+            over.set()
+            told(what)
+
+        last.told = both
+        await over.wait()
+
     @property
     def spent(self) -> Exception | None:
         """Why the last commit found no room (SPENT), if that was a moment ago. A probe writes less and may find some."""

@@ -117,13 +117,13 @@ async def create_key(
 ) -> Response:
     """The key is in this answer and nowhere else: it is stored as a hash."""
     now = creation.container.clock.now()
-    body.check(now=now)
     who = creation.principal
     roles = list(dict.fromkeys(body.roles))
     if not may_grant(who.roles, roles):
         raise Forbidden("Your key may not grant one of these roles.")
 
     async def unit(connection: AsyncConnection) -> Created:
+        body.check(now=now)  # here, after its key: a repetition may come when the end it asked for is past
         new = NewKey(body.app, body.name, roles, body.expires_at)
         stored, key = await keys.create(connection, who.tenant, new, by=who.key_id)
         return Created(NewApiKey.made(stored, key, now=now), again=NewApiKey.made(stored, None, now=now))

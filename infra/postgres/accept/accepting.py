@@ -195,6 +195,23 @@ class AcceptRepository:
             for row in rows
         ]
 
+    async def settled(self, key: Key) -> Kept | None:
+        """What is stored under this key, also by a transaction that is just taking it: waits for its end, as whoever takes
+        the key would, by taking it and giving it back."""
+        [found] = await self.kept([key])
+        if found is not None:
+            return found
+        async with self._pool.acquire() as connection:
+            taking = connection.transaction()
+            await taking.start()
+            try:
+                if await keep_key(connection, key):
+                    return None
+            finally:
+                await taking.rollback()
+        [found] = await self.kept([key])
+        return found
+
 
 async def keep_key(connection: Connection, key: Key) -> bool:
     """Take the key in the caller's transaction; False when it is taken. Waits for a transaction that is just taking it."""
