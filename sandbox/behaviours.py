@@ -29,6 +29,8 @@ class How(Enum):
     HANG = auto()
     DROP = auto()
     RESET = auto()
+    DROP_RESET = auto()
+    """Take all of it, then cut the connection by a TCP RST."""
 
 
 class Stage(Enum):
@@ -113,6 +115,14 @@ BEHAVIOURS: dict[str, Behaviour] = _table(
         verdict=Verdict.RESET,
         en="TCP reset before anything is taken.",
         zh="收下之前连接被重置（TCP RST）。",
+    ),
+    Behaviour(
+        word="dropreset",
+        how=How.DROP_RESET,
+        verdict=Verdict.DROPPED,
+        taken=True,
+        en="Takes the message, then TCP reset without an answer: the unknown outcome.",
+        zh="收下消息后不回答，连接被重置（TCP RST）：结果未知。",
     ),
     Behaviour(
         word="busy",

@@ -105,6 +105,8 @@ class Hook:
         self._record.add(played)
         if behaviour.how is How.HANG:
             await asyncio.sleep(self._settings.hang_s)
+        if behaviour.how is How.DROP_RESET:
+            return _reset(request)
         if behaviour.how in (How.HANG, How.DROP):
             return _close_silently(request)
         if behaviour.html:
@@ -115,7 +117,7 @@ class Hook:
 
 def _asked(behaviour: Behaviour, seen: Seen) -> Seen:
     """The attempt as the behaviour makes it end."""
-    silent = behaviour.how in (How.HANG, How.DROP, How.RESET)
+    silent = behaviour.how in (How.HANG, How.DROP, How.RESET, How.DROP_RESET)
     answer = f"HTTP {behaviour.http} {phrase(behaviour.http)}"
     return replace(
         seen,

@@ -128,6 +128,8 @@ class Mailbox:
         answer = self._answer(played, behaviour.smtp)
         if behaviour.how is How.HANG:
             await asyncio.sleep(self._settings.hang_s)
+        if behaviour.how is How.DROP_RESET:
+            await server.reset_connection()
         if behaviour.how in (How.HANG, How.DROP):
             await server.close_silently()
         return answer
@@ -148,7 +150,7 @@ class Mailbox:
 
 def _asked(behaviour: Behaviour, seen: Seen) -> Seen:
     """The attempt as the behaviour makes it end."""
-    silent = behaviour.how in (How.HANG, How.DROP, How.RESET)
+    silent = behaviour.how in (How.HANG, How.DROP, How.RESET, How.DROP_RESET)
     return replace(
         seen,
         taken=behaviour.taken,

@@ -172,6 +172,7 @@ def _row(behaviour: Behaviour, *, language: str) -> dict[str, str]:
         How.HANG: (w["silence"], w["silence"]),
         How.DROP: (w["dropped_smtp"], w["dropped_http"]),
         How.RESET: (w["reset_smtp"], w["reset_http"]),
+        How.DROP_RESET: (w["drop_reset_smtp"], w["drop_reset_http"]),
     }
     smtp, http = effects[behaviour.how]
     if behaviour.html:

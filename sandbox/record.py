@@ -20,7 +20,7 @@ class Verdict(StrEnum):
     REFUSED = "refused"
     GREYLISTED = "greylisted"
     DROPPED = "dropped"
-    """Taken, then the connection was closed without an answer."""
+    """Taken, then the connection was closed or reset without an answer."""
     RESET = "reset"
     HUNG = "hung"
     """Read, and never answered nor taken."""

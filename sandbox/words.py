@@ -85,6 +85,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "dropped_http": ("closed after the request", "读完请求后断开"),
     "reset_smtp": ("TCP reset at RCPT", "RCPT 时 TCP 重置"),
     "reset_http": ("TCP reset at the head", "读到请求头时 TCP 重置"),
+    "drop_reset_smtp": ("TCP reset after the final dot", "收到结束点后 TCP 重置"),
+    "drop_reset_http": ("TCP reset after the request", "读完请求后 TCP 重置"),
     "garbled": ("taken, unreadable answer", "收下，但回答无法解析"),
     "html_page": ("{reply}, an HTML page", "{reply}，内容是 HTML 页面"),
     "set_up": (

@@ -1,8 +1,10 @@
 """A request that would be refused now, and may have been accepted before: what its Idempotency-Key says.
 
 Rules look at the clock, at users and at templates, which go on after a 202. Whoever did not get that 202 and repeats the
-request must hear of it, and not of the rules, or would send it anew under another key. So a refusal with a key is only given
-after a look at the keys. Who is accepted pays nothing for it: there the COMMIT itself finds the key.
+request must hear of it, and not of the rules, or would send it anew under another key. So a request with a key is refused
+only after a look at the keys. Who is accepted pays nothing for it: there the COMMIT itself finds the key.
+
+What still waits in another process and has not reached the database cannot be seen from here.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from infra.postgres.errors import AWAY
 from infra.postgres.patience import STATEMENT_LIMIT_S
 
 REFUSALS = (Invalid, RecipientUnknown, RecipientGone)
-"""What the same bytes may be answered with later, though they were accepted. That they are no JSON, they have always been."""
+"""What the same bytes may be answered with later, though they were accepted. Not among them: that they are no JSON."""
 MOST_AT_ONCE = 2
 """Look-ups at a time in one process, however many are refused."""
 MOST_WAITING = 512

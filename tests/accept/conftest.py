@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from api.container import Container, open_container
+from domain.clock import Clock
+from infra.clock import SYSTEM_CLOCK, ManualClock
 from infra.postgres.bootstrap import bootstrap
 from infra.settings import Settings
 
@@ -42,11 +45,29 @@ class Api:
 
 @pytest.fixture
 async def api(database: str) -> AsyncIterator[Api]:
+    async with running(database) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def timed(database: str, clock: ManualClock) -> AsyncIterator[Api]:
+    """The API's clock is the test's `clock`; PostgreSQL's goes on by itself."""
+    async with running(database, clock=clock) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def running(database: str, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Api]:
     key = await bootstrap(database, tenant="acme", app="shop", name="test", roles=["owner"])
     settings = Settings(
         database_url=SecretStr(database), temporal_address=NOWHERE, secret_key=SecretStr("0123456789abcdef" * 2)
     )
-    async with open_container(settings) as container:
+    async with open_container(settings, clock=clock) as container:
         transport = httpx.ASGITransport(app=create_app(settings, container=container))
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as http:

@@ -127,6 +127,21 @@ async def running(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         await serving
 
 
+async def test_a_refusal_with_a_key_goes_the_usual_way(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is asked whether it was accepted before, when a rule was another."""
+    what = body(metadata={"order": "A-77"})
+    async with running.connection() as client:
+        first = await client.post(what, "Idempotency-Key: k")
+        monkeypatch.setattr("api.accept.rules.MOST_METADATA_BYTES", 2)
+        again = await client.post(what, "Idempotency-Key: k")
+        refused = await client.post(what)
+        new = await client.post(what, "Idempotency-Key: other")
+    assert (first.status, again.status, again.body) == (202, 200, first.body)
+    assert again.headers["idempotent-replay"] == "true"
+    assert (refused.status, new.status) == (422, 422)
+    assert running.direct == [True, False, True, False]
+
+
 async def count(running: Running) -> int:
     value: int = await running.stored.fetchval("SELECT count(*) FROM notification")
     return value

@@ -48,6 +48,17 @@ async def test_a_repetition_does_not_store_or_show_the_key(api: Api) -> None:
     assert first.json()["key"].encode() not in kept
 
 
+async def test_a_repetition_after_the_end_that_it_asks_for(timed_api: Api, clock: ManualClock) -> None:
+    """It was made: what has passed since is no reason to say that it was not."""
+    new = {**NEW, "expires_at": (clock.now() + timedelta(hours=1)).isoformat()}
+    first = await timed_api.post("/v1/api-keys", new, once="k")
+    clock.advance(timedelta(hours=2))
+    again = await timed_api.post("/v1/api-keys", new, once="k")
+    assert (first.status_code, again.status_code, again.json()["id"]) == (201, 200, first.json()["id"])
+    late = await timed_api.post("/v1/api-keys", new, once="other")
+    assert (late.status_code, codes(late)) == (422, [("/expires_at", "range")])
+
+
 async def test_a_revoked_key_is_refused_at_once_here(api: Api) -> None:
     made = (await api.post("/v1/api-keys", NEW)).json()
     assert await works(api, made["key"])

@@ -69,6 +69,7 @@ async def bench() -> AsyncIterator[Bench]:
         ("auth", ResultClass.CONFIG, "535 5.7.8", 0),
         ("reset", ResultClass.RETRY, "smtp_disconnected", 0),
         ("drop", ResultClass.UNKNOWN, "smtp_lost", 1),
+        ("dropreset", ResultClass.UNKNOWN, "smtp_lost", 1),
         ("garbage", ResultClass.UNKNOWN, "smtp_bad_reply", 1),
         ("hang", ResultClass.UNKNOWN, "smtp_timeout", 0),
     ],
@@ -100,6 +101,7 @@ async def test_mail(bench: Bench, name: str, meaning: ResultClass, code: str, ta
         ("auth", ResultClass.RETRY, "http_401", 0),
         ("spam", ResultClass.RETRY, "http_403", 0),
         ("drop", ResultClass.UNKNOWN, "http_disconnected", 1),
+        ("dropreset", ResultClass.UNKNOWN, "http_disconnected", 1),
         # nothing was taken, but from outside it looks like a reset after reading
         ("reset", ResultClass.UNKNOWN, "http_disconnected", 0),
         ("hang", ResultClass.UNKNOWN, "http_timeout", 0),

@@ -36,6 +36,7 @@ WORDS: Mapping[str, tuple[set[str], bool]] = {
     "busy": ({"expired", "failed"}, False),
     "reset": ({"expired", "failed"}, True),
     "drop": ({"expired", "failed"}, True),
+    "dropreset": ({"expired", "failed"}, True),
     "hang": ({"expired", "failed"}, True),
 }
 """What the receiver does, how its messages may end, and whether they may be called unknown on the way or at the end."""
@@ -102,7 +103,8 @@ def arrivals(parts: Parts, sender: Sender) -> list[Item]:
 
 
 async def test_receivers_that_misbehave(parts: Parts) -> None:
-    """Slow, failing in bursts, asking to come later, answering nonsense, cutting the connection after the request; those
+    """Slow, failing in bursts, asking to come later, answering nonsense, cutting and resetting the connection
+    after the request; those
     of others get their messages meanwhile."""
     async with contextlib.AsyncExitStack() as stack:
         each = {word: await stack.enter_async_context(load(parts, f"bad-{word}")) for word in (*WORDS, "well")}

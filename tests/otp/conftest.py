@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from api.accept.otp import OtpService
 from api.otp_parts import policy_of
 from channels.base import Message
 from domain.channels import Channel
+from domain.clock import Clock
 from domain.lanes import Lane
 from domain.otp import Limit, Policy, Scope
+from infra.clock import SYSTEM_CLOCK, ManualClock
 from infra.otp_codes import OtpCodes
 from infra.postgres.accept.accepting import AcceptRepository
 from infra.postgres.accept.otp import OtpRepository
@@ -132,7 +135,25 @@ def wrong(code: str) -> str:
 
 @pytest.fixture
 async def otp(database: str) -> AsyncIterator[Otp]:
-    async with running(database) as api:
+    async with _running(database) as made:
+        yield made
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def timed_otp(database: str, clock: ManualClock) -> AsyncIterator[Otp]:
+    """The API's clock is the test's `clock`; PostgreSQL's, by which codes live, goes on by itself."""
+    async with _running(database, clock=clock) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def _running(database: str, *, clock: Clock = SYSTEM_CLOCK) -> AsyncIterator[Otp]:
+    async with running(database, clock=clock) as api:
         api.keys = await make_keys(database)
         made = Otp(api, Engine.over(api.pool))
         assert Channel.EMAIL in made.engine.providers

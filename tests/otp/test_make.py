@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
+from infra.clock import ManualClock
+from infra.postgres.accept.accepting import AcceptRepository
 from tests.api.conftest import at_once, codes
 from tests.otp.conftest import Otp, code_in
 
@@ -155,6 +158,53 @@ async def test_the_same_request_again_sends_one_code(otp: Otp) -> None:
     assert again.content == first.content
     assert (await otp.make(once="k", length=8)).json()["code"] == "idempotency_conflict"
     assert await otp.count("otp") == await otp.count("notification") == 1
+
+
+async def archived(otp: Otp) -> None:
+    assert (await otp.api.call("DELETE", "/v1/templates/pay-code")).status_code == 204
+
+
+async def gone(otp: Otp) -> None:
+    await otp.api.pool.execute("UPDATE person SET state = 'erased'")
+
+
+async def without_address(otp: Otp) -> None:
+    await otp.api.pool.execute("DELETE FROM identity")
+
+
+@pytest.mark.parametrize(
+    ("happen", "pointer"), [(archived, "/template"), (gone, "/to/user"), (without_address, "/to/user")]
+)  # fmt: skip
+async def test_a_code_that_was_sent_is_answered_so_whatever_happened_since(
+    timed_otp: Otp, clock: ManualClock, happen: Callable[[Otp], Awaitable[None]], pointer: str
+) -> None:
+    """Catches: a 422 for a code that is on its way, after which the client has another sent."""
+    otp = timed_otp
+    otp.unlimited()
+    await user(otp)
+    assert (await otp.api.post("/v1/templates", TEMPLATE)).status_code == 201
+    assert (await otp.api.post("/v1/templates/pay-code/publish")).status_code == 200
+    what: dict[str, Any] = {"to": USER, "template": "pay-code", "data": {"amount": "1.00"}}
+    first = await otp.make(once="k", **what)
+    await happen(otp)
+    clock.advance(timedelta(minutes=1))
+    again = await otp.make(once="k", **what)
+    assert (first.status_code, again.status_code, again.content) == (202, 200, first.content)
+    assert again.headers["idempotent-replay"] == "true"
+    assert (await otp.make(once="k", **what, length=8)).json()["code"] == "idempotency_conflict"
+    for refused in (await otp.make(**what), await otp.make(once="new", **what)):
+        assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, pointer)
+    assert await otp.count("otp") == await otp.count("notification") == 1
+
+
+async def test_where_the_database_does_not_say_whether_a_code_was_sent(otp: Otp, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(AcceptRepository, "kept", away)
+    answer = await otp.make({"user": "nobody"}, once="k")
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert (await otp.make({"user": "nobody"})).json()["code"] == "recipient_unknown"
 
 
 async def test_two_with_one_key_at_once_send_one_code(otp: Otp) -> None:

@@ -191,3 +191,14 @@ async def test_a_user_without_any_address_left_is_told(otp: Otp) -> None:
     answer = await otp.resend(made["id"])
     assert (answer.status_code, answer.json()["code"]) == (422, "recipient_gone")
     assert await otp.count("notification") == 1
+
+
+async def test_the_same_resend_again_after_its_code_is_kept_no_more(otp: Otp) -> None:
+    """Keys are kept longer than codes."""
+    otp_id, _ = await otp.sent()
+    first = await otp.resend(otp_id, once="k")
+    await otp.api.pool.execute("DELETE FROM otp")
+    again = await otp.resend(otp_id, once="k")
+    assert (first.status_code, again.status_code, again.content) == (202, 200, first.content)
+    assert (await otp.resend(otp_id, once="new")).status_code == 404
+    assert (await otp.resend(otp_id, once="k", key="other")).status_code == 404

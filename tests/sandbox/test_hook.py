@@ -209,6 +209,29 @@ async def test_reset_is_a_tcp_reset_at_the_head(box: sandbox.Box) -> None:
     assert (last(box).verdict, last(box).taken, last(box).delivery) == (sandbox.Verdict.RESET, False, "d-1")
 
 
+async def test_dropreset_is_a_tcp_reset_after_the_request(box: sandbox.Box) -> None:
+    """It waits for the last byte, has the message, and resets: what comes again is a duplicate."""
+    body = b'{"title": "hello"}'
+    head = (
+        "POST /hook/dropreset HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nwebhook-id: d-1\r\n"
+        f"webhook-timestamp: {int(datetime.now(UTC).timestamp())}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    for _ in range(2):
+        reader, writer = await asyncio.open_connection(box.host, box.http_port)
+        writer.write(head.encode() + body[:-1])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        before = box.record.count
+        writer.write(body[-1:])
+        with pytest.raises(ConnectionResetError):
+            await reader.read(1)
+        writer.close()
+        assert box.record.count == before + 1
+        assert (last(box).verdict, last(box).taken, last(box).answer) == (sandbox.Verdict.DROPPED, True, None)
+        assert last(box).raw == body
+    assert box.record.stats()["duplicates"] == ["d-1"]
+
+
 keys = st.binary(min_size=1, max_size=64)
 
 

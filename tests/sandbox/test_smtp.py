@@ -128,6 +128,14 @@ async def test_reset_is_a_tcp_reset_at_rcpt(box: sandbox.Box) -> None:
     assert (last(box).verdict, last(box).taken, last(box).raw) == (sandbox.Verdict.RESET, False, b"")
 
 
+async def test_dropreset_is_a_tcp_reset_after_the_message(box: sandbox.Box) -> None:
+    client = await RawClient.greeted(box)
+    with pytest.raises(ConnectionResetError):
+        await client.transfer(mail(), to=b"dropreset@a.example")
+    await client.close()
+    assert (last(box).verdict, last(box).taken, last(box).answer) == (sandbox.Verdict.DROPPED, True, None)
+
+
 async def test_garbage_is_no_smtp_reply(box: sandbox.Box) -> None:
     assert (await transferred(box, mail(), to=b"garbage@a.example")).startswith("<html>")
     assert (last(box).verdict, last(box).taken) == (sandbox.Verdict.GARBLED, True)
