@@ -1,7 +1,7 @@
 """The one judge of all faults: what the sandbox took, against what was accepted and what the timelines say.
 
-Every 202 is there once and becomes final; what arrived twice is called unknown by its timeline; what is called sent
-arrived.
+Every 202 is there once and becomes final; for each time that it arrived beyond the first, its timeline says that a hand-over
+was unknown and made again; what is called sent arrived.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Mapping
+from typing import Any, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -25,6 +25,8 @@ STATES = """
 SELECT n.id, n.status, n.reason, n.final, n.finished_at IS NOT NULL AS finished,
        EXISTS (SELECT FROM work w WHERE w.notification_id = n.id) AS open,
        (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'unknown') AS unknowns,
+       (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'unknown'
+        AND e.detail ->> 'then' = 'resend') AS resends,
        (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'attempt'
         AND e.detail ->> 'class' = 'OK') AS successes
 FROM notification n WHERE n.id = ANY ($1)"""
@@ -60,7 +62,7 @@ async def check(
     wrong = [
         f"{name} {state['id']}: {what}"
         for name, state in states
-        for what in _wrong(state, taken[str(state["id"])], unknowns=unknowns, ends=ends)
+        for what in wrong_with(state, taken[str(state["id"])], unknowns=unknowns, ends=ends)
     ]
     assert not wrong, "\n".join([f"{len(wrong)} of {len(states)}:", *wrong[:20]])
     sent = sum(len(sender.ids) for sender in senders)
@@ -90,8 +92,11 @@ def _taken(record: Record) -> Counter[str]:
     return Counter(delivery.rpartition("-")[0] for delivery in deliveries if delivery is not None)
 
 
-def _wrong(state: asyncpg.Record, taken: int, *, unknowns: bool, ends: Collection[str]) -> list[str]:
-    status, lost = state["status"], state["unknowns"]
+def wrong_with(
+    state: asyncpg.Record | Mapping[str, Any], taken: int, *, unknowns: bool, ends: Collection[str]
+) -> list[str]:
+    """What is wrong with a notification in this state (a row of STATES), whose message was taken so many times."""
+    status, lost, explained = state["status"], state["unknowns"], 1 + state["resends"]
     found = []
     if not state["final"]:
         found.append(f"not final: {status}")
@@ -101,8 +106,10 @@ def _wrong(state: asyncpg.Record, taken: int, *, unknowns: bool, ends: Collectio
         found.append(f"{status} ({state['reason']})")
     if lost and not unknowns:
         found.append("a hand-over was lost")
-    if max(taken, state["successes"]) > 1 and not lost:
-        found.append(f"taken {taken} times, {state['successes']} successes, and nothing says that it was unknown")
+    if max(taken, state["successes"]) > explained:
+        found.append(
+            f"taken {taken} times, {state['successes']} successes, but made again as unknown {explained - 1} times"
+        )
     if status in ARRIVED and not taken:
         found.append(f"{status}, but it never arrived")
     return found
