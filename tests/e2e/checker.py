@@ -1,7 +1,7 @@
 """The one judge of all faults: what the sandbox took, against what was accepted and what the timelines say.
 
-Every 202 is there once and becomes final; for each time that it arrived beyond the first, its timeline says that a hand-over
-was unknown and made again; what is called sent arrived.
+Every 202 is there once and becomes final; for each time that it arrived beyond the first, its timeline says that a
+hand-over was unknown and made again; what is called sent arrived.
 """
 
 from __future__ import annotations
@@ -107,9 +107,7 @@ def wrong_with(
     if lost and not unknowns:
         found.append("a hand-over was lost")
     if max(taken, state["successes"]) > explained:
-        found.append(
-            f"taken {taken} times, {state['successes']} successes, but made again as unknown {explained - 1} times"
-        )
+        found.append(f"taken {taken} times, {state['successes']} successes, made again as unknown {state['resends']} times")
     if status in ARRIVED and not taken:
         found.append(f"{status}, but it never arrived")
     return found
