@@ -60,6 +60,11 @@ class AttemptedStep:
     """The number of the claim: of all that were made, whatever came of them."""
     throttled: timedelta | None = None
     """The claim before this one was answered RATE too; so long after that it was due again."""
+    falls_back_at: datetime | None = None
+    """When its chain goes on, if nobody has taken it by then; None: it has no next place, or waits for whatever comes."""
+
+    def time_left(self, now: datetime) -> timedelta | None:
+        return None if self.falls_back_at is None else self.falls_back_at - now
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +128,8 @@ def _decide(step: AttemptedStep, result: SendResult, *, now: datetime, spread: f
         case ResultClass.RATE:
             if step.elsewhere:
                 return _moved(step, now=now)
-            wait = max(_stated(result, spread), _throttled(step, now=now, spread=spread))
-            return _again(step, now=now, wait=wait, failures=step.failures)
+            own = _throttled(step, now=now, spread=spread)
+            return _again(step, result, now=now, own=own, spread=spread, failures=step.failures)
         case _:
             return _retry(step, result, now=now, spread=spread)
 
@@ -166,28 +171,45 @@ def _retry(step: AttemptedStep, result: SendResult, *, now: datetime, spread: fl
     config = result.result is ResultClass.CONFIG
     if step.failures >= len(retries):
         return _failed(step, Reason.ACCOUNT_MISCONFIGURED if config else Reason.RETRIES_EXHAUSTED)
-    own = max(retries[step.failures], CONFIG_WAIT if config else timedelta(0))
-    wait = max(_jittered(own, spread), _stated(result, spread))
-    return _again(step, now=now, wait=wait, failures=step.failures + 1)
+    own = _jittered(max(retries[step.failures], CONFIG_WAIT if config else timedelta(0)), spread)
+    return _again(step, result, now=now, own=own, spread=spread, failures=step.failures + 1)
 
 
-def _again(step: AttemptedStep, *, now: datetime, wait: timedelta, failures: int) -> Decision:
+def _again(
+    step: AttemptedStep, result: SendResult, *, now: datetime, own: timedelta, spread: float, failures: int
+) -> Decision:
+    """Later: after the wait that was stated, and not before `own`. Where a chain goes on before that, it is tried a last
+    time at that moment; or not again, because what was stated is never cut short."""
+    stated, left = _stated(result, spread), step.time_left(now)
+    wait = max(own, stated)
+    if left is not None:
+        if left <= timedelta(0) or stated > left:
+            return _not_in_time(result, failures=failures)
+        wait = min(wait, left)
     if wait >= step.expires_at - now:
         return Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_RETRY, failures=failures, falls_back=True)
     return Decision(Status.RETRYING, due_at=now + wait, failures=failures)
 
 
+def _not_in_time(result: SendResult, *, failures: int) -> Decision:
+    config = result.result is ResultClass.CONFIG
+    reason = Reason.ACCOUNT_MISCONFIGURED if config else Reason.NOT_TAKEN_IN_TIME
+    return Decision(Status.FAILED, reason, failures=failures, falls_back=True)
+
+
 def _unknown(step: AttemptedStep, *, now: datetime, spread: float) -> Decision:
-    """Send again where that cannot show twice, or a few times where it is asked for; otherwise stop here and say so, the
-    chain included."""
+    """Send again where that cannot show twice, or a few times where it is asked for. Otherwise stop here and say so: a
+    chain goes on only where sending again was asked for, because the next channel may show it twice as well."""
     retries = POLICIES[step.lane].retries
     most = len(retries) if step.idempotent else min(MOST_UNKNOWN_RESENDS, len(retries)) if step.resend_unknown else 0
-    if step.failures < most:
-        due_at = now + _jittered(retries[step.failures], spread)
+    left = step.time_left(now) if step.resend_unknown else None
+    if step.failures < most and (left is None or left > timedelta(0)):
+        wait = _jittered(retries[step.failures], spread)
+        due_at = now + (wait if left is None else min(wait, left))
         if due_at < step.expires_at:
             elsewhere = step.elsewhere and not step.idempotent  # who knows the delivery id is asked again
             return Decision(Status.RETRYING, due_at=due_at, failures=step.failures + 1, moves=elsewhere)
-    return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures)
+    return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures, falls_back=step.resend_unknown)
 
 
 def _failed(step: AttemptedStep, reason: Reason, *, suppresses: bool = False) -> Decision:

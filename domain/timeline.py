@@ -18,6 +18,26 @@ class Stage(StrEnum):
     """An attempt failed, and the next would come too late."""
 
 
+class LeftFor(StrEnum):
+    """Why a step left an account for another one, or its channel for the next one."""
+
+    FAILED = "failed"
+    """The account's answer was a failure."""
+    CIRCUIT_OPEN = "circuit_open"
+    """Its calls have failed, and it is not called for a while."""
+    THROTTLED = "throttled"
+    """It has said "not so often"."""
+    BUSY = "busy"
+    """No slot and no permit of it was free, or its receiver may have no more at the moment."""
+    RECEIPT_OVERDUE = "receipt_overdue"
+    RECEIPT_FAILED = "receipt_failed"
+    ACCOUNT_GONE = "account_gone"
+    """It was deleted."""
+    ACCOUNT_PAUSED = "account_paused"
+    ACCOUNT_BROKEN = "account_broken"
+    """Its row cannot be used."""
+
+
 class EventType(StrEnum):
     ACCEPTED = "accepted"
     """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
@@ -32,15 +52,17 @@ class EventType(StrEnum):
     """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
     `took_ms`, `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
     UNKNOWN = "unknown"
-    """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend or hold."""
+    """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend, fallback (no more resends: the next place of
+    its chain) or hold."""
     FALLBACK = "fallback"
-    """The next place of the chain was opened. `channel`, `after`."""
+    """The next place of the chain was opened. `channel`, `after`; where the one before waited for too long over an account
+    that takes nothing, `reason`: circuit_open, throttled, busy, account_paused or account_broken."""
     PUT_OFF = "put_off"
     """Not handed over yet, by a rule. `channel`, `reason`: quiet_hours or window with `until`; or account_paused or
     account_broken, with the `account` that is waited for."""
     FAILOVER = "failover"
-    """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: failed, circuit_open,
-    receipt_overdue, receipt_failed, account_gone, account_paused or account_broken."""
+    """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: one of
+    `LeftFor`."""
     EXPIRED = "expired"
     """Time ran out, and nothing was sent after that. `stage` (one of `Stage`), `reason`, `channel` or `channels`."""
     SUPPRESSED = "suppressed"

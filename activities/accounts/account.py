@@ -16,13 +16,14 @@ from domain.channels import Channel
 from domain.health import Health
 from domain.routing import Route, choose, routes_of
 from domain.shares import Blocked, Shares, Target
+from domain.timeline import LeftFor
 
 
 class Stop(StrEnum):
     """Why an account takes nothing at all, whatever its circuit says. Values stand in timelines."""
 
-    PAUSED = "account_paused"
-    BROKEN = "account_broken"
+    PAUSED = LeftFor.ACCOUNT_PAUSED.value
+    BROKEN = LeftFor.ACCOUNT_BROKEN.value
     """Its row cannot be used: credentials that cannot be read, settings or a provider that this version does not know."""
 
 
@@ -75,6 +76,14 @@ class Account:
             return taken
         left = self.slots.free + taken - self.shares.most_unproven(now_s)
         return max(1, min(taken, (left + 1) // 2))
+
+    def takes_nothing_for(self, now_s: float) -> LeftFor:
+        """Why what is due over it is not handed over now."""
+        if self.stopped is not None:
+            return LeftFor(self.stopped)
+        if self.health.throttle.wait_s(now_s) > 0:
+            return LeftFor.THROTTLED
+        return LeftFor.CIRCUIT_OPEN if self.health.wait_s(now_s) > 0 else LeftFor.BUSY
 
     @property
     def channel(self) -> Channel:

@@ -94,7 +94,7 @@ class Planner:
             capped = _capped(item.notification_id, request, key=key, wishes=wishes, decided=decided, now=now)
         opened = decided.open if capped is None else (*decided.open, *decided.chain)
         names = {step.channel: self._account(item.tenant, step.channel) for step in opened}
-        return Planned(item.notification_id, decided, names, capped)
+        return Planned(item.notification_id, decided, names, capped, item.fallback_after)
 
     def _account(self, tenant: str, channel: Channel) -> str:
         first = self._accounts.first(tenant, channel)

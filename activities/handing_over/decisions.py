@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from domain.receipts import why_failed
 from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
-from domain.timeline import EventType, Stage
+from domain.timeline import EventType, LeftFor, Stage
 from domain.windows import PutOff
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.giving_back import Returned
@@ -49,6 +49,8 @@ BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=Tru
 NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
 STOPPED_LOOK = timedelta(minutes=5)
 """What waits for an account that is stopped is looked at this often, so that it expires in time; resuming wakes it."""
+NOT_IN_TIME = Decision(Status.FAILED, Reason.NOT_TAKEN_IN_TIME, falls_back=True)
+"""It has waited for long enough over an account that takes nothing."""
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
 
 
@@ -70,7 +72,7 @@ class Decider:
         _count(claim, result, decision, ended_s=ended_s, took_s=ended_s - started_s)
         events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
         if result.result is ResultClass.UNKNOWN:
-            then = "hold" if decision.due_at is None else "resend"
+            then = "resend" if decision.due_at is not None else "fallback" if decision.falls_back and claim.chain else "hold"
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
             events.append(TimelineEvent(EventType.UNKNOWN, detail))
         if decision.status is Status.EXPIRED:
@@ -116,7 +118,8 @@ class Decider:
             return self._outcome(claim, expired, [TimelineEvent(EventType.EXPIRED, detail)])
         decision = Decision(Status.SCHEDULED, due_at=wait.until, failures=claim.failures)
         detail |= {"until": wait.until.isoformat()}
-        return self._outcome(claim, decision, [TimelineEvent(EventType.PUT_OFF, detail)])
+        told = [TimelineEvent(EventType.PUT_OFF, detail)]
+        return replace(self._outcome(claim, decision, told), falls_back_at=_bound(claim, since=wait.until))
 
     def overdue(self, claim: Claim) -> StepOutcome:
         """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
@@ -127,26 +130,38 @@ class Decider:
             return self._outcome(claim, replace(ended, failures=claim.failures), [])
         other = None if claim.receipt == Status.DELIVERED else self._elsewhere(claim)
         step = self._step(claim, idempotent=False, elsewhere=other is not None)
-        decision = overdue(step, now=claim.database_time(time.monotonic()), failed=failed)
-        why = "receipt_overdue" if failed is None else "receipt_failed"
-        return self._outcome(claim, decision, [], moves_to=other, why=why, awaits=self._aim(claim, step.awaits))
+        now = claim.database_time(time.monotonic())
+        decision = overdue(step, now=now, failed=failed)
+        why = LeftFor.RECEIPT_OVERDUE if failed is None else LeftFor.RECEIPT_FAILED
+        outcome = self._outcome(claim, decision, [], moves_to=other, why=why, awaits=self._aim(claim, step.awaits))
+        anew = decision.moves and claim.falls_back_at is None
+        return replace(outcome, falls_back_at=_bound(claim, since=now)) if anew else outcome
 
-    def unserved(self, claim: Claim, *, stopped: Stop | None = None) -> StepOutcome:
-        """The account was taken away after the plan: another one, or none. One that is `stopped` comes back: without
-        another one the step waits for it."""
-        other = self._elsewhere(claim)
+    def unserved(self, claim: Claim, *, stopped: Stop | None = None, uncalled: bool = False) -> StepOutcome:
+        """The account was taken away after the plan: another one, or none. One that is `stopped`, or takes nothing at the
+        moment (`uncalled`), comes back: without another one the step waits for it, until its chain goes on."""
+        other, why = self._elsewhere(claim), self._left_for(claim, stopped=stopped)
         if other is not None:
             again = Decision(Status.SCHEDULED, due_at=claim.claimed_at, failures=claim.failures, moves=True)
-            return self._outcome(claim, again, [], moves_to=other, why=stopped or "account_gone")
+            return self._outcome(claim, again, [], moves_to=other, why=why)
+        if claim.has_waited and (stopped is not None or uncalled):
+            over = replace(NOT_IN_TIME, failures=claim.failures)
+            return self._outcome(claim, over, [], why=why, awaits=claim.awaits)
         if stopped is not None:
             return self._waits_for(claim, stopped)
         detail = {"channel": claim.channel, "reason": Reason.NO_ACCOUNT, "stage": Stage.HAND_OVER}
         return self._outcome(claim, NO_ACCOUNT, [TimelineEvent(EventType.SUPPRESSED, detail)])
 
+    def _left_for(self, claim: Claim, *, stopped: Stop | None) -> LeftFor:
+        if stopped is not None:
+            return LeftFor(stopped)
+        account = self._accounts.get(claim.account)
+        return account.takes_nothing_for(self._accounts.clock()) if account else LeftFor.ACCOUNT_GONE
+
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
-        """Until the account is resumed or the step expires. That `tried` names its own account is the mark of it
+        """Until the account is resumed, the chain goes on or the step expires. That `tried` names its own account is the mark of it
         (`domain.work_row`): it is told once, and can be woken."""
-        due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at)
+        due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at, claim.falls_back_at or claim.expires_at)
         events = []
         if claim.account not in claim.tried:
             detail = {"channel": claim.channel, "reason": stopped, "account": claim.account}
@@ -186,7 +201,7 @@ class Decider:
         awaits = self._awaits(claim, elsewhere=elsewhere)
         return AttemptedStep(
             claim.lane, claim.failures, claim.expires_at, claim.resend_unknown, idempotent, elsewhere, awaits,
-            claim.attempt, claim.throttled,
+            claim.attempt, claim.throttled, claim.falls_back_at if claim.chain else None,
         )  # fmt: skip
 
     def _awaits(self, claim: Claim, *, elsewhere: bool) -> Awaited | None:
@@ -227,7 +242,7 @@ class Decider:
         result: SendResult | None = None,
         at_s: float | None = None,
         moves_to: str | None = None,
-        why: str = "failed",
+        why: LeftFor = LeftFor.FAILED,
         awaits: Awaited | None = None,
     ) -> StepOutcome:
         account_of_next = None
@@ -235,7 +250,10 @@ class Decider:
             following = claim.chain[0].channel
             first = self._accounts.first(claim.tenant, following)
             account_of_next = first.name if first else claim.account  # nobody's: the hand-over says so
-            events = [*events, TimelineEvent(EventType.FALLBACK, {"channel": following, "after": claim.channel})]
+            detail: dict[str, Any] = {"channel": following, "after": claim.channel}
+            if decision.reason is Reason.NOT_TAKEN_IN_TIME and result is None:
+                detail["reason"] = why
+            events = [*events, TimelineEvent(EventType.FALLBACK, detail)]
         moves = moves_to if decision.moves else None
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         if moves is not None:
@@ -256,6 +274,11 @@ class Decider:
             awaits=awaits,
             window=capabilities.receipt_window if capabilities.receipts else None,
         )
+
+
+def _bound(claim: Claim, *, since: datetime) -> datetime | None:
+    """Until when what may be sent since then waits for somebody who takes it; None: nothing would follow."""
+    return since + claim.awaits.within if claim.chain and claim.awaits else None
 
 
 def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: float, took_s: float) -> None:

@@ -222,14 +222,17 @@ class HandOver:
             if wait_s <= 0:
                 going.append(claim)
                 continue
+            if claim.has_waited:
+                self._unserved(claim, uncalled=True)
+                continue
             self._give_back([self._decider.returned(claim, wait=timedelta(seconds=wait_s))])
             self._bounced[account.name] = min(wait_s, self._bounced.get(account.name, wait_s))
         return going
 
     async def _without_calls(self, name: str, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
         """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
-        stopped, or end, and a chain goes on to the next channel. `uncalled`: it takes nothing at the moment; what needs no
-        call goes on or ends."""
+        stopped, as long as their chain allows, or end, and a chain goes on to the next channel. `uncalled`: it takes
+        nothing at the moment; what needs no call, or has waited for long enough, goes on or ends."""
         nothing = timedelta(0)
         while not self._stopping() and (
             rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled)
@@ -237,12 +240,12 @@ class HandOver:
             self._in_flight += len(rows)
             for claim in rows:
                 if not self._ended(claim):
-                    self._unserved(claim, stopped=stopped)
+                    self._unserved(claim, stopped=stopped, uncalled=uncalled)
             await self._return_unsent()
             await self._writer.settle()
 
-    def _unserved(self, claim: Claim, *, stopped: Stop | None = None) -> None:
-        self._conclude(self._decider.unserved(claim, stopped=stopped))
+    def _unserved(self, claim: Claim, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
+        self._conclude(self._decider.unserved(claim, stopped=stopped, uncalled=uncalled))
 
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""

@@ -12,6 +12,7 @@ from activities.accounts.account import Account, Accounts
 from activities.recording.follow_ups import DueAgain
 from domain.permits import Granted
 from domain.shares import Blocked
+from domain.timeline import LeftFor
 from infra.postgres.engine.account_queue import AccountQueue
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import PARKED
@@ -105,7 +106,8 @@ class Rerouting:
         self._due_again(account.name, time.monotonic() + min(one.wait_s for one in blocked))
 
     async def _move(self, account: Account, to: str, *, tenants: Sequence[str]) -> None:
-        why = "throttled" if account.health.throttle.wait_s(self._accounts.clock()) > 0 else "circuit_open"
+        throttled = account.health.throttle.wait_s(self._accounts.clock()) > 0
+        why = LeftFor.THROTTLED if throttled else LeftFor.CIRCUIT_OPEN
         detail = {"channel": account.channel, "account": to, "after": account.name, "reason": why}
         await self._queue.move(self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants)
         self._due_again(to, time.monotonic())

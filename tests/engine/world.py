@@ -34,7 +34,8 @@ Step = tuple[UUID, int]
 
 _JUMP = (
     "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval, "
-    "start_by = start_by - $1::interval, unknown_at = unknown_at - $1::interval",
+    "start_by = start_by - $1::interval, unknown_at = unknown_at - $1::interval, "
+    "falls_back_at = falls_back_at - $1::interval",
     "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
     "accepted_at = accepted_at - $1::interval",
     "UPDATE cohort SET lease = lease - $1::interval",

@@ -20,8 +20,11 @@ from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
-NO_CALL = "(awaiting OR expires_at <= now())"
+NEVER_CALLS = "(awaiting OR expires_at <= now())"
 """It goes on or ends without a call, whatever its account takes: its receipt is overdue, or it has expired."""
+NO_CALL = "(awaiting OR least(expires_at, falls_back_at) <= now())"
+"""It waits no longer for an account that takes nothing: the same, or its chain is to go on by now. As long as the account
+can be called, that last one is sent like any other."""
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
@@ -46,14 +49,14 @@ _PUT_OFF = f""",
 c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1),
 off AS (
     UPDATE work w
-    SET due_at = least(p.due, w.expires_at, now() + {{looks}}),
+    SET due_at = least(p.due, w.expires_at, w.falls_back_at, now() + {{looks}}),
         cohort = CASE WHEN c.shared AND p.due > now() + {{leaves}} THEN NULL ELSE w.cohort END
     FROM p, c WHERE w.ctid = p.tid AND w.state = 0
 )
 SELECT EXISTS (SELECT FROM work
                WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now() AND {NO_CALL})"""
-"""Returns whether something is left that needs no call: put off until it expires, it would be put off for ever, each time
-to a moment that has passed."""
+"""Returns whether something is left that needs no call: put off until it expires, or until its chain goes on, it would be
+put off for ever, each time to a moment that has passed."""
 
 _PARK = (
     _DUE_ROWS

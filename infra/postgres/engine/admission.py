@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -15,13 +15,16 @@ from domain.planning import Request
 from domain.states import Strategy
 from infra.postgres.async_commit import ASYNC_COMMIT
 from infra.postgres.engine.due import MORE_DUE, TAKE_IN_TURN, tenants_due
+from infra.postgres.engine.options import fallback_wait
 from infra.postgres.tenants.windows import decode_window
 
 _UNPLANNED = """
     SELECT w.notification_id, w.tenant, w.lane, w.expires_at, n.user_id, n.to_channel, n.to_address, n.channels,
-           n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, t.time_zone AS tenant_zone
+           n.strategy, n.category, n.digest IS NOT NULL AS carries, n.hours, n.fallback_after,
+           t.time_zone AS tenant_zone
     FROM {rows} w
-    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest, options->'window' AS hours
+    JOIN LATERAL (SELECT user_id, to_channel, to_address, channels, strategy, category, digest, options->'window' AS hours,
+                         options->>'fallback_after' AS fallback_after
                   FROM notification WHERE id = w.notification_id OFFSET 0) n ON true
     LEFT JOIN LATERAL (SELECT time_zone FROM tenant WHERE n.hours IS NOT NULL AND id = w.tenant OFFSET 0) t ON true"""
 
@@ -69,6 +72,8 @@ class Unplanned:
     """None: what is stored cannot be read (a channel that this version does not know)."""
     carries: bool = False
     """It carries a digest, which closes before it is planned."""
+    fallback_after: timedelta | None = None
+    """How long each place of its chain may wait, unsent or for a receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +136,10 @@ def _one(row: asyncpg.Record) -> Unplanned:
         request = _request(row)
     except ValueError:
         request = None
-    return Unplanned(row["notification_id"], row["tenant"], request, carries=row["carries"])
+    return Unplanned(
+        row["notification_id"], row["tenant"], request, carries=row["carries"],
+        fallback_after=fallback_wait(row["fallback_after"]),
+    )  # fmt: skip
 
 
 def _request(row: asyncpg.Record) -> Request:

@@ -78,12 +78,19 @@ class Claim:
     """time.monotonic() of about the same moment, and not later: a wait that a provider stated is never cut short."""
     throttled: timedelta | None = None
     """The claim before this one was answered with a throttle; so long after that it was due again."""
+    falls_back_at: datetime | None = None
+    """When its chain goes on, if nobody has taken it by then."""
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
 
     @property
     def step(self) -> tuple[UUID, int]:
         return self.notification_id, self.n
+
+    @property
+    def has_waited(self) -> bool:
+        """For long enough: it waits no longer for an account that takes nothing."""
+        return bool(self.chain) and self.falls_back_at is not None and self.falls_back_at <= self.claimed_at
 
     @property
     def ends_unsent(self) -> bool:
@@ -130,7 +137,7 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         due_since=row["due_since"], claimed_at=row["claimed_at"], test=options.get(TEST) is True,
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
         digest="digest" in options, claimed_s=now_s, throttled=row["throttled"],
-        otp_id=UUID(otp_id) if otp_id else None,
+        falls_back_at=row["falls_back_at"], otp_id=UUID(otp_id) if otp_id else None,
     )  # fmt: skip
 
 

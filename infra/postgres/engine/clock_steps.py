@@ -16,7 +16,7 @@ from infra.postgres.engine.locks import Connection, retried
 _SEEN = "SELECT now() AS now, greatest(now(), (SELECT max(at) FROM probe)) AS latest"
 
 _DUE = """
-UPDATE work w SET due_at = now(), cohort = NULL
+UPDATE work w SET due_at = now(), cohort = NULL, falls_back_at = w.falls_back_at - ($1::timestamptz - now())
 FROM (SELECT w.notification_id AS id, w.n FROM work w
       JOIN LATERAL (SELECT send_at FROM notification WHERE id = w.notification_id OFFSET 0) x
            ON coalesce(x.send_at <= now(), true)

@@ -32,7 +32,9 @@ FROM work w WHERE w.notification_id = $1 ORDER BY w.n FOR UPDATE OF w"""
 """A step that was tried waits for its retry, and providers ask for such waits."""
 
 _MOVE = """
-UPDATE work SET due_at = now(), lane = 0, cohort = NULL WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
+UPDATE work SET due_at = now(), lane = 0, cohort = NULL,
+       falls_back_at = least(falls_back_at, now() + (falls_back_at - due_at))
+WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
 
 _LANE = "UPDATE notification SET lane = 0, send_at = least(send_at, now()), options = $2 WHERE id = $1"
 

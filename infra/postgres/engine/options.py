@@ -18,6 +18,14 @@ def options_of(stored: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def fallback_wait(stored: str | None) -> timedelta | None:
+    """`fallback_after` as stored; None where that is no time: whoever claims the step says so."""
+    try:
+        return None if stored is None else msgspec.convert(stored, timedelta)
+    except msgspec.ValidationError:
+        return None
+
+
 def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
     """What a notification's chain waits for, by its options."""
     after = options.get("fallback_after")

@@ -46,10 +46,11 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
 _AGAIN = """
 UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
        account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting,
-       receipt = a.receipt
+       receipt = a.receipt, falls_back_at = coalesce(a.falls_back_at, w.falls_back_at)
 FROM (SELECT r.tid, o.*
       FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[],
-                  $8::text[]) o(id, n, due_at, failures, account, tried, awaiting, receipt)
+                  $8::text[], $9::timestamptz[])
+           o(id, n, due_at, failures, account, tried, awaiting, receipt, falls_back_at)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
 
@@ -62,11 +63,12 @@ WHERE ctid = ANY (ARRAY(
 
 _OPEN = """
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, cohort,
-                  version)
-SELECT id, n, tenant, lane, channel, account, address, locale, chain, now(), expires_at, cohort, version
+                  version, falls_back_at)
+SELECT id, n, tenant, lane, channel, account, address, locale, chain, now(), expires_at, cohort, version,
+       now() + fallback_after
 FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], $6::text[], $7::text[], $8::text[],
-            $9::json[], $10::timestamptz[], $11::uuid[], $12::smallint[])
-     s(id, n, tenant, lane, channel, account, address, locale, chain, expires_at, cohort, version)
+            $9::json[], $10::timestamptz[], $11::uuid[], $12::smallint[], $13::interval[])
+     s(id, n, tenant, lane, channel, account, address, locale, chain, expires_at, cohort, version, fallback_after)
 ON CONFLICT DO NOTHING"""
 
 _RECORD = """
@@ -190,7 +192,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
             [o.decision.due_at for o in again], [o.decision.failures for o in again], [o.moves_to for o in again],
             ["\n".join(o.tried) or None for o in again], [o.decision.awaiting for o in again],
-            [ON_TOP if m.recording.on_top else None for m in staying],
+            [ON_TOP if m.recording.on_top else None for m in staying], [o.falls_back_at for o in again],
         )  # fmt: skip
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])
@@ -201,9 +203,10 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
 def _next_row(match: _Match) -> tuple[Any, ...]:
     claim, row = match.outcome.claim, match.row
     step: PlannedStep = claim.chain[0]
+    fallback_after = claim.awaits.within if claim.awaits and claim.chain[1:] else None
     return (claim.notification_id, step.n, row["tenant"], row["lane"], step.channel, match.outcome.account_of_next,
             step.address, row["locale"], chain_json(claim.chain[1:]), row["expires_at"], row["cohort"],
-            row["version"])  # fmt: skip
+            row["version"], fallback_after)  # fmt: skip
 
 
 async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -51,11 +51,13 @@ WITH live AS MATERIALIZED (
 gone AS (DELETE FROM work WHERE ctid = ANY (ARRAY(SELECT tid FROM live)) RETURNING notification_id),
 steps AS (
     INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at,
-                      cohort, attempt, version)
+                      cohort, attempt, version, falls_back_at)
     SELECT l.notification_id, s.n, l.tenant, l.lane, s.channel, s.account, s.address, s.locale, s.chain,
-           greatest(now(), s.due_at), l.expires_at, $1, l.attempt, l.version
+           greatest(now(), s.due_at), l.expires_at, $1, l.attempt, l.version,
+           greatest(now(), s.due_at) + s.fallback_after
     FROM unnest($4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[],
-                $20::timestamptz[]) s(id, n, channel, account, address, locale, chain, due_at)
+                $20::timestamptz[], $21::interval[])
+         s(id, n, channel, account, address, locale, chain, due_at, fallback_after)
     JOIN live l ON l.notification_id = s.id
 ),
 drops AS (
@@ -90,6 +92,8 @@ class Planned:
     """Of every channel that the plan may open now."""
     capped: tuple[PersonKey, Capped] | None = None
     """The frequency caps that the plan is under, and whose they are."""
+    fallback_after: timedelta | None = None
+    """How long a place of its chain may wait unsent, from when it is due."""
 
 
 def chain_json(chain: Sequence[PlannedStep]) -> str | None:
@@ -145,7 +149,7 @@ class PlanRepository:
                 fitted, taken = await within_caps(connection, cohort, plans=before, capped=capped)
                 plans = [replace(p, plan=fitted.get(p.notification_id, p.plan)) for p in wanted]
             rows = await connection.fetch(_WRITE, cohort, epoch, ids, *_step_columns(plans), *_drop_columns(plans),
-                                          *_event_columns(plans), _due_column(plans))  # fmt: skip
+                                          *_event_columns(plans), _due_column(plans), _fallback_column(plans))  # fmt: skip
             written = {row["notification_id"] for row in rows}
             await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
@@ -195,6 +199,11 @@ def _step_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:
 def _due_column(plans: Sequence[Planned]) -> list[datetime | None]:
     """In the order of the steps; None is now."""
     return [p.plan.put_off.until if p.plan.put_off else None for p in plans for _ in p.plan.open]
+
+
+def _fallback_column(plans: Sequence[Planned]) -> list[timedelta | None]:
+    """In the order of the steps; None where nothing follows."""
+    return [p.fallback_after if p.plan.chain else None for p in plans for _ in p.plan.open]
 
 
 def _drop_columns(plans: Sequence[Planned]) -> tuple[list[Any], ...]:

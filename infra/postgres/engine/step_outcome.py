@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +38,8 @@ class StepOutcome:
     """Accounts that the next attempt passes by."""
     awaits: Awaited | None = None
     """The receipt that must come, or something follows."""
+    falls_back_at: datetime | None = None
+    """When its chain goes on, if nobody has taken it by then, from now on; None: as before."""
     window: timedelta | None = None
     """The provider reports later what becomes of it, at most for this long; None: it does not."""
     assumed: bool = False
@@ -56,7 +58,7 @@ class StepOutcome:
         """What it comes to where nothing may follow any more (`domain.recording.stopped`), and what is told of that."""
         lost = self.result is not None and self.result.result is ResultClass.UNKNOWN
         decision = stopped(self.decision, lost=lost, end=end)
-        if self.decision.due_at is None:
+        if self.decision.due_at is None and not (lost and self.decision.falls_back):
             return replace(self, decision=decision)
         events = tuple(
             replace(event, detail=_without_sequel(event.detail, decision.status))
