@@ -230,3 +230,49 @@ def test_delivered_is_said_only_by_an_answer_that_proves_it() -> None:
     """`sent` means that the provider took it."""
     proof = decide(step(), SendResult(ResultClass.OK, delivered=True), now=NOW, spread=0)
     assert (proof.status, after(step(), ResultClass.OK).status) == (Status.DELIVERED, Status.SENT)
+
+
+BOUNDED = (ResultClass.RETRY, ResultClass.RATE, ResultClass.CONFIG, ResultClass.TOKEN)
+CHAINED = st.timedeltas(timedelta(minutes=-5), timedelta(days=2)).map(lambda d: NOW + d)
+
+
+@given(steps, results, spreads, CHAINED)
+def test_a_place_of_a_chain_is_not_tried_beyond_its_time(
+    tried: AttemptedStep, result: SendResult, spread: float, falls_back_at: datetime
+) -> None:
+    """Nor sooner than the provider asked for, nor longer than it lives; then the chain goes on."""
+    decision = decide(replace(tried, falls_back_at=falls_back_at), result, now=NOW, spread=spread)
+    held = result.result is ResultClass.UNKNOWN and not tried.resend_unknown
+    if decision.due_at is not None and not held:
+        assert NOW < decision.due_at <= falls_back_at
+        if result.result in BOUNDED and result.retry_after is not None:
+            assert decision.due_at - NOW >= result.retry_after
+    if decision.due_at is None and decision.status not in SUCCESS:
+        assert decision.falls_back is not held
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (ResultClass.RETRY, Reason.NOT_TAKEN_IN_TIME),
+        (ResultClass.RATE, Reason.NOT_TAKEN_IN_TIME),
+        (ResultClass.CONFIG, Reason.ACCOUNT_MISCONFIGURED),
+        (ResultClass.UNKNOWN, Reason.ANSWER_LOST),
+    ],
+)
+def test_what_fails_after_its_time_is_the_next_channels(result: ResultClass, reason: Reason) -> None:
+    over = step(falls_back_at=NOW, resend_unknown=True)
+    ended = after(over, result)
+    assert (ended.reason, ended.falls_back, ended.due_at) == (reason, True, None)
+    assert after(replace(over, falls_back_at=None), result).due_at is not None
+    if result is not ResultClass.UNKNOWN:
+        moved = after(replace(over, elsewhere=True), result)
+        assert moved.moves, "another account comes first"
+
+
+def test_what_is_held_stays_with_its_channel() -> None:
+    """An answer that is lost may have arrived: where nothing may show twice, no channel follows, however late it is."""
+    known = step(falls_back_at=NOW, idempotent=True)
+    assert after(known, ResultClass.UNKNOWN).due_at is not None, "who knows the delivery id is asked again"
+    for held in (step(), replace(known, failures=99)):
+        assert after(held, ResultClass.UNKNOWN) == Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=held.failures)

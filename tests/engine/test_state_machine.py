@@ -8,6 +8,7 @@ does the same for one cohort in less time; here notifications are accepted, grou
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
@@ -47,6 +48,9 @@ PLACE = st.integers(0, 50)
 LONGEST_CALL = timedelta(seconds=30)
 LONGEST_FIRST_WAIT = (1 + JITTER) * max(policy.retries[0] for policy in POLICIES.values())
 STEPS = 50
+OPTIONS = st.fixed_dictionaries(
+    {"on_unknown": st.sampled_from(["hold", "resend", "resend"])}, optional={"fallback_after": st.just("PT60S")}
+)
 
 
 @st.composite
@@ -59,7 +63,7 @@ def asked_for(draw: st.DrawFn) -> dict[str, Any]:
         "strategy": draw(st.sampled_from(["all", "fallback", "preferred"])),
         "send_at": None if later is None else soon(later.total_seconds()),
         "expires_in": draw(LIVES),
-        "options": f'{{"on_unknown": "{draw(st.sampled_from(["hold", "resend", "resend"]))}"}}',
+        "options": json.dumps(draw(OPTIONS)),
     }
 
 
@@ -102,6 +106,13 @@ def machine_of(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
             self._something_in(self.world.cohorts)
             for cohort in chosen(self.world.cohorts, place):
                 run(self.world.claim(cohort, channel, limit=limit))
+
+        @rule(place=PLACE, channel=st.sampled_from(EVERYWHERE))
+        def take_nothing(self, place: int, channel: Channel) -> None:
+            """A channel's account is down, and whoever drives a cohort looks for what has waited for long enough."""
+            self._something_in(self.world.cohorts)
+            for cohort in chosen(self.world.cohorts, place):
+                run(self.world.take_nothing(cohort, channel))
 
         @rule(places=st.lists(PLACE, min_size=1, max_size=3), result=ANSWERS)
         def answer(self, places: list[int], result: SendResult) -> None:

@@ -122,6 +122,23 @@ class World:
             else:
                 await self.engine.flush(self.engine.decider(cohort).stopped(claim))
 
+    async def take_nothing(self, cohort: CohortRow, channel: Channel) -> None:
+        """Its account is not called, and what needs no call goes on or ends."""
+        decider, name = self.engine.decider(cohort), f"memory-{channel}"
+        claimed = await self.engine.claims.claim(
+            cohort.id, epoch=cohort.epoch, account=name, limit=10, call_timeout=timedelta(0), uncalled=True
+        )
+        for claim in claimed.claims:
+            if claim.awaiting:
+                await self.engine.flush(decider.overdue(claim))
+            elif claim.verdict is Verdict.SEND:
+                assert claim.has_waited, "taken from its channel before its time"
+                await self.engine.flush(decider.unserved(claim, uncalled=True))
+            elif claim.verdict is Verdict.STALE:
+                await self._back(claim)
+            else:
+                await self.engine.flush(decider.stopped(claim))
+
     async def _may_be_sent(self, claim: Claim) -> None:
         """What nobody may live to see."""
         step = (claim.notification_id, claim.n)
@@ -293,8 +310,8 @@ class World:
         """So much time passes in this moment."""
         for statement in _JUMP:
             await self.engine.pool.execute(statement, span)
-        self.in_hand = [replace(claim, expires_at=claim.expires_at - span) for claim in self.in_hand]
-        self.seen = [replace(claim, expires_at=claim.expires_at - span) for claim in self.seen]
+        self.in_hand = [_earlier(claim, span) for claim in self.in_hand]
+        self.seen = [_earlier(claim, span) for claim in self.seen]
 
     async def wait(self) -> None:
         await self.jump(await self._moment("min"))
@@ -384,6 +401,11 @@ class World:
             unknown = {row["n"] for row in events if row["type"] == "unknown"}
             twice = {n for n in came if self.arrived.get((one, n), 0) > 1}
             assert twice <= unknown, "it came twice and nobody says so"
+
+
+def _earlier(claim: Claim, span: timedelta) -> Claim:
+    falls_back_at = None if claim.falls_back_at is None else claim.falls_back_at - span
+    return replace(claim, expires_at=claim.expires_at - span, falls_back_at=falls_back_at)
 
 
 def _attempt(claim: Claim) -> tuple[UUID, int, int]:

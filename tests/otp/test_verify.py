@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
@@ -11,7 +12,9 @@ from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel
-from domain.otp import MOST_ATTEMPTS
+from domain.health import IN_A_ROW
+from domain.otp import MOST_ATTEMPTS, NEXT_CHANNEL_AFTER
+from domain.results import ResultClass
 from domain.states import Status
 from tests.api.conftest import at_once
 from tests.engine.support import Engine
@@ -155,3 +158,26 @@ async def test_a_failure_after_the_end_moves_on_unless_the_code_was_verified(otp
         return
     await otp.drive(str(sent.notification_id))
     assert code_in(hook.sent[0]) == code
+
+
+async def test_a_code_leaves_a_channel_whose_provider_is_down(otp: Otp) -> None:
+    """Caught: with the mail account's circuit open a code waited for it until it expired, beside a webhook that worked."""
+    hook, mail = MemoryProvider(channel=Channel.WEBHOOK), MemoryProvider(channel=Channel.EMAIL)
+    otp.engine.providers.update({Channel.EMAIL: mail, Channel.WEBHOOK: hook})
+    down = Account("memory-email", mail, Slots(4))
+    accounts = Accounts([down, Account("memory-webhook", hook, Slots(4))], clock=lambda: 100.0)
+    for _ in range(IN_A_ROW):
+        down.health.note(ResultClass.RETRY, now_s=100.0, took_s=0.1)
+    otp.engine = Engine(otp.engine.pool, otp.engine.providers, accounts)
+    identities = [
+        {"channel": "email", "address": "u@example.com"}, {"channel": "webhook", "address": "https://hook.example.com/"},
+    ]  # fmt: skip
+    await otp.api.post("/v1/users", {"id": "u-otp", "identities": identities})
+    made = await otp.made({"user": "u-otp"}, channels=["email", "webhook"])
+    await otp.drive(made["notification_id"])
+    waits = await otp.api.pool.fetchval("SELECT falls_back_at - now() FROM work")
+    assert NEXT_CHANNEL_AFTER - timedelta(seconds=5) < waits <= NEXT_CHANNEL_AFTER
+    await otp.api.pool.execute("UPDATE work SET due_at = now(), falls_back_at = now()")
+    await otp.drive(made["notification_id"])
+    assert mail.sent == []
+    assert await otp.verdict(made["id"], code_in(hook.sent[0])) == "verified"
