@@ -48,7 +48,10 @@ Channels = Annotated[list[Channel], Field(min_length=1, max_length=16), AfterVal
 FallbackAfter = Annotated[
     timedelta | None,
     span_between(LEAST_FALLBACK_AFTER, MOST_LIFE),
-    Field(description="With `fallback` and `preferred`: the next channel opens when no receipt has come for this long."),
+    Field(
+        description="With `fallback` and `preferred`: the next channel opens when nobody has taken the message for this long, "
+        "or no receipt has come."
+    ),
 ]
 Mandatory = Annotated[
     Flag, Field(description="Preferences of the recipients neither stop nor cap it; quiet hours only delay it.")
