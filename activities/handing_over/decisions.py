@@ -72,8 +72,7 @@ class Decider:
         _count(claim, result, decision, ended_s=ended_s, took_s=ended_s - started_s)
         events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
         if result.result is ResultClass.UNKNOWN:
-            then = "resend" if decision.due_at is not None else "fallback" if decision.falls_back and claim.chain else "hold"
-            detail = {"attempt": claim.attempt, "channel": claim.channel, "then": then}
+            detail = {"attempt": claim.attempt, "channel": claim.channel, "then": _then(claim, decision)}
             events.append(TimelineEvent(EventType.UNKNOWN, detail))
         if decision.status is Status.EXPIRED:
             detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.RETRY}
@@ -159,8 +158,8 @@ class Decider:
         return account.takes_nothing_for(self._accounts.clock()) if account else LeftFor.ACCOUNT_GONE
 
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
-        """Until the account is resumed, the chain goes on or the step expires. That `tried` names its own account is the mark of it
-        (`domain.work_row`): it is told once, and can be woken."""
+        """Until the account is resumed, the chain goes on or the step expires. That `tried` names its own account
+        is the mark of it (`domain.work_row`): it is told once, and can be woken."""
         due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at, claim.falls_back_at or claim.expires_at)
         events = []
         if claim.account not in claim.tried:
@@ -274,6 +273,13 @@ class Decider:
             awaits=awaits,
             window=capabilities.receipt_window if capabilities.receipts else None,
         )
+
+
+def _then(claim: Claim, decision: Decision) -> str:
+    """What follows a lost answer, as the timeline names it."""
+    if decision.due_at is not None:
+        return "resend"
+    return "fallback" if decision.falls_back and claim.chain else "hold"
 
 
 def _bound(claim: Claim, *, since: datetime) -> datetime | None:

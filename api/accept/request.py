@@ -172,9 +172,9 @@ class TestSendRequest(Struct, forbid_unknown_fields=True):
 
 class OtpRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/otp`. Without `channels` the category's route decides, else e-mail; `strategy` is `fallback` unless
-    given or routed, and then the next channel follows `fallback_after` (30 seconds) without a taker or a receipt, unless the
-    code was verified. `template` is one of yours that shows the variable `code`; `data` fills its others. `client_ip` is the address
-    of the client that asked you: it is counted by its network and not kept."""
+    given or routed, and then the next channel follows `fallback_after` (30 seconds) without a taker or a receipt, unless
+    the code was verified. `template` is one of yours that shows the variable `code`; `data` fills its others. `client_ip`
+    is the address of the client that asked you: it is counted by its network and not kept."""
 
     to: To
     channels: Channels | UnsetType = UNSET

@@ -49,8 +49,8 @@ FallbackAfter = Annotated[
     timedelta | None,
     span_between(LEAST_FALLBACK_AFTER, MOST_LIFE),
     Field(
-        description="With `fallback` and `preferred`: the next channel opens when nobody has taken the message for this long, "
-        "or no receipt has come."
+        description="With `fallback` and `preferred`: the next channel opens when nobody has taken the message for this "
+        "long, or no receipt has come."
     ),
 ]
 Mandatory = Annotated[

@@ -1,4 +1,4 @@
-"""A chain leaves a channel that takes nothing: within `fallback_after`, first for another account, and never one that works."""
+"""A chain leaves a channel that takes nothing within `fallback_after`, first for another account; never one that works."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.engine.test_failover import Fleet, Provider, reasons
 from tests.engine.test_windows import window
 
 AFTER = timedelta(seconds=60)
-OPTIONS = {"fallback_after": "PT60S"}
+OPTIONS: dict[str, Any] = {"fallback_after": "PT60S"}
 CHAIN: dict[str, Any] = {"user": "u-1", "channels": [Channel.WEBHOOK, Channel.EMAIL], "strategy": "fallback"}
 """Webhooks first: of an account like that also single receivers may be held back."""
 
@@ -95,9 +95,12 @@ async def fleet_of(engine: Engine, why: str, *more: Account) -> Fleet:
     return fleet
 
 
-async def send(fleet: Fleet, lane: Lane = Lane.MEDIUM, **options: Any) -> UUID:
-    [one] = await fleet.engine.accepted(1, lane=lane, options=msgspec.json.encode(options).decode(), **CHAIN)
-    fleet.cohort = await fleet.engine.grouped(lane)
+def stored(options: dict[str, Any]) -> str:
+    return msgspec.json.encode(options).decode()
+
+
+async def send(fleet: Fleet, **options: Any) -> UUID:
+    [one] = await fleet.send(options=stored(options), **CHAIN)
     return one
 
 
@@ -124,7 +127,7 @@ async def waits(engine: Engine) -> timedelta | None:
 
 
 async def lives(fleet: Fleet, most: timedelta) -> timedelta:
-    """Drive it, and let time pass, for all, to its next due time, until nothing is open or `most` would pass; how much did."""
+    """Drive it, and let time pass, for all, to its next due time, until nothing is open or `most` would pass; how much."""
     passed = timedelta(0)
     while True:
         await fleet.drive()
@@ -240,7 +243,8 @@ async def test_a_stated_wait_that_is_too_long_is_not_waited_for(engine: Engine) 
 
 @pytest.mark.parametrize("bounded", [False, True])
 async def test_after_the_last_lost_answer_the_chain_goes_on_where_it_may_show_twice(
-    engine: Engine, bounded: bool  # noqa: FBT001 - a table
+    engine: Engine,
+    bounded: bool,  # noqa: FBT001 - a table
 ) -> None:
     """Caught: an answer that is lost each time was the end of the chain, though sending again was asked for. With `hold` it
     still is (`test_ends.py`)."""
@@ -300,16 +304,13 @@ async def test_what_a_window_put_off_has_its_time_from_the_opening(engine: Engin
     """Catches: a time that runs while nothing may be sent, so that a channel which is down for a second at the opening is
     skipped; in the plan and at the claim."""
     fleet = Fleet.of(engine, hook(), mail())
-    closed = {**msgspec.json.decode(window(opens_in=2)[0]), **OPTIONS}
-    opened = {**msgspec.json.decode(window(opens_in=-1)[0]), **OPTIONS}
-    much = timedelta(hours=30)
-    options = msgspec.json.encode(closed).decode()
-    _, [planned] = await engine.planned(1, lane=Lane.LOW, options=options, expires_in=much, **CHAIN)
-    [one] = await engine.accepted(1, lane=Lane.LOW, options=msgspec.json.encode(opened).decode(), expires_in=much, **CHAIN)
+    closed = stored({**msgspec.json.decode(window(opens_in=2)[0]), **OPTIONS})
+    asked: dict[str, Any] = {"lane": Lane.LOW, "expires_in": timedelta(hours=30), **CHAIN}
+    _, [planned] = await engine.planned(1, options=closed, **asked)
+    [one] = await engine.accepted(1, options=stored(OPTIONS), **asked)
     fleet.cohort = await engine.grouped(Lane.LOW)
-    await engine.pool.execute("UPDATE notification SET options = $2 WHERE id = $1", one, msgspec.json.encode(opened).decode())
     await plan(fleet)
-    await engine.pool.execute("UPDATE notification SET options = $2 WHERE id = $1", one, options)
+    await engine.pool.execute("UPDATE notification SET options = $2 WHERE id = $1", one, closed)
     await engine.pool.execute("UPDATE work SET falls_back_at = now() WHERE notification_id = $1", one)
     await fleet.drive()
     for row in await engine.work():
@@ -318,7 +319,7 @@ async def test_what_a_window_put_off_has_its_time_from_the_opening(engine: Engin
 
 
 async def test_what_is_hurried_has_its_time_from_now(engine: Engine) -> None:
-    closed = msgspec.json.encode({**msgspec.json.decode(window(opens_in=2)[0]), **OPTIONS}).decode()
+    closed = stored({**msgspec.json.decode(window(opens_in=2)[0]), **OPTIONS})
     _, [one] = await engine.planned(1, lane=Lane.LOW, options=closed, expires_in=timedelta(hours=30), **CHAIN)
     await ExpediteRepository(engine.pool).expedite(TENANT, notification_id=one)
     [open_] = await engine.work(one)
@@ -347,7 +348,7 @@ async def test_what_was_taken_waits_for_its_receipt_and_no_less(engine: Engine) 
 
 
 async def test_what_was_sent_and_moved_goes_on_from_an_account_that_is_down(engine: Engine) -> None:
-    """No receipt came over the first account, and the other takes nothing: the chain goes on, and what was sent stays so."""
+    """No receipt came over the first account, and the other takes nothing: the chain goes on, what was sent stays so."""
     within = timedelta(seconds=20)
     first = Account("a", Provider(), Slots(4), receipt_within=within)
     fleet = Fleet.of(engine, first, Account("b", Provider(), Slots(1), order=1), hook())
