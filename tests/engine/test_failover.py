@@ -23,6 +23,7 @@ from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW, Circuit
 from domain.permits import Bucket
 from domain.results import ResultClass, SendResult
+from domain.timeline import LeftFor
 from infra.clock import ManualClock
 from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.cohorts import CohortRow
@@ -85,13 +86,13 @@ def account(name: str, *script: SendResult, provider: type[MemoryProvider] = Mem
     return Account(name, made, Slots(4), **more)
 
 
-async def reasons(engine: Engine, notification_id: UUID) -> list[str]:
-    """Why it went over another account, each time."""
+async def reasons(engine: Engine, notification_id: UUID) -> list[LeftFor]:
+    """Why it went over another account, each time, by the published list."""
     found = await engine.pool.fetch(
         "SELECT detail->>'reason' AS reason FROM event WHERE notification_id = $1 AND type = 'failover' ORDER BY at, id",
         notification_id,
     )
-    return [one["reason"] for one in found]
+    return [LeftFor(one["reason"]) for one in found]
 
 
 @pytest.mark.parametrize("answer", [RETRY, CONFIG, RATE])

@@ -27,6 +27,7 @@ from domain.lanes import FEW, POLICIES, SHARED_KEEPS, Lane
 from domain.permits import Bucket
 from domain.results import ResultClass, SendResult
 from domain.shares import endpoint_of
+from domain.timeline import LeftFor
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.permits import PermitRepository
 from tests.engine.driving import HeldProvider, activities, drive
@@ -286,7 +287,7 @@ async def test_another_account_takes_what_a_throttled_one_does_not(engine: Engin
     assert len(throttled.sent) <= 8
     assert len(other.sent) == len(ids)
     reasons = await engine.pool.fetch("SELECT DISTINCT detail->>'reason' AS why FROM event WHERE type = 'failover'")
-    assert {row["why"] for row in reasons} == {"failed", "throttled"}
+    assert {LeftFor(row["why"]) for row in reasons} == {LeftFor.FAILED, LeftFor.THROTTLED}
 
 
 async def test_an_endpoint_that_throttles_is_held_back_alone(engine: Engine) -> None:
