@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tests.engine import (
+    test_channels_down,
     test_epochs,
     test_failover,
     test_grouping,
@@ -14,9 +15,22 @@ from tests.engine import (
 )
 from tests.engine.mutations import Mutations, Swap, Value
 
+OVER = "least(expires_at, falls_back_at) <= now()"
 EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
 
 OF_COHORTS: Mutations = {
+    "fallback: put off beyond its time": (
+        (Swap("account_queue._PARK", "w.falls_back_at, now()", "now()"),),
+        partial(test_channels_down.test_the_next_channel_gets_it_within_the_time, why="throttled"),
+    ),
+    "fallback: goes back beyond its time": (
+        (Swap("giving_back._GIVE_BACK", "w.falls_back_at > now()", "false"),),
+        test_channels_down.test_a_claim_that_goes_back_does_not_wait_beyond_it,
+    ),
+    "fallback: what is hurried waits as long": (
+        (Swap("expediting._MOVE", "least(falls_back_at, now() + (falls_back_at - due_at))", "falls_back_at"),),
+        test_channels_down.test_what_is_hurried_has_its_time_from_now,
+    ),
     "epoch: without the lease": (
         (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,
     ),
@@ -133,7 +147,7 @@ OF_COHORTS: Mutations = {
     ),
     "park: what has expired, for a target": (
         (
-            Swap("account_queue._PARK_BLOCKED", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
+            Swap("account_queue._PARK_BLOCKED", f"AND NOT (awaiting OR {OVER})", "AND true"),
             Swap("account_queue._PARK_BLOCKED", "SELECT EXISTS (", "SELECT 0 > 0 OR NOT EXISTS ("),
             Swap("claims._CLAIM_OTHERS", "(awaiting OR expires_at <= now()) OR", "false OR"),
         ),
@@ -141,15 +155,15 @@ OF_COHORTS: Mutations = {
     ),
     "park: what waits for no call": (
         (
-            Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
-            Swap("account_queue._PARK", "AND NOT (awaiting OR expires_at <= now())", "AND NOT (expires_at <= now())"),
+            Swap("account_queue._TENANTS", f"bool_or(NOT (awaiting OR {OVER}))", "true"),
+            Swap("account_queue._PARK", f"AND NOT (awaiting OR {OVER})", f"AND NOT ({OVER})"),
         ),
         test_leaving_accounts.test_a_chain_goes_on_though_the_account_it_leaves_takes_nothing,
     ),
     "move: what waits for no call": (
         (
-            Swap("account_queue._TENANTS", "bool_or(NOT (awaiting OR expires_at <= now()))", "true"),
-            Swap("account_queue._MOVE", "AND NOT (awaiting OR expires_at <= now())", "AND true"),
+            Swap("account_queue._TENANTS", f"bool_or(NOT (awaiting OR {OVER}))", "true"),
+            Swap("account_queue._MOVE", f"AND NOT (awaiting OR {OVER})", "AND true"),
         ),
         test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
     ),

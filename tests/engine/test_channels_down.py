@@ -31,8 +31,8 @@ from tests.engine.support import ADDRESSES, LOST, RETRY, TENANT, Engine
 from tests.engine.test_failover import Fleet, Provider, reasons
 from tests.engine.test_windows import window
 
-AFTER = timedelta(seconds=60)
-OPTIONS: dict[str, Any] = {"fallback_after": "PT60S"}
+AFTER = timedelta(seconds=40)
+OPTIONS: dict[str, Any] = {"fallback_after": "PT40S"}
 CHAIN: dict[str, Any] = {"user": "u-1", "channels": [Channel.WEBHOOK, Channel.EMAIL], "strategy": "fallback"}
 """Webhooks first: of an account like that also single receivers may be held back."""
 
@@ -217,9 +217,9 @@ async def test_what_fails_again_and_again_goes_on_in_time(engine: Engine) -> Non
     fleet = Fleet.of(engine, Account("hook", Hooks(answer=lambda _: RETRY), Slots(1)), mail())
     one = await send(fleet, **OPTIONS)
     passed = await lives(fleet, AFTER * 2)
-    assert timedelta(seconds=59) <= passed <= timedelta(seconds=61)
+    assert AFTER - timedelta(seconds=1) <= passed <= AFTER + timedelta(seconds=1)
     assert fleet.sent()["mail"] == 1
-    assert fleet.sent()["hook"] == 5
+    assert fleet.sent()["hook"] in {4, 5}, "by the jitter"
     assert await engine.deliveries(one) == {"webhook": ("failed", "not_taken_in_time"), "email": ("sent", None)}
 
 
@@ -281,9 +281,9 @@ async def test_the_time_begins_anew_with_each_place(engine: Engine) -> None:
     assert mails is not None
     mails.health.throttle.hold(6000.0, now_s=fleet.now_s, took_s=0.0)
     three = {**CHAIN, "channels": [*CHAIN["channels"], Channel.INAPP]}
-    [one] = await fleet.send(options='{"fallback_after": "PT60S"}', **three)
+    [one] = await fleet.send(options='{"fallback_after": "PT40S"}', **three)
     passed = await lives(fleet, AFTER * 3)
-    assert timedelta(seconds=119) <= passed <= timedelta(seconds=122)
+    assert 2 * AFTER - timedelta(seconds=1) <= passed <= 2 * AFTER + timedelta(seconds=2)
     assert [status for status, _ in (await engine.deliveries(one)).values()] == ["failed", "failed", "sent"]
 
 
@@ -353,7 +353,7 @@ async def test_what_was_sent_and_moved_goes_on_from_an_account_that_is_down(engi
     first = Account("a", Provider(), Slots(4), receipt_within=within)
     fleet = Fleet.of(engine, first, Account("b", Provider(), Slots(1), order=1), hook())
     chain = {**CHAIN, "channels": [Channel.EMAIL, Channel.WEBHOOK]}
-    [one] = await fleet.send(options='{"fallback_after": "PT60S"}', **chain)
+    [one] = await fleet.send(options='{"fallback_after": "PT40S"}', **chain)
     await fleet.drive()
     await passes(fleet, within)
     other = fleet.accounts.get("b")
