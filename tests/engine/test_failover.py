@@ -88,10 +88,8 @@ def account(name: str, *script: SendResult, provider: type[MemoryProvider] = Mem
 
 async def reasons(engine: Engine, notification_id: UUID) -> list[LeftFor]:
     """Why it went over another account, each time, by the published list."""
-    found = await engine.pool.fetch(
-        "SELECT detail->>'reason' AS reason FROM event WHERE notification_id = $1 AND type = 'failover' ORDER BY at, id",
-        notification_id,
-    )
+    told = "SELECT detail->>'reason' AS reason FROM event WHERE notification_id = $1 AND type = 'failover' ORDER BY at, id"
+    found = await engine.pool.fetch(told, notification_id)
     return [LeftFor(one["reason"]) for one in found]
 
 

@@ -110,34 +110,31 @@ class World:
 
     async def claim(self, cohort: CohortRow, channel: Channel, *, limit: int) -> None:
         for claim in await self.engine.claim(cohort, channel, limit=limit):
-            if claim.awaiting:
-                await self.engine.flush(self.engine.decider(cohort).overdue(claim))
-            elif claim.verdict is Verdict.SEND:
-                await self._may_be_sent(claim)
-                self.handed[claim.notification_id, claim.n] = self.handed.get((claim.notification_id, claim.n), 0) + 1
-                self.in_hand.append(claim)
-                self.given += [claim] * (claim.channel is Channel.WEBHOOK)
-            elif claim.verdict is Verdict.STALE:
-                await self._back(claim)
-            else:
-                await self.engine.flush(self.engine.decider(cohort).stopped(claim))
+            if await self._ends_unsent(cohort, claim):
+                continue
+            await self._may_be_sent(claim)
+            self.handed[claim.notification_id, claim.n] = self.handed.get((claim.notification_id, claim.n), 0) + 1
+            self.in_hand.append(claim)
+            self.given += [claim] * (claim.channel is Channel.WEBHOOK)
 
     async def take_nothing(self, cohort: CohortRow, channel: Channel) -> None:
-        """Its account is not called, and what needs no call goes on or ends."""
-        decider, name = self.engine.decider(cohort), f"memory-{channel}"
+        """The channel's account is not called, and what needs no call goes on or ends."""
         claimed = await self.engine.claims.claim(
-            cohort.id, epoch=cohort.epoch, account=name, limit=10, call_timeout=timedelta(0), uncalled=True
+            cohort.id, epoch=cohort.epoch, account=f"memory-{channel}", limit=10, call_timeout=timedelta(0), uncalled=True
         )
         for claim in claimed.claims:
-            if claim.awaiting:
-                await self.engine.flush(decider.overdue(claim))
-            elif claim.verdict is Verdict.SEND:
+            if not await self._ends_unsent(cohort, claim):
                 assert claim.has_waited, "taken from its channel before its time"
-                await self.engine.flush(decider.unserved(claim, uncalled=True))
-            elif claim.verdict is Verdict.STALE:
-                await self._back(claim)
-            else:
-                await self.engine.flush(decider.stopped(claim))
+                await self.engine.flush(self.engine.decider(cohort).unserved(claim, uncalled=True))
+
+    async def _ends_unsent(self, cohort: CohortRow, claim: Claim) -> bool:
+        if claim.awaiting:
+            await self.engine.flush(self.engine.decider(cohort).overdue(claim))
+        elif claim.verdict is Verdict.STALE:
+            await self._back(claim)
+        elif claim.verdict is not Verdict.SEND:
+            await self.engine.flush(self.engine.decider(cohort).stopped(claim))
+        return claim.ends_unsent
 
     async def _may_be_sent(self, claim: Claim) -> None:
         """What nobody may live to see."""
@@ -225,8 +222,7 @@ class World:
 
     def still(self, claim: Claim) -> Claim:
         """The same as it is in hand now, when time has passed."""
-        attempt = (claim.notification_id, claim.n, claim.attempt)
-        return next(c for c in self.in_hand if (c.notification_id, c.n, c.attempt) == attempt)
+        return next(c for c in self.in_hand if _attempt(c) == _attempt(claim))
 
     async def repeat(self, outcome: StepOutcome) -> None:
         await self.engine.flush(outcome)
@@ -235,7 +231,7 @@ class World:
         self.seen += await self.engine.lost(None, limit=5)
 
     async def call_lost(self, claims: Sequence[Claim]) -> None:
-        telling = {(c.notification_id, c.n, c.attempt): c for c in claims}.values()
+        telling = {_attempt(c): c for c in claims}.values()
         await self.engine.flush(*[self.engine.decider().lost(claim) for claim in telling])
 
     async def redrive(self) -> None:
@@ -272,18 +268,9 @@ class World:
         lane = Lane((stored["lane"] + 1) % len(Lane))
         send_at = (None, None, soon(120), soon(86_400))[(self.ids.index(one) + stored["version"]) % 4]
         edit = Edit(
-            ("send_at",),
-            stored["version"],
-            lane,
-            None,
-            None,
-            stored["content"],
-            None,
-            stored["options"],
-            send_at,
-            None,
+            ("send_at",), stored["version"], lane, None, None, stored["content"], None, stored["options"], send_at, None,
             timedelta(hours=2),
-        )
+        )  # fmt: skip
         try:
             await EditRepository(self.engine.pool).write(TENANT, notification_id=one, edit=edit)
         except HandedOff:
