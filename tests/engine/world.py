@@ -33,9 +33,8 @@ from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon
 Step = tuple[UUID, int]
 
 _JUMP = (
-    "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval, "
-    "start_by = start_by - $1::interval, unknown_at = unknown_at - $1::interval, "
-    "falls_back_at = falls_back_at - $1::interval",
+    "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval, start_by = start_by - "
+    "$1::interval, unknown_at = unknown_at - $1::interval, falls_back_at = falls_back_at - $1::interval",
     "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
     "accepted_at = accepted_at - $1::interval",
     "UPDATE cohort SET lease = lease - $1::interval",
@@ -113,7 +112,7 @@ class World:
             if await self._ends_unsent(cohort, claim):
                 continue
             await self._may_be_sent(claim)
-            self.handed[claim.notification_id, claim.n] = self.handed.get((claim.notification_id, claim.n), 0) + 1
+            self.handed[claim.step] = self.handed.get(claim.step, 0) + 1
             self.in_hand.append(claim)
             self.given += [claim] * (claim.channel is Channel.WEBHOOK)
 
@@ -138,7 +137,7 @@ class World:
 
     async def _may_be_sent(self, claim: Claim) -> None:
         """What nobody may live to see."""
-        step = (claim.notification_id, claim.n)
+        step = claim.step
         assert self.standing(step) not in SUCCESS, "handed over again although it was known to have arrived"
         assert claim.notification_id not in self.stopped, "handed over after it was stopped"
         assert claim.notification_id not in self.ended, "handed over after it had ended"
@@ -181,8 +180,7 @@ class World:
             raise AssertionError("it failed, places of its chain are left, and it does not go on")
 
     async def _resumed(self, claim: Claim) -> int:
-        count: int = await self.engine.pool.fetchval(_RESUMED, claim.notification_id)
-        return count
+        return int(await self.engine.pool.fetchval(_RESUMED, claim.notification_id))
 
     async def _back(self, claim: Claim) -> None:
         await self.engine.claims.give_back([Returned(claim.notification_id, claim.n, claim.attempt)])
@@ -192,7 +190,7 @@ class World:
         if _attempt(claim) in self.reported:
             return
         self.in_hand.remove(claim)
-        self.handed[claim.notification_id, claim.n] -= 1
+        self.handed[claim.step] -= 1
         self._was_not_taken(claim)
         await self._back(claim)
 
@@ -215,8 +213,7 @@ class World:
         if await self._resumed(claim) > resumed:  # its failure was reported before its answer came
             self.ended.pop(claim.notification_id, None)
         if result.result is ResultClass.OK:
-            step = (claim.notification_id, claim.n)
-            self.arrived[step] = self.arrived.get(step, 0) + 1
+            self.arrived[claim.step] = self.arrived.get(claim.step, 0) + 1
         if result.result is ResultClass.RECIPIENT:
             self.suppressed.add(claim.channel)
 
@@ -276,9 +273,7 @@ class World:
         except HandedOff:
             return
         assert one not in self.ended, "edited after it had ended"
-        assert not any(times for (other, _), times in self.handed.items() if other == one), (
-            "edited after it was handed over"
-        )
+        assert not any(t for (other, _), t in self.handed.items() if other == one), "edited after it was handed over"
 
     async def suppress(self, one: UUID) -> None:
         """The address of e-mails or of webhooks."""
@@ -311,9 +306,7 @@ class World:
         for row in open_steps:
             marks = {name: row[name] for name in ("state", "awaiting", "receipt")}
             assert is_legal(row["n"], **marks), f"no row may say this: {marks}"
-        assert all(row["cohort"] is None or row["driven"] for row in open_steps), (
-            "a step without a cohort that it belongs to"
-        )
+        assert all(row["cohort"] is None or row["driven"] for row in open_steps), "a step whose cohort has gone"
         for row in await self.engine.pool.fetch(_ENDS):
             one, status, reason = row["id"], Status(row["status"]), row["reason"]
             if one in self.ended:
