@@ -164,6 +164,8 @@ SHARED_KEEPS = timedelta(seconds=2)
 LOOKS_AGAIN_WITHIN = timedelta(seconds=55)
 """A tenant's own cohort looks again at least this often at what it put off: below the lower lanes' horizon, so that it
 keeps it."""
+OVERLOOKED_AFTER = timedelta(minutes=1)
+"""Longer than any look apart: what was due so long ago has waited for us, in an outage of ours, and not for its account."""
 CLAIM_WINDOW = timedelta(seconds=5)
 """From claim to first byte: what has not started by then goes back unsent (`start_by`)."""
 FLUSH_MARGIN = timedelta(seconds=10)

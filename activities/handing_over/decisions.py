@@ -118,7 +118,9 @@ class Decider:
         decision = Decision(Status.SCHEDULED, due_at=wait.until, failures=claim.failures)
         detail |= {"until": wait.until.isoformat()}
         told = [TimelineEvent(EventType.PUT_OFF, detail)]
-        return replace(self._outcome(claim, decision, told), falls_back_at=_bound(claim, since=wait.until))
+        outcome = self._outcome(claim, decision, told)
+        bounded = claim.falls_back_at is not None
+        return replace(outcome, falls_back_at=_bound(claim, since=wait.until)) if bounded else outcome
 
     def overdue(self, claim: Claim) -> StepOutcome:
         """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
@@ -271,8 +273,15 @@ class Decider:
             moves_to=moves,
             tried=(*claim.tried, claim.account) if moves is not None else claim.tried if decision.awaiting else (),
             awaits=awaits,
+            falls_back_at=None if _may_be_there(claim, result) else claim.falls_back_at,
             window=capabilities.receipt_window if capabilities.receipts else None,
         )
+
+
+def _may_be_there(claim: Claim, result: SendResult | None) -> bool:
+    """It may have been taken, and is not to show twice: nobody but who knows it already is asked again, and the chain does
+    not go on however long that takes."""
+    return result is not None and result.result is ResultClass.UNKNOWN and not claim.resend_unknown
 
 
 def _then(claim: Claim, decision: Decision) -> str:

@@ -85,7 +85,7 @@ class Rerouting:
         """What is urgent has the next permit, and stands behind nobody's turns."""
         if urgent or account.permits is None:
             return granted.wait
-        waiting = await self._queue.due(self._cohort, account=account.name, limit=MOST_BOOKED)
+        waiting = await self._queue.waiting(self._cohort, account=account.name, limit=MOST_BOOKED)
         return await account.permits.turns(waiting, granted=granted)
 
     async def park(

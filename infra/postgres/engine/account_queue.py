@@ -14,7 +14,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.lanes import LOOKS_AGAIN_WITHIN, SHARED_KEEPS
+from domain.lanes import LOOKS_AGAIN_WITHIN, OVERLOOKED_AFTER, SHARED_KEEPS
 from domain.shares import ENDPOINT_PATTERN, Blocked
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection, retried
@@ -22,9 +22,19 @@ from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 NEVER_CALLS = "(awaiting OR expires_at <= now())"
 """It goes on or ends without a call, whatever its account takes: its receipt is overdue, or it has expired."""
-NO_CALL = "(awaiting OR least(expires_at, falls_back_at) <= now())"
+_LOOKED_AT = f"> now() - interval '{OVERLOOKED_AFTER.total_seconds()} seconds'"
+
+NO_CALL = f"(awaiting OR expires_at <= now() OR (coalesce(falls_back_at, 'infinity') <= now() AND due_at {_LOOKED_AT}))"
 """It waits no longer for an account that takes nothing: the same, or its chain is to go on by now. As long as the account
 can be called, that last one is sent like any other."""
+
+
+def bound_of(table: str) -> str:
+    """Until when a row of `table` waits for an account that takes nothing. The time in which nobody looked at it does not
+    count: after an outage of ours it has what was left to it then."""
+    return f"""CASE WHEN {table}.falls_back_at <= now() AND NOT {table}.due_at {_LOOKED_AT}
+        THEN now() + greatest({table}.falls_back_at - {table}.due_at, interval '0') ELSE {table}.falls_back_at END"""
+
 
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
@@ -35,6 +45,8 @@ WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() G
 _DUE = """
 SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
                       LIMIT $3) w"""
+
+_WAITING = _DUE.replace("LIMIT $3", f"AND NOT {NO_CALL} LIMIT $3")
 
 _DUE_ROWS = f"""
 WITH s AS MATERIALIZED (
@@ -49,7 +61,7 @@ _PUT_OFF = f""",
 c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1),
 off AS (
     UPDATE work w
-    SET due_at = least(p.due, w.expires_at, w.falls_back_at, now() + {{looks}}),
+    SET due_at = least(p.due, w.expires_at, {bound_of("w")}, now() + {{looks}}), falls_back_at = {bound_of("w")},
         cohort = CASE WHEN c.shared AND p.due > now() + {{leaves}} THEN NULL ELSE w.cohort END
     FROM p, c WHERE w.ctid = p.tid AND w.state = 0
 )
@@ -127,6 +139,11 @@ class AccountQueue:
     async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
         """How many rows are due over this account, counted up to `limit`."""
         count: int = await self._pool.fetchval(_DUE, cohort, account, limit)
+        return count
+
+    async def waiting(self, cohort: UUID, *, account: str, limit: int) -> int:
+        """The same, of those that will wait for a call."""
+        count: int = await self._pool.fetchval(_WAITING, cohort, account, limit)
         return count
 
     async def park(

@@ -19,7 +19,7 @@ import asyncpg
 
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from domain.shares import Blocked
-from infra.postgres.engine.account_queue import NEVER_CALLS, NO_CALL, AccountQueue, blocked_columns, blocked_for
+from infra.postgres.engine.account_queue import NEVER_CALLS, NO_CALL, AccountQueue, blocked_columns, blocked_for, bound_of
 from infra.postgres.engine.claimed import Claim, claim_of
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
@@ -29,10 +29,10 @@ from infra.postgres.users.suppressions import digest_sql
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
-       u.faults, u.expires_at, u.tried, u.awaiting, u.receipt, u.falls_back_at, n.category, n.template, n.template_version,
-       n.content, n.data, n.metadata, n.options, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since,
-       now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled, u.expires_at <= now() AS expired,
-       u.version <> n.version AS stale,
+       u.faults, u.expires_at, u.tried, u.awaiting, u.receipt, {bound_of("u")} AS falls_back_at, n.category, n.template,
+       n.template_version, n.content, n.data, n.metadata, n.options, n.accepted_at,
+       greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
+       u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
        t.time_zone AS tenant_zone, r.throttled

@@ -15,6 +15,7 @@ from domain.states import SUCCESS, Status
 from domain.timeline import EventType
 from domain.work_row import WorkState
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.options import fallback_wait, options_of
 from infra.postgres.engine.timeline import write_event
 
 _LOCK = """
@@ -33,7 +34,7 @@ FROM work w WHERE w.notification_id = $1 ORDER BY w.n FOR UPDATE OF w"""
 
 _MOVE = """
 UPDATE work SET due_at = now(), lane = 0, cohort = NULL,
-       falls_back_at = least(falls_back_at, now() + (falls_back_at - due_at))
+       falls_back_at = CASE WHEN falls_back_at IS NOT NULL THEN least(falls_back_at, now() + $3::interval) END
 WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
 
 _LANE = "UPDATE notification SET lane = 0, send_at = least(send_at, now()), options = $2 WHERE id = $1"
@@ -86,7 +87,8 @@ class ExpediteRepository:
             waiting = [step["n"] for step in untried if step["waits"]]
             if not waiting:
                 return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
-            await connection.execute(_MOVE, notification_id, waiting)
+            after = fallback_wait(options_of(row["options"]).get("fallback_after"))
+            await connection.execute(_MOVE, notification_id, waiting, after)
             await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
             await write_event(connection, notification_id, EventType.EXPEDITED, {"lane": lane.label})
             return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)

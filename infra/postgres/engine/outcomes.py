@@ -46,7 +46,7 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
 _AGAIN = """
 UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
        account = coalesce(a.account, w.account), tried = string_to_array(a.tried, E'\\n'), awaiting = a.awaiting,
-       receipt = a.receipt, falls_back_at = coalesce(a.falls_back_at, w.falls_back_at)
+       receipt = a.receipt, falls_back_at = a.falls_back_at
 FROM (SELECT r.tid, o.*
       FROM unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::smallint[], $5::text[], $6::text[], $7::bool[],
                   $8::text[], $9::timestamptz[])

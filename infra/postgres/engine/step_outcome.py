@@ -39,7 +39,7 @@ class StepOutcome:
     awaits: Awaited | None = None
     """The receipt that must come, or something follows."""
     falls_back_at: datetime | None = None
-    """When its chain goes on, if nobody has taken it by then, from now on; None: as before."""
+    """When its chain goes on, if nobody has taken it by then, from now on; None: it does not."""
     window: timedelta | None = None
     """The provider reports later what becomes of it, at most for this long; None: it does not."""
     assumed: bool = False
