@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from infra.postgres.engine.account_queue import OVER, bound_of
 from tests.engine import (
     test_channels_down,
+    test_channels_that_come_back,
     test_epochs,
     test_failover,
     test_grouping,
@@ -15,12 +17,11 @@ from tests.engine import (
 )
 from tests.engine.mutations import Mutations, Swap, Value
 
-OVER = "least(expires_at, falls_back_at) <= now()"
 EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
 
 OF_COHORTS: Mutations = {
     "fallback: put off beyond its time": (
-        (Swap("account_queue._PARK", "w.falls_back_at, now()", "now()"),),
+        (Swap("account_queue._PARK", f"w.expires_at, {bound_of('w')}, now()", "w.expires_at, now()"),),
         partial(test_channels_down.test_the_next_channel_gets_it_within_the_time, why="throttled"),
     ),
     "fallback: goes back beyond its time": (
@@ -28,8 +29,12 @@ OF_COHORTS: Mutations = {
         test_channels_down.test_a_claim_that_goes_back_does_not_wait_beyond_it,
     ),
     "fallback: what is hurried waits as long": (
-        (Swap("expediting._MOVE", "least(falls_back_at, now() + (falls_back_at - due_at))", "falls_back_at"),),
+        (Swap("expediting._MOVE", "least(falls_back_at, now()", "greatest(falls_back_at, now()"),),
         test_channels_down.test_what_is_hurried_has_its_time_from_now,
+    ),
+    "fallback: what may be there": (
+        (Value("activities.handing_over.decisions._may_be_there", lambda *_: False),),
+        partial(test_channels_that_come_back.test_what_may_be_there_already_goes_nowhere_else, why="paused"),
     ),
     "epoch: without the lease": (
         (Swap("cohorts._NEXT_EPOCH", " AND lease < now()"),), test_epochs.test_a_new_epoch_needs_a_lapsed_lease,

@@ -36,8 +36,8 @@ work = Table(
 )
 """One open step. n = 0 is the plan. `attempt` numbers the claims and fences outcomes; `failures` counts against the retry
 table; `faults` are our own. `falls_back_at`: a place of a chain that nobody has taken by then waits no longer for an
-account that takes nothing. What `state`, `awaiting`, `receipt` and `tried` say, and which of their values stand together:
-`domain/work_row.py`."""
+account that takes nothing; none where it may be there already. What `state`, `awaiting`, `receipt` and `tried` say, and
+which of their values stand together: `domain/work_row.py`."""
 Index("work_due", work.c.lane, work.c.tenant, work.c.due_at, postgresql_where=text("cohort IS NULL AND state = 0"))
 Index(
     "work_turn",
