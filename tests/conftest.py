@@ -20,6 +20,7 @@ import pytest
 from cli.up import postgres, temporal
 from cli.up.ports import Ports
 from cli.up.postgres_folder import locate
+from infra.clock import ManualClock
 from infra.settings import Settings
 from tests import cassandra_server
 
@@ -69,6 +70,12 @@ async def _template(postgres_url: str) -> str:
 async def database(postgres_url: str, _template: str) -> AsyncIterator[str]:
     async with _clone(postgres_url, _template) as url:
         yield url
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A process's clock, which the test moves."""
+    return ManualClock()
 
 
 @pytest.fixture(scope="module")

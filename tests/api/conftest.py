@@ -155,11 +155,6 @@ async def api(database: str) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed_api(database: str, clock: ManualClock) -> AsyncIterator[Api]:
     """The API's clock is the test's `clock`; PostgreSQL's goes on by itself."""
     async with running(database, clock=clock) as made:

@@ -140,11 +140,6 @@ async def otp(database: str) -> AsyncIterator[Otp]:
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def timed_otp(database: str, clock: ManualClock) -> AsyncIterator[Otp]:
     """The API's clock is the test's `clock`; PostgreSQL's, by which codes live, goes on by itself."""
     async with _running(database, clock=clock) as made:

@@ -22,14 +22,15 @@ from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 NEVER_CALLS = "(awaiting OR expires_at <= now())"
 """It goes on or ends without a call, whatever its account takes: its receipt is overdue, or it has expired."""
+
 _LOOKED_AT = f"> now() - interval '{OVERLOOKED_AFTER.total_seconds()} seconds'"
 
 OVER = f"expires_at <= now() OR coalesce(falls_back_at, 'infinity') <= now() AND due_at {_LOOKED_AT}"
 """Its time, or the time of its place in a chain."""
 
 NO_CALL = f"(awaiting OR {OVER})"
-"""It waits no longer for an account that takes nothing: the same, or its chain is to go on by now. As long as the account
-can be called, that last one is sent like any other."""
+"""It waits no longer for an account that takes nothing: `NEVER_CALLS`, or its chain is to go on by now. As long as
+the account can be called, that last one is sent like any other."""
 
 
 def bound_of(table: str) -> str:
