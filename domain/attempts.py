@@ -1,31 +1,20 @@
-"""What follows from one attempt: the decision after a provider's answer, without any I/O."""
+"""What follows from one attempt: the decision after a provider's answer, by the tables of `domain.retries`; no I/O."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from domain.lanes import POLICIES, Lane
+from domain.lanes import Lane
 from domain.receipts import why_failed
 from domain.results import ResultClass, SendResult
+from domain.retries import FOR_GOOD, JITTER, MOST_ATTEMPTS, RULES, Elsewhere, End, Rule, case_of
 from domain.states import SUCCESS, Reason, Status, rank
 
-JITTER = 0.2
-"""Waits are spread by this share to both sides, so that what failed together does not come back together."""
-CONFIG_WAIT = timedelta(seconds=60)
-"""An account that an operator has to mend is asked again this often; it costs an attempt."""
 AT_ONCE = timedelta(seconds=1)
 """Subtracted from `now`, which is a guess at the database's clock, for what shall be due whatever the guess is worth."""
 LONGEST_WAIT = timedelta(days=3650)
 """Longer than any notification lives: whatever a provider states, nothing overflows."""
-MOST_UNKNOWN_RESENDS = 2
-"""Where a provider cannot recognise a repetition, each resend of an unknown may show once more."""
-LONGEST_THROTTLE = timedelta(minutes=5)
-"""Who is told again and again to wait, and not for how long, asks this often in the end: 288 times a day."""
-MOST_ATTEMPTS = 30_000
-"""The number of a claim is a smallint wherever it stands. By `LONGEST_THROTTLE` even 90 days do not come near it."""
-ASIDE_WAITS = tuple(timedelta(seconds=s) for s in (10, 60, 300, 900, 3600))
-"""How long a row that one version cannot read waits for another one, time after time: a deploy, also a slow one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,52 +75,38 @@ class Decision:
     """The provider took it; at `due_at` its receipt is overdue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Aside:
-    """What becomes of a row that this version cannot read: it waits, or ends. Neither: it is left as it is."""
-
-    wait: timedelta | None = None
-    status: Status | None = None
-    reason: Reason | None = None
-
-
-def aside(*, faults: int, attempt: int, expired: bool, cancelled: bool) -> Aside:
-    """Others may be able to read it (`ASIDE_WAITS`), as long as somebody wants it. Nothing of it was handed over."""
-    if cancelled:
-        return Aside(status=Status.CANCELLED, reason=Reason.CANCELLED_BY_REQUEST)
-    if expired:
-        return Aside(status=Status.EXPIRED, reason=Reason.EXPIRED_BEFORE_HAND_OVER)
-    if faults >= len(ASIDE_WAITS) or attempt >= MOST_ATTEMPTS:
-        return Aside(status=Status.FAILED, reason=Reason.QUARANTINED)
-    return Aside(wait=ASIDE_WAITS[faults])
-
-
 def decide(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
     """The decision after `result`. `spread` in [0, 1) is the jitter's random number, given so that a test can decide it."""
-    decision = _decide(step, result, now=now, spread=spread)
+    if result.result is ResultClass.OK:
+        return _taken(step, Status.DELIVERED if result.delivered else Status.SENT, now=now)
+    rule = RULES[case_of(result, recognised=step.idempotent, resend=step.resend_unknown)]
+    decision = _after(step, rule, result, now=now, spread=spread)
     refused = decision.status is Status.RETRYING and result.result is not ResultClass.UNKNOWN
     if refused and step.attempt >= MOST_ATTEMPTS:
         return _failed(step, Reason.RETRIES_EXHAUSTED)
     return decision
 
 
-def _decide(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
-    match result.result:
-        case ResultClass.OK:
-            return _taken(step, Status.DELIVERED if result.delivered else Status.SENT, now=now)
-        case ResultClass.RECIPIENT:
-            return _failed(step, Reason.RECIPIENT_REFUSED, suppresses=True)
-        case ResultClass.PERMANENT:
-            return _failed(step, Reason.CONTENT_REFUSED)
-        case ResultClass.UNKNOWN:
-            return _unknown(step, now=now, spread=spread)
-        case ResultClass.RATE:
-            if step.elsewhere:
-                return _moved(step, now=now)
-            own = _throttled(step, now=now, spread=spread)
-            return _again(step, result, now=now, own=own, spread=spread, failures=step.failures)
-        case _:
-            return _retry(step, result, now=now, spread=spread)
+def _after(step: AttemptedStep, rule: Rule, result: SendResult, *, now: datetime, spread: float) -> Decision:
+    """Over another account, later, or its end. Later is after the wait that was stated, and not before our own. Where a
+    chain goes on before that, it is tried a last time at that moment; or not again, because what was stated is never
+    cut short."""
+    if step.elsewhere and rule.elsewhere is Elsewhere.AT_ONCE:
+        return _moved(step, now=now)
+    waits = rule.waits(step.lane)
+    if rule.counts and step.failures >= len(waits):
+        return _ended(step, rule, rule.ends.tried)
+    stated = _stated(result, spread) if rule.stated else timedelta(0)
+    wait = max(_own(step, rule, waits, now=now, spread=spread), stated)
+    left = step.time_left(now) if rule.falls_back else None
+    if left is not None:
+        if left <= timedelta(0) or stated > left:
+            return _ended(step, rule, rule.ends.late)
+        wait = min(wait, left)
+    if wait >= step.expires_at - now:
+        return _ended(step, rule, rule.ends.expired)
+    moves = step.elsewhere and rule.elsewhere is Elsewhere.AFTER_WAIT
+    return Decision(Status.RETRYING, due_at=now + wait, failures=step.failures + rule.counts, moves=moves)
 
 
 def overdue(step: AttemptedStep, *, now: datetime, failed: ResultClass | None = None) -> Decision:
@@ -146,7 +121,7 @@ def overdue(step: AttemptedStep, *, now: datetime, failed: ResultClass | None = 
 
 def _reported(step: AttemptedStep, failed: ResultClass, *, now: datetime) -> Decision:
     """As the same answer at once would have been, but that the same account is not asked again."""
-    if step.elsewhere and failed not in {ResultClass.RECIPIENT, ResultClass.PERMANENT}:
+    if step.elsewhere and failed not in FOR_GOOD:
         return _moved(step, now=now)
     return _failed(step, why_failed(failed), suppresses=failed is ResultClass.RECIPIENT)
 
@@ -164,75 +139,33 @@ def _moved(step: AttemptedStep, *, now: datetime, status: Status = Status.RETRYI
     return Decision(status, due_at=now - AT_ONCE, failures=step.failures, moves=True)
 
 
-def _retry(step: AttemptedStep, result: SendResult, *, now: datetime, spread: float) -> Decision:
-    if step.elsewhere and not result.of_recipient:
-        return _moved(step, now=now)
-    retries = POLICIES[step.lane].retries
-    config = result.result is ResultClass.CONFIG
-    if step.failures >= len(retries):
-        return _failed(step, Reason.ACCOUNT_MISCONFIGURED if config else Reason.RETRIES_EXHAUSTED)
-    own = _jittered(max(retries[step.failures], CONFIG_WAIT if config else timedelta(0)), spread)
-    return _again(step, result, now=now, own=own, spread=spread, failures=step.failures + 1)
-
-
-def _again(
-    step: AttemptedStep, result: SendResult, *, now: datetime, own: timedelta, spread: float, failures: int
-) -> Decision:
-    """Later: after the wait that was stated, and not before `own`. Where a chain goes on before that, it is tried a last
-    time at that moment; or not again, because what was stated is never cut short."""
-    stated, left = _stated(result, spread), step.time_left(now)
-    wait = max(own, stated)
-    if left is not None:
-        if left <= timedelta(0) or stated > left:
-            return _not_in_time(result, failures=failures)
-        wait = min(wait, left)
-    if wait >= step.expires_at - now:
-        return Decision(Status.EXPIRED, Reason.EXPIRED_BEFORE_RETRY, failures=failures, falls_back=True)
-    return Decision(Status.RETRYING, due_at=now + wait, failures=failures)
-
-
-def _not_in_time(result: SendResult, *, failures: int) -> Decision:
-    config = result.result is ResultClass.CONFIG
-    reason = Reason.ACCOUNT_MISCONFIGURED if config else Reason.NOT_TAKEN_IN_TIME
-    return Decision(Status.FAILED, reason, failures=failures, falls_back=True)
-
-
-def _unknown(step: AttemptedStep, *, now: datetime, spread: float) -> Decision:
-    """Send again where that cannot show twice, or a few times where it is asked for. Otherwise stop here and say so: a
-    chain goes on only where sending again was asked for, because the next channel may show it twice as well."""
-    retries = POLICIES[step.lane].retries
-    most = len(retries) if step.idempotent else min(MOST_UNKNOWN_RESENDS, len(retries)) if step.resend_unknown else 0
-    left = step.time_left(now) if step.resend_unknown else None
-    if step.failures < most and (left is None or left > timedelta(0)):
-        wait = _jittered(retries[step.failures], spread)
-        due_at = now + (wait if left is None else min(wait, left))
-        if due_at < step.expires_at:
-            elsewhere = step.elsewhere and not step.idempotent  # who knows the delivery id is asked again
-            return Decision(Status.RETRYING, due_at=due_at, failures=step.failures + 1, moves=elsewhere)
-    return Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=step.failures, falls_back=step.resend_unknown)
+def _ended(step: AttemptedStep, rule: Rule, end: End) -> Decision:
+    """By its rule. What may have been taken is no failure."""
+    failures = step.failures + (rule.counts and end.status is not Status.UNKNOWN)
+    return Decision(*end, failures=failures, falls_back=rule.falls_back, suppresses=rule.suppresses)
 
 
 def _failed(step: AttemptedStep, reason: Reason, *, suppresses: bool = False) -> Decision:
     return Decision(Status.FAILED, reason, failures=step.failures + 1, falls_back=True, suppresses=suppresses)
 
 
-def _throttled(step: AttemptedStep, *, now: datetime, spread: float) -> timedelta:
-    """The least wait after an answer that asks for one: along the retry table with each such answer in a row, so that a
-    second that is stated each time does not make a hundred thousand attempts. Towards the end of its life half of what is
-    left: nothing expires because it was put off too far."""
-    retries = POLICIES[step.lane].retries
-    before = min(_in_a_row(step), len(retries) - 1)
-    own = _jittered(min(retries[before], LONGEST_THROTTLE), spread, only_later=True)
-    return min(own, max(retries[0], (step.expires_at - now) / 2))
+def _own(step: AttemptedStep, rule: Rule, waits: tuple[timedelta, ...], *, now: datetime, spread: float) -> timedelta:
+    """The wait by the tables. Where no try is used up it grows with each such answer in a row, so that a second that is
+    stated each time does not make a hundred thousand attempts; and nothing expires because it was put off too far."""
+    if rule.counts:
+        return _jittered(waits[step.failures], spread, only_later=rule.only_later)
+    before = min(_in_a_row(step, waits), len(waits) - 1)
+    own = _jittered(waits[before], spread, only_later=rule.only_later)
+    return min(own, max(waits[0], (step.expires_at - now) / 2))
 
 
-def _in_a_row(step: AttemptedStep) -> int:
+def _in_a_row(step: AttemptedStep, waits: tuple[timedelta, ...]) -> int:
     """How often it was told to wait, right before this answer. Nobody counts that. It is no more than the claims that were
     no failure, of which many are no attempts (looks at a stopped account, what went back); nor than the places of the
-    retry table that the last wait has gone through, with room for what spreads it and for how late it was written."""
+    table that the last wait has gone through, with room for what spreads it and for how late it was written."""
     if step.throttled is None:
         return 0
-    gone_through = sum(wait <= 1.5 * step.throttled for wait in POLICIES[step.lane].retries)
+    gone_through = sum(wait <= 1.5 * step.throttled for wait in waits)
     return min(max(0, step.attempt - 1 - step.failures), gone_through)
 
 

@@ -1,4 +1,5 @@
-"""Lanes: the three ways through the service, and every number that differs between them."""
+"""Lanes: the three ways through the service, and every number that differs between them but the waits of
+retries (`domain.retries`)."""
 
 from __future__ import annotations
 
@@ -61,8 +62,6 @@ class LanePolicy:
     """What is tried again goes as messages of few do, however many there are."""
     resend_unknown: bool
     """What `on_unknown` means where the notification does not say."""
-    retries: tuple[timedelta, ...]
-    """Waits after the first, second, ... counted failure; when they are used up, the step has failed."""
 
     @property
     def shared_by_all(self) -> bool:
@@ -96,10 +95,6 @@ def driven_by(lane: Lane, *, shared: bool, size: int) -> Lane:
     return Lane.HIGH if lane is Lane.MEDIUM and shared and size <= SHORT else lane
 
 
-def _seconds(*values: float) -> tuple[timedelta, ...]:
-    return tuple(timedelta(seconds=v) for v in values)
-
-
 POLICIES: dict[Lane, LanePolicy] = {
     Lane.HIGH: LanePolicy(
         expires_in=timedelta(minutes=5),
@@ -115,7 +110,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         admits_beside_others=True,
         tried_again_first=True,
         resend_unknown=True,
-        retries=_seconds(1, 2, 5, 10, 20, 30, 60, 60),
     ),
     Lane.MEDIUM: LanePolicy(
         expires_in=timedelta(hours=24),
@@ -131,7 +125,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         admits_beside_others=False,
         tried_again_first=False,
         resend_unknown=False,
-        retries=_seconds(2, 10, 30, 120, 300, 900, 1800, 3600, 3600, 7200),
     ),
     Lane.LOW: LanePolicy(
         expires_in=timedelta(hours=72),
@@ -147,7 +140,6 @@ POLICIES: dict[Lane, LanePolicy] = {
         admits_beside_others=False,
         tried_again_first=False,
         resend_unknown=False,
-        retries=_seconds(10, 60, 300, 900, 1800, 3600, 7200, 14400),
     ),
 }
 

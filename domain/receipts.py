@@ -13,6 +13,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from domain.results import ResultClass
+from domain.retries import REPORTED_AS
 from domain.states import Reason, Status, merge, rank
 
 WINDOW = timedelta(days=3)
@@ -149,11 +150,4 @@ def _failed(step: ReportedStep) -> Consequence:
 
 def why_failed(result: ResultClass) -> Reason:
     """The reason of a delivery that its receipt says has failed."""
-    return _REASONS.get(result, Reason.UNDELIVERED)
-
-
-_REASONS = {
-    ResultClass.RECIPIENT: Reason.RECIPIENT_REFUSED,
-    ResultClass.PERMANENT: Reason.CONTENT_REFUSED,
-    ResultClass.CONFIG: Reason.ACCOUNT_MISCONFIGURED,
-}
+    return REPORTED_AS.get(result, Reason.UNDELIVERED)

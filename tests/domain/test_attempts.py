@@ -9,26 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.attempts import (
-    ASIDE_WAITS,
-    CONFIG_WAIT,
-    JITTER,
-    LONGEST_THROTTLE,
-    MOST_ATTEMPTS,
-    MOST_UNKNOWN_RESENDS,
-    AttemptedStep,
-    Decision,
-    aside,
-    decide,
-)
+from domain.attempts import AttemptedStep, Decision, decide
 from domain.lanes import POLICIES, Lane
 from domain.results import ResultClass, SendResult
+from domain.retries import JITTER, MOST_ATTEMPTS, RULES, WAITS, Case
 from domain.states import FINAL, SUCCESS, Reason, Status
 
 RETRYABLE = frozenset({ResultClass.RETRY, ResultClass.RATE, ResultClass.TOKEN, ResultClass.CONFIG})
 """Nothing was taken: the same address may be tried again."""
 MAX_LIFE = timedelta(days=90)
 """`api.accept.request.MOST_LIFE`."""
+LONGEST_THROTTLE = RULES[Case.RATE].longest
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 spreads = st.floats(0, 1, exclude_max=True)
 steps = st.builds(
@@ -106,7 +97,7 @@ def test_who_says_wait_all_the_time_is_asked_ever_less(lane: Lane, wait_s: float
         throttled, now = decision.due_at - now - written_late, decision.due_at
     assert attempts <= life / LONGEST_THROTTLE + 20
     assert decision.status is Status.EXPIRED
-    assert ends - now <= 2 * POLICIES[lane].retries[0], "it is tried until its time is over"
+    assert ends - now <= 2 * WAITS[lane][0], "it is tried until its time is over"
 
 
 @pytest.mark.parametrize("lane", list(Lane))
@@ -114,7 +105,7 @@ def test_who_says_wait_all_the_time_is_asked_ever_less(lane: Lane, wait_s: float
 def test_only_throttles_in_a_row_make_a_wait_longer(lane: Lane, claims: int) -> None:
     """Caught: a backlog that had waited for a stopped account, looked at every five minutes, met one `Retry-After: 1` and
     waited five minutes more. It was the first time that anybody said so."""
-    first = POLICIES[lane].retries[0]
+    first = WAITS[lane][0]
     tried, waits = step(lane, attempt=claims), list[timedelta]()
     for _ in range(3):
         decision = after(tried, ResultClass.RATE, spread=0.0, wait_s=1)
@@ -122,7 +113,7 @@ def test_only_throttles_in_a_row_make_a_wait_longer(lane: Lane, claims: int) -> 
         waits.append(decision.due_at - NOW)
         tried = replace(tried, attempt=tried.attempt + 1, throttled=waits[-1])
     assert waits[0] == max(timedelta(seconds=1), first)
-    assert waits == [max(timedelta(seconds=1), wait) for wait in POLICIES[lane].retries[:3]]
+    assert waits == [max(timedelta(seconds=1), wait) for wait in WAITS[lane][:3]]
 
 
 def test_a_long_wait_that_is_stated_is_neither_shorter_nor_longer() -> None:
@@ -143,14 +134,6 @@ def test_the_number_of_attempts_is_bounded(result: ResultClass) -> None:
     assert MAX_LIFE / LONGEST_THROTTLE < MOST_ATTEMPTS < 2**15
 
 
-def test_a_row_that_cannot_be_read_waits_for_others_and_ends() -> None:
-    """First for a moment: the next version's workers are there. An hour later a deploy has been taken back."""
-    waits = [aside(faults=n, attempt=1, expired=False, cancelled=False) for n in range(len(ASIDE_WAITS) + 1)]
-    assert [found.wait for found in waits] == [*ASIDE_WAITS, None]
-    assert waits[-1].reason is Reason.QUARANTINED
-    assert sum(ASIDE_WAITS, timedelta(0)) >= timedelta(hours=1)
-
-
 @given(st.sampled_from(Lane), st.lists(st.sampled_from(sorted(RETRYABLE - {ResultClass.RATE})), min_size=20), spreads)
 def test_retries_are_bounded_by_the_lanes_table(lane: Lane, answers: list[ResultClass], spread: float) -> None:
     """Otherwise a dead server would be asked until the message expires, by every message."""
@@ -161,7 +144,7 @@ def test_retries_are_bounded_by_the_lanes_table(lane: Lane, answers: list[Result
         if decision.due_at is None:
             break
         tried = replace(tried, failures=decision.failures)
-    assert attempts == len(POLICIES[lane].retries) + 1
+    assert attempts == len(WAITS[lane]) + 1
     assert decision.reason in {Reason.RETRIES_EXHAUSTED, Reason.ACCOUNT_MISCONFIGURED}
     assert decision.falls_back
 
@@ -169,7 +152,7 @@ def test_retries_are_bounded_by_the_lanes_table(lane: Lane, answers: list[Result
 @given(spreads, st.sampled_from(Lane))
 def test_waits_follow_the_table_with_jitter(spread: float, lane: Lane) -> None:
     """What failed together must not come back together."""
-    for failures, wait in enumerate(POLICIES[lane].retries):
+    for failures, wait in enumerate(WAITS[lane]):
         decision = after(step(lane, failures=failures), ResultClass.RETRY, spread=spread)
         assert decision.due_at is not None
         assert wait * (1 - JITTER) <= decision.due_at - NOW <= wait * (1 + JITTER)
@@ -179,15 +162,15 @@ def test_an_account_that_must_be_mended_is_not_asked_all_the_time() -> None:
     """It cannot get better within a second."""
     decision = after(step(), ResultClass.CONFIG, spread=0.0)
     assert decision.due_at is not None
-    assert decision.due_at - NOW >= CONFIG_WAIT * (1 - JITTER)
+    assert decision.due_at - NOW >= timedelta(seconds=60) * (1 - JITTER)
 
 
 @pytest.mark.parametrize("lane", list(Lane))
 def test_unknown_is_resent_where_the_provider_recognises_it(lane: Lane) -> None:
     """Sending again cannot show twice, so holding it would be wrong, whatever `on_unknown` says."""
-    for failures in range(len(POLICIES[lane].retries)):
+    for failures in range(len(WAITS[lane])):
         assert after(step(lane, idempotent=True, failures=failures), ResultClass.UNKNOWN).due_at is not None
-    last = after(step(lane, idempotent=True, failures=len(POLICIES[lane].retries)), ResultClass.UNKNOWN)
+    last = after(step(lane, idempotent=True, failures=len(WAITS[lane])), ResultClass.UNKNOWN)
     assert (last.status, last.reason) == (Status.UNKNOWN, Reason.ANSWER_LOST)
 
 
@@ -195,7 +178,7 @@ def test_unknown_is_resent_a_few_times_where_it_is_asked_for() -> None:
     """An OTP that comes twice is better than none; one that comes nine times is not."""
     for failures in range(5):
         decision = after(step(resend_unknown=True, failures=failures), ResultClass.UNKNOWN)
-        assert (decision.due_at is not None) is (failures < MOST_UNKNOWN_RESENDS)
+        assert (decision.due_at is not None) is (failures < 2)
 
 
 def test_unknown_that_is_held_stops_the_chain() -> None:

@@ -13,10 +13,11 @@ import pytest
 from activities.accounts.account import Stop
 from activities.handing_over.losses import Losses
 from channels.memory import MemoryProvider
-from domain.attempts import ASIDE_WAITS, MOST_ATTEMPTS
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from domain.results import ResultClass, SendResult
+from domain.retries import MOST_ATTEMPTS
+from domain.unreadable import ASIDE_WAITS
 from infra.clock import ManualClock
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRow

@@ -23,10 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from activities.accounts.account import Account, Accounts
 from activities.accounts.slots import Slots
 from channels.memory import MemoryProvider
-from domain.attempts import JITTER
 from domain.channels import Channel
-from domain.lanes import POLICIES, Lane
+from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
+from domain.retries import JITTER, WAITS
 from domain.states import Status
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
@@ -46,7 +46,7 @@ LATER = st.sampled_from([None, None, None, timedelta(minutes=2), timedelta(hours
 JUMPS = st.sampled_from([timedelta(seconds=s) for s in (1, 3, 3, 12, 12, 12, 61, 600, 90_000)])
 PLACE = st.integers(0, 50)
 LONGEST_CALL = timedelta(seconds=30)
-LONGEST_FIRST_WAIT = (1 + JITTER) * max(policy.retries[0] for policy in POLICIES.values())
+LONGEST_FIRST_WAIT = (1 + JITTER) * max(waits[0] for waits in WAITS.values())
 STEPS = 50
 OPTIONS = st.fixed_dictionaries(
     {"on_unknown": st.sampled_from(["hold", "resend", "resend"])}, optional={"fallback_after": st.just("PT60S")}

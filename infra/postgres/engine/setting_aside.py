@@ -1,7 +1,7 @@
 """Rows that cannot be claimed or read as they are: put off for others, and ended when nobody could for long enough.
 
 During a deploy a row may hold what only the next version knows (a channel, an option). It goes back, out of its cohort, so
-that a worker of that version can have it; `domain.attempts.aside` says for how long. Nothing of it is needed but its key.
+that a worker of that version can have it; `domain.unreadable.aside` says for how long. Nothing of it is needed but its key.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.attempts import Aside, aside
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
+from domain.unreadable import Aside, aside
 from domain.work_row import WorkState
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
