@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from domain.states import SUCCESS, Status
-from tests.engine import test_failover, test_receipt_ways, test_receipts, test_references, test_resuming
+from tests.engine import test_missing_receipts, test_receipt_ways, test_receipts, test_references, test_resuming
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
 from tests.engine.support import RETRY, Engine
 
@@ -24,11 +24,11 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
 OF_RECEIPTS: Mutations = {
     "receipt: what was sent has arrived": (
         (Value(f"{RECORDING}._arrived", lambda known, _: known.status in SUCCESS),),
-        test_failover.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
+        test_missing_receipts.test_a_chain_goes_on_when_no_receipt_comes_and_ends_where_it_is_not_needed,
     ),
     "receipt: nobody looks whether it came": (
         (Value(f"{RECORDING}._arrived", lambda *_: False),),
-        test_failover.test_what_was_read_in_time_stops_the_chain,
+        test_missing_receipts.test_what_was_read_in_time_stops_the_chain,
     ),
     "receipt: early ones are not looked for": (
         (Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),),

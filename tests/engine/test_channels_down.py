@@ -27,8 +27,8 @@ from domain.states import Status
 from domain.timeline import LeftFor
 from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.permits import PermitRepository
+from tests.engine.fleet import Fleet, Provider, reasons
 from tests.engine.support import ADDRESSES, LOST, RETRY, TENANT, Engine
-from tests.engine.test_failover import Fleet, Provider, reasons
 from tests.engine.test_windows import window
 
 AFTER = timedelta(seconds=40)

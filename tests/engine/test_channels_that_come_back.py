@@ -12,6 +12,7 @@ from activities.accounts.slots import Slots
 from channels.base import Capabilities
 from domain.lanes import OVERLOOKED_AFTER
 from infra.postgres.engine.expediting import ExpediteRepository
+from tests.engine.fleet import Fleet
 from tests.engine.support import LOST, TENANT, Engine
 from tests.engine.test_channels_down import (
     AFTER,
@@ -27,7 +28,6 @@ from tests.engine.test_channels_down import (
     send,
     waits,
 )
-from tests.engine.test_failover import Fleet
 
 AN_OUTAGE = OVERLOOKED_AFTER + timedelta(minutes=10)
 

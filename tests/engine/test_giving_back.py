@@ -17,8 +17,8 @@ from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claimed import Claim
+from tests.engine.fleet import AFTER, Fleet, Provider, account
 from tests.engine.support import LOST, RETRY, Engine
-from tests.engine.test_failover import AFTER, Fleet, Provider, account
 from tests.engine.test_receipt_ways import CHAIN, NOT_READ, report, two_accounts
 
 RESEND = '{"on_unknown": "resend"}'

@@ -10,8 +10,8 @@ from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW
 from domain.results import ResultClass
+from tests.engine.fleet import AFTER, Fleet, Provider, account, reasons
 from tests.engine.support import Engine
-from tests.engine.test_failover import AFTER, Fleet, Provider, account, reasons
 
 
 def throttle(fleet: Fleet, name: str, wait_s: float) -> None:

@@ -24,10 +24,10 @@ from tests.engine import (
     test_claims,
     test_ends,
     test_epochs,
-    test_failover,
     test_giving_back,
     test_locks,
     test_losses,
+    test_missing_receipts,
     test_odd_rows,
     test_outcomes,
     test_plan_step,
@@ -241,7 +241,7 @@ MUTATIONS: Mutations = {
     ),
     "cancel: what was sent counts as stopped": (
         (Swap("cancelling._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
-        test_failover.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
+        test_missing_receipts.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
     ),
     "accept: work for every row": (
         (

@@ -26,9 +26,9 @@ from domain.states import SUCCESS, Status, rank
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.conftest import EMPTY
 from tests.engine.driving import activities, drive
+from tests.engine.fleet import Provider
 from tests.engine.mutations import Swap, Value
 from tests.engine.support import TENANT, Engine
-from tests.engine.test_failover import Provider
 
 NOTIFICATIONS = 4
 STEPS = 14

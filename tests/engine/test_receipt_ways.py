@@ -27,8 +27,8 @@ from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.receiving import Taken
 from infra.postgres.inbox.items import Inbox
 from tests.engine.driving import activities, drive
+from tests.engine.fleet import AFTER, Fleet, Provider, account, reasons
 from tests.engine.support import RETRY, Engine
-from tests.engine.test_failover import AFTER, Fleet, Provider, account, reasons
 
 if TYPE_CHECKING:
     from infra.postgres.database import Database

@@ -22,9 +22,9 @@ from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.receiving import Effect, ReceiptRepository
+from tests.engine.fleet import Provider
 from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, TENANT, Engine
-from tests.engine.test_failover import Provider
 
 AT = datetime(2026, 3, 1, 8, 30, tzinfo=UTC)
 ACCOUNT = "memory-email"

@@ -21,8 +21,8 @@ from domain.states import Status
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.removing import RemoveRepository
+from tests.engine.fleet import Fleet, Provider, account
 from tests.engine.support import LOST, RETRY, TENANT, Engine, row, soon
-from tests.engine.test_failover import Fleet, Provider, account
 from tests.engine.test_receipt_ways import CHAIN, LONG_CHAIN, mail_then_hook, report
 
 HOLD = '{"on_unknown": "hold"}'

@@ -1,5 +1,5 @@
 """A world for the state machine's test: the real statements, a clock that jumps, providers that answer what they are told,
-and what whoever watches all of it knows to be true."""
+and a witness who knows what must be true."""
 
 from __future__ import annotations
 
@@ -16,11 +16,9 @@ from domain.channels import Channel
 from domain.errors import HandedOff
 from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
-from domain.receipts import better, stands
 from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
-from domain.states import SUCCESS, UNDELIVERED, Reason, Status, rank
-from domain.work_row import is_legal
+from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
@@ -28,9 +26,8 @@ from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.step_outcome import StepOutcome
-from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, Engine, soon
-
-Step = tuple[UUID, int]
+from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, soon
+from tests.engine.witness import Witness, attempt_of
 
 _JUMP = (
     "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval, start_by = start_by - "
@@ -41,28 +38,16 @@ _JUMP = (
     "UPDATE delivery SET receipt_until = receipt_until - $1::interval WHERE receipt_until IS NOT NULL",
 )
 """The database's clock cannot be set, so all that it is compared with moves the other way."""
-_ENDS = "SELECT id, status, reason, final FROM notification"
-_REPORTABLE = "SELECT DISTINCT notification_id FROM delivery WHERE receipt_until IS NOT NULL"
 _RESTS = """
 SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND rest IS NOT NULL) AND expires_at > now()
    AND NOT EXISTS (SELECT FROM work WHERE notification_id = $1)
 FROM notification WHERE id = $1"""
 _RESUMED = "SELECT count(*) FROM event WHERE notification_id = $1 AND type = 'resumed'"
-_OPEN = """
-SELECT notification_id, n, state, awaiting, receipt, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven
-FROM work w"""
-_ATTEMPTS = """
-SELECT detail->>'class' AS class, (detail->>'attempt')::int AS attempt FROM event
-WHERE notification_id = $1 AND n = $2 AND type = 'attempt'"""
-"""One attempt may be told twice: as lost, and by what came after all."""
-_REPEATABLE = {ResultClass.RETRY, ResultClass.RATE, ResultClass.CONFIG, ResultClass.TOKEN, ResultClass.UNKNOWN}
 MOST_TURNS = 200
 
 
 @dataclass
-class World:
-    engine: Engine
-    ids: list[UUID] = field(default_factory=list)
+class World(Witness):
     cohorts: list[CohortRow] = field(default_factory=list)
     """As some worker believes that they are: some epochs are over."""
     in_hand: list[Claim] = field(default_factory=list)
@@ -70,21 +55,8 @@ class World:
     told: list[StepOutcome] = field(default_factory=list)
     seen: list[Claim] = field(default_factory=list)
     """Overdue ones that somebody has seen, and may write down at any time."""
-    handed: dict[Step, int] = field(default_factory=dict)
-    """How often a provider was given this step."""
-    arrived: dict[Step, int] = field(default_factory=dict)
-    """How often a provider took it, and we know."""
-    known: dict[Step, dict[int, Status]] = field(default_factory=dict)
-    """By attempt, what its answer and its receipts say."""
     given: list[Claim] = field(default_factory=list)
     """What a provider who reports has been given, and may have taken."""
-    reported: set[tuple[UUID, int, int]] = field(default_factory=set)
-    """Attempts that a receipt has come for: they were taken, whatever we hear."""
-    accused: set[UUID] = field(default_factory=set)
-    """A receipt has said of them that something failed."""
-    stopped: set[UUID] = field(default_factory=set)
-    ended: dict[UUID, tuple[Status, str | None]] = field(default_factory=dict)
-    suppressed: set[Channel] = field(default_factory=set)
     recaller: MemoryProvider = field(default_factory=lambda: MemoryProvider(channel=Channel.INAPP, recall=True))
 
     async def accept(self, **fields: Any) -> None:
@@ -111,7 +83,7 @@ class World:
         for claim in await self.engine.claim(cohort, channel, limit=limit):
             if await self._ends_unsent(cohort, claim):
                 continue
-            await self._may_be_sent(claim)
+            await self.may_be_sent(claim)
             self.handed[claim.step] = self.handed.get(claim.step, 0) + 1
             self.in_hand.append(claim)
             self.given += [claim] * (claim.channel is Channel.WEBHOOK)
@@ -135,38 +107,15 @@ class World:
             await self.engine.flush(self.engine.decider(cohort).stopped(claim))
         return claim.ends_unsent
 
-    async def _may_be_sent(self, claim: Claim) -> None:
-        """What nobody may live to see."""
-        step = claim.step
-        assert self.standing(step) not in SUCCESS, "handed over again although it was known to have arrived"
-        assert claim.notification_id not in self.stopped, "handed over after it was stopped"
-        assert claim.notification_id not in self.ended, "handed over after it had ended"
-        assert claim.channel not in self.suppressed, "handed over to a suppressed address"
-        assert claim.expires_at > claim.claimed_at, "handed over after its time"
-        if self.handed.get(step):
-            events = await self.engine.pool.fetch(_ATTEMPTS, *step)
-            assert events, "handed over twice, and nothing was said of the first time"
-            last = max(event["attempt"] for event in events)
-            said = [e["class"] for e in events if e["attempt"] == last]
-            assert {ResultClass(name) for name in said} & _REPEATABLE, "handed over again for no reason"
-
-    def standing(self, step: Step) -> Status | None:
-        """What is known of it, by all that was ever said."""
-        return stands(self.known.get(step, {}).values())
-
     def _was_not_taken(self, claim: Claim) -> None:
-        self.given = [c for c in self.given if _attempt(c) != _attempt(claim)]
-
-    def _learn(self, claim: Claim, status: Status) -> None:
-        messages = self.known.setdefault((claim.notification_id, claim.n), {})
-        messages[claim.attempt] = better(messages.get(claim.attempt), status)
+        self.given = [c for c in self.given if attempt_of(c) != attempt_of(claim)]
 
     async def report(self, claim: Claim, status: Status) -> None:
         """By our reference, early or late, also of what we believe lost; nobody reports on what was not handed over."""
         one, resumed = claim.notification_id, await self._resumed(claim)
         rests = await self.engine.pool.fetchval(_RESTS, one, claim.n)
-        self._learn(claim, status)
-        self.reported.add(_attempt(claim))
+        self.learn(claim, status)
+        self.reported.add(attempt_of(claim))
         name = reference(one, claim.n, attempt=claim.attempt)
         result = ResultClass.PERMANENT if status is Status.FAILED else None
         await self.engine.receipts.take(claim.account, [Receipt(None, status, result=result, reference=name)])
@@ -187,7 +136,7 @@ class World:
 
     async def give_back(self, claim: Claim) -> None:
         """Not a byte of it left."""
-        if _attempt(claim) in self.reported:
+        if attempt_of(claim) in self.reported:
             return
         self.in_hand.remove(claim)
         self.handed[claim.step] -= 1
@@ -201,12 +150,12 @@ class World:
         if claim.channel is Channel.WEBHOOK:
             result = replace(result, provider_id=None)
         if result.result not in {ResultClass.OK, ResultClass.UNKNOWN}:
-            if _attempt(claim) in self.reported:
+            if attempt_of(claim) in self.reported:
                 result = SendResult(ResultClass.UNKNOWN, code="answer_lost")
             else:
                 self._was_not_taken(claim)
         if result.result is ResultClass.OK:
-            self._learn(claim, Status.SENT)
+            self.learn(claim, Status.SENT)
         outcome = self.engine.answered(claim, result)
         self.told.append(outcome)
         await self.engine.flush(outcome)
@@ -219,7 +168,7 @@ class World:
 
     def still(self, claim: Claim) -> Claim:
         """The same as it is in hand now, when time has passed."""
-        return next(c for c in self.in_hand if _attempt(c) == _attempt(claim))
+        return next(c for c in self.in_hand if attempt_of(c) == attempt_of(claim))
 
     async def repeat(self, outcome: StepOutcome) -> None:
         await self.engine.flush(outcome)
@@ -228,7 +177,7 @@ class World:
         self.seen += await self.engine.lost(None, limit=5)
 
     async def call_lost(self, claims: Sequence[Claim]) -> None:
-        telling = {_attempt(c): c for c in claims}.values()
+        telling = {attempt_of(c): c for c in claims}.values()
         await self.engine.flush(*[self.engine.decider().lost(claim) for claim in telling])
 
     async def redrive(self) -> None:
@@ -298,29 +247,6 @@ class World:
     async def wait(self) -> None:
         await self.jump(await self._moment("min"))
 
-    async def holds(self) -> None:
-        """What must be true at every moment."""
-        open_steps = await self.engine.pool.fetch(_OPEN)
-        opened = {row["notification_id"] for row in open_steps}
-        reportable = {row["notification_id"] for row in await self.engine.pool.fetch(_REPORTABLE)}
-        for row in open_steps:
-            marks = {name: row[name] for name in ("state", "awaiting", "receipt")}
-            assert is_legal(row["n"], **marks), f"no row may say this: {marks}"
-        assert all(row["cohort"] is None or row["driven"] for row in open_steps), "a step whose cohort has gone"
-        for row in await self.engine.pool.fetch(_ENDS):
-            one, status, reason = row["id"], Status(row["status"]), row["reason"]
-            if one in self.ended:
-                taken = status is Status.SENT and one in reportable  # after all, and a receipt may come
-                assert row["final"] or taken, "it had ended and goes on"
-                if one not in self.accused:
-                    _better(self.ended[one], (status, reason))
-            if row["final"]:
-                assert one not in opened, "it has ended and a step is open"
-                assert (status in UNDELIVERED) == (reason is not None)
-                self.ended[one] = (status, reason)
-            else:
-                assert one in opened | reportable, "it has not ended and nobody will look at it again"
-
     async def to_its_end(self, last: SendResult) -> None:
         """A last worker does the rest; what others still have in their hands is lost, and told when all is over."""
         late = list(self.in_hand)
@@ -367,34 +293,7 @@ class World:
         )
         return max(found or timedelta(0), timedelta(0)) + timedelta(milliseconds=10)
 
-    async def is_the_truth(self) -> None:
-        """What a user would check: what arrived is called sent unless taken back, and nothing came twice in silence."""
-        for one in self.ids:
-            status, reason = self.ended[one]
-            records = await self.engine.pool.fetch("SELECT n, status, reason FROM delivery WHERE notification_id = $1", one)
-            came = {n for (other, n) in self.known if other == one and self.standing((other, n)) in SUCCESS}
-            back = {row["n"] for row in records if row["reason"] == Reason.RECALLED_BY_REQUEST}
-            assert {row["n"] for row in records if row["status"] in SUCCESS} == came - back
-            assert (status in SUCCESS) is bool(came - back), (status, reason, came, back)
-            assert not any(row["status"] == Status.RETRYING for row in records)
-            events = await self.engine.pool.fetch("SELECT n, type FROM event WHERE notification_id = $1", one)
-            unknown = {row["n"] for row in events if row["type"] == "unknown"}
-            twice = {n for n in came if self.arrived.get((one, n), 0) > 1}
-            assert twice <= unknown, "it came twice and nobody says so"
-
 
 def _earlier(claim: Claim, span: timedelta) -> Claim:
     falls_back_at = None if claim.falls_back_at is None else claim.falls_back_at - span
     return replace(claim, expires_at=claim.expires_at - span, falls_back_at=falls_back_at)
-
-
-def _attempt(claim: Claim) -> tuple[UUID, int, int]:
-    return claim.notification_id, claim.n, claim.attempt
-
-
-def _better(known: tuple[Status, str | None], news: tuple[Status, str | None]) -> None:
-    """An end gives way to better evidence, or to a recall that took it back."""
-    if known == news or news[1] == Reason.RECALLED_BY_REQUEST:
-        return
-    corrected = known[0] is Status.UNKNOWN or rank(news[0]) >= rank(known[0])
-    assert corrected, f"{known} became {news}"
