@@ -32,5 +32,7 @@ def policy_of(settings: Settings) -> Policy:
         Scope.RANGE: Limit(settings.otp_per_range_hour, HOUR),
         Scope.CLIENT: Limit(settings.otp_per_client_hour, HOUR),
         Scope.TENANT: Limit(settings.otp_per_tenant_hour, HOUR),
+        Scope.GUESSES_HOUR: Limit(settings.otp_wrong_per_recipient_hour, HOUR),
+        Scope.GUESSES_DAY: Limit(settings.otp_wrong_per_recipient_day, DAY),
     }
     return Policy({scope: limit for scope, limit in limits.items() if limit.most})

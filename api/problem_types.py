@@ -167,7 +167,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "otp_wrong": ProblemType(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "The code does not fit",
-        "`attempts_left` guesses are left, over all codes of this id; with 0 the next answer is `otp_locked`.",
+        "`attempts_left` guesses are left, over all codes of this id; with 0 the next answer is `otp_locked`. The limit of "
+        "wrong guesses for the recipient may be reached before: `otp_limited`.",
     ),
     "otp_expired": ProblemType(
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -192,9 +193,10 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     ),
     "otp_limited": ProblemType(
         HTTPStatus.TOO_MANY_REQUESTS,
-        "Too many codes",
-        "`detail` names the limit: of the recipient, of the range of addresses, of the client's network or of the tenant. "
-        "Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
+        "Too many codes, or wrong guesses",
+        "`detail` names the limit: of the recipient, of the range of addresses, of the client's network or of the tenant; "
+        "or of wrong guesses at all codes of the recipient: then no code is sent, and no guess is looked at or counted, also "
+        "not the right one. Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
     ),
     "otp_message": ProblemType(
         HTTPStatus.CONFLICT,

@@ -77,14 +77,20 @@ class CodeState:
         return self.attempts_left == 0
 
 
+def closed(state: CodeState, *, now: datetime) -> Verdict | None:
+    """Why no guess is looked at, whatever it is; None where one is."""
+    if state.used:
+        return Verdict.USED
+    if state.locked:
+        return Verdict.LOCKED
+    return Verdict.EXPIRED if state.expires_at <= now else None
+
+
 def verify(state: CodeState, *, right: bool, now: datetime) -> tuple[Verdict, CodeState]:
     """The verdict, and the state after it. A guess counts only against a code that could still be used."""
-    if state.used:
-        return Verdict.USED, state
-    if state.locked:
-        return Verdict.LOCKED, state
-    if state.expires_at <= now:
-        return Verdict.EXPIRED, state
+    end = closed(state, now=now)
+    if end is not None:
+        return end, state
     if right:
         return Verdict.VERIFIED, replace(state, used=True)
     return Verdict.WRONG, replace(state, attempts=state.attempts + 1)
@@ -120,7 +126,13 @@ class Scope(StrEnum):
     CLIENT = "client"
     """The network of the client that asked, where the caller names it."""
     TENANT = "tenant"
+    GUESSES_HOUR = "guesses_hour"
+    """Wrong guesses at the codes of one recipient, of whatever id and purpose: otherwise each new id would buy new ones."""
+    GUESSES_DAY = "guesses_day"
 
+
+GUESSES = (Scope.GUESSES_HOUR, Scope.GUESSES_DAY)
+"""Counted by wrong guesses; all others by what is sent."""
 
 WORDS: dict[Scope, str] = {
     Scope.COOLDOWN: "A code was sent to this recipient a moment ago.",
@@ -129,6 +141,8 @@ WORDS: dict[Scope, str] = {
     Scope.RANGE: "Too many codes for this range of addresses within an hour.",
     Scope.CLIENT: "Too many codes asked for from this client's network within an hour.",
     Scope.TENANT: "Too many codes for this tenant within an hour.",
+    Scope.GUESSES_HOUR: "Too many wrong guesses at this recipient's codes within an hour.",
+    Scope.GUESSES_DAY: "Too many wrong guesses at this recipient's codes within a day.",
 }
 
 
@@ -151,6 +165,11 @@ class Policy:
         limit = self.limits.get(Scope.COOLDOWN)
         return limit.span if limit else timedelta(0)
 
+    @property
+    def guesses(self) -> dict[Scope, Limit]:
+        """Those of wrong guesses."""
+        return {scope: self.limits[scope] for scope in GUESSES if scope in self.limits}
+
 
 def counted(
     *, user_id: str | None, to: Sequence[tuple[Channel, str]], later: Sequence[tuple[Channel, str]] = (), purpose: str
@@ -162,12 +181,16 @@ def counted(
     again, only its hash is known.)"""
     blocks = ((channel, address_range(address)) for channel, address in (*to, *later))
     found = [(Scope.RANGE, f"{channel}:{block}") for channel, block in blocks if block is not None]
-    recipients = [f"user:{user_id}"] if user_id is not None else []
-    recipients += (f"address:{channel}:{mailbox(address)}" for channel, address in to)
-    for recipient in recipients:
+    for recipient in recipients(user_id=user_id, to=to):
         found.append((Scope.COOLDOWN, f"{recipient}:{purpose}"))
         found += ((scope, recipient) for scope in (Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY))
     return list(dict.fromkeys([*found, (Scope.TENANT, "")]))
+
+
+def recipients(*, user_id: str | None, to: Sequence[tuple[Channel, str]]) -> list[str]:
+    """Whose codes these are, each once: the user and the addresses that they go to."""
+    users = [f"user:{user_id}"] if user_id is not None else []
+    return list(dict.fromkeys([*users, *(f"address:{channel}:{mailbox(address)}" for channel, address in to)]))
 
 
 def mailbox(address: str) -> str:

@@ -132,6 +132,10 @@ class Settings(BaseSettings):
         default=100, ge=0, description="One-time codes for a client's network (/24, /48), where it is given; 0 = no limit."
     )
     otp_per_tenant_hour: int = Field(default=10_000, ge=0, description="One-time codes of a tenant; 0 = no limit.")
+    otp_wrong_per_recipient_hour: int = Field(
+        default=15, ge=0, description="Wrong guesses at all one-time codes of a recipient; 0 = no limit."
+    )
+    otp_wrong_per_recipient_day: int = Field(default=30, ge=0, description="The same within 24 hours.")
     retention_days: int = Field(
         default=180,
         ge=0,

@@ -39,6 +39,7 @@ from domain.otp import (
     client_network,
     counted,
     one_further,
+    recipients,
 )
 from domain.states import Strategy
 from infra.otp_codes import OtpCodes, Seed
@@ -47,6 +48,8 @@ from infra.postgres.accept.otp import Again, Answer, NewOtp, OtpRepository, Seal
 from infra.postgres.accept.otp_limits import Counted, too_many
 
 ROUTE = "POST /v1/otp"
+GUESSED_AT = "guesses"
+"""In the names of those whose wrong guesses are counted: one for every span."""
 STAND_IN = "0"
 """What a template is checked with in place of each digit."""
 _REFUSALS: dict[Verdict, str] = {
@@ -128,19 +131,21 @@ class OtpService:
             DEFAULT_LIFE if request.expires_in is UNSET else duration(request.expires_in),
             self._policy.cooldown,
             subject,
+            self._recipients(sender.tenant, target),
         )
         body = await self._repository.create(
             new,
             row=row,
             counted=self._counted(sender.tenant, target, purpose=request.purpose, client=subject),
+            guesses=self._policy.guesses,
             key=kept,
             answer=_answers(otp_id),
         )
         return await self._done(body, kept)
 
     async def verify(self, tenant: str, otp_id: UUID, *, guess: str) -> Verdict:
-        """VERIFIED, or raises CodeRefused or NotFound. There is no Idempotency-Key here: the stored hash of a body
-        that holds a code would be the code."""
+        """VERIFIED, or raises CodeRefused, TooManyRequests or NotFound. There is no Idempotency-Key here: the stored hash of
+        a body that holds a code would be the code."""
 
         def fits(sealed: Sealed) -> bool | None:
             codes = self._codes.under(sealed.key_id)
@@ -148,7 +153,7 @@ class OtpService:
                 return None
             return codes.matches(sealed.seed, guess, stored=sealed.code_hash)
 
-        verdict, left = await self._repository.verify(tenant, otp_id, fits=fits)
+        verdict, left = await self._repository.verify(tenant, otp_id, fits=fits, guesses=self._policy.guesses)
         if verdict is not Verdict.VERIFIED:
             raise CodeRefused(
                 _REFUSALS[verdict], code=verdict, attempts_left=left if verdict is Verdict.WRONG else None
@@ -165,13 +170,15 @@ class OtpService:
                 row,
                 self._sealed(otp_id, send=send, length=stored.sealed.seed.length),
                 self._counted(sender.tenant, target, purpose=stored.purpose, client=stored.client),
+                self._recipients(sender.tenant, target),
             )
 
         kept = _key(sender, f"POST /v1/otp/{otp_id}/resend", key=key, raw=raw)
         try:
             answered = await self._repository.resend(
-                sender.tenant, otp_id, cooldown=self._policy.cooldown, key=kept, build=build, answer=_answers(otp_id)
-            )
+                sender.tenant, otp_id, cooldown=self._policy.cooldown, guesses=self._policy.guesses, key=kept, build=build,
+                answer=_answers(otp_id),
+            )  # fmt: skip
         except NotFound as refusal:  # a code is kept for a shorter time than a key
             return await self._before(refusal, kept)
         match answered.verdict:
@@ -241,6 +248,10 @@ class OtpService:
     def _sealed(self, otp_id: UUID, *, send: int, length: int) -> Sealed:
         seed = Seed.new(otp_id, send=send, length=length)
         return Sealed(seed, self._codes.key_id, self._codes.hashed(seed, self._codes.code(seed)))
+
+    def _recipients(self, tenant: str, target: Target) -> tuple[bytes, ...]:
+        found = recipients(user_id=target.user_id, to=target.to)
+        return tuple(self._codes.subject(tenant, GUESSED_AT, recipient) for recipient in found)
 
     def _counted(self, tenant: str, target: Target, *, purpose: str, client: bytes | None) -> Sequence[Counted]:
         found = [

@@ -74,7 +74,8 @@ _SENT: dict[int | str, dict[str, Any]] = {
 async def send_code(request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None) -> Response:
     """A code of its own for each request, kept as a keyed hash alone and put into the message when it is sent. 429
     `otp_too_soon` or `otp_limited` with `Retry-After` where too many went to this recipient, range of addresses, client's
-    network or from this tenant. In-app messages are stored as they read and carry no codes."""
+    network or from this tenant, and `otp_limited` where too many wrong guesses were made at this recipient's codes. In-app
+    messages are stored as they read and carry no codes."""
     sender = Sender(principal.tenant, principal.app)
     with _Counted("made") as counted:
         answer = await parts.otp.make(await request.body(), sender=sender, key=_checked(key))
@@ -85,8 +86,9 @@ async def send_code(request: Request, principal: Sending, parts: Parts, key: Ide
 @router.post("/{otp_id}/verify", summary="Check a one-time code")
 async def verify_code(otp_id: UUID, guess: Guess, principal: Sending, parts: Parts) -> Verified:
     """200 for the right code, once. Otherwise 422 `otp_wrong` with `attempts_left`, `otp_expired`, `otp_used` or
-    `otp_locked`; five wrong guesses lock the id, resends included. What is left of the message is stopped. There is no
-    Idempotency-Key here."""
+    `otp_locked`; five wrong guesses lock the id, resends included. 429 `otp_limited` with `Retry-After` after too many wrong
+    guesses at codes of this recipient, of whatever id: then no guess is looked at, also not the right one. What is
+    left of the message is stopped once it is verified. There is no Idempotency-Key here."""
     with _Counted("verified"):
         await parts.otp.verify(principal.tenant, otp_id, guess=guess.code)
     return Verified()
@@ -100,8 +102,8 @@ async def resend_code(
     otp_id: UUID, request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None
 ) -> Response:
     """A new code with a life of its own, beginning with the next channel where there are several; the codes before it no
-    longer fit, and what is left of their message is stopped. 429 before `resend_after`, 409 `otp_exhausted` after five
-    sends, 422 `otp_used` and `otp_locked`."""
+    longer fit, and what is left of their message is stopped. 429 before `resend_after` and at the limits of a new code, 409
+    `otp_exhausted` after five sends, 422 `otp_used` and `otp_locked`."""
     sender = Sender(principal.tenant, principal.app)
     with _Counted("resent") as counted:
         answer = await parts.otp.resend(otp_id, sender=sender, key=_checked(key), raw=await request.body())

@@ -11,17 +11,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from domain.channels import Channel
 from domain.otp import (
+    GUESSES,
     MOST_ATTEMPTS,
     MOST_SENDS,
     CodeState,
+    Limit,
+    Policy,
     ResendVerdict,
     Scope,
     Verdict,
     address_range,
     client_network,
+    closed,
     counted,
     mailbox,
     one_further,
+    recipients,
     resend,
     verify,
 )
@@ -66,6 +71,13 @@ class Histories(RuleBasedStateMachine):
             assert self.now - self.sent_at >= COOLDOWN
             assert not self.verified
             self.sent_at, self.sends = self.now, self.sends + 1
+
+    @invariant()
+    def an_end_is_told_whatever_was_guessed(self) -> None:
+        """What is said without looking at a guess is what any guess is told: `verify` may ask `closed` first."""
+        end = closed(self.state, now=self.now)
+        told = [verify(self.state, right=right, now=self.now)[0] for right in (True, False)]
+        assert told == ([Verdict.VERIFIED, Verdict.WRONG] if end is None else [end, end])
 
     @invariant()
     def never_more_than_allowed(self) -> None:
@@ -128,6 +140,23 @@ def test_only_whom_it_goes_to_is_a_recipient() -> None:
     for scope in (Scope.COOLDOWN, Scope.RECIPIENT_HOUR, Scope.RECIPIENT_DAY):
         assert [value for s, value in found if s is scope and "+86" in value] == []
         assert len([value for s, value in found if s is scope]) == 2
+
+
+def test_whose_codes_they_are() -> None:
+    """Catches: another spelling of an address, or another purpose, that buys new guesses."""
+    to = [(Channel.EMAIL, "Fang+x@Example.com"), (Channel.EMAIL, "fang@example.com"), (Channel.WEBHOOK, "+8613800001234")]
+    found = ["address:email:fang@example.com", "address:webhook:+8613800001234"]
+    assert recipients(user_id=None, to=to) == found
+    assert recipients(user_id="u-1", to=to) == ["user:u-1", *found]
+
+
+def test_limits_of_guesses_are_no_limits_of_sends() -> None:
+    """Each can be without the other, and no send counts as a guess."""
+    limits = {scope: Limit(1, timedelta(hours=1)) for scope in Scope}
+    assert set(Policy(limits).guesses) == {*GUESSES} == {Scope.GUESSES_HOUR, Scope.GUESSES_DAY}
+    assert Policy({Scope.TENANT: limits[Scope.TENANT]}).guesses == {}
+    to = [(Channel.EMAIL, "fang@example.com")]
+    assert {scope for scope, _ in counted(user_id="u-1", to=to, purpose="login")} & {*GUESSES} == set()
 
 
 @pytest.mark.parametrize(

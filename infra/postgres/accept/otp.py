@@ -1,12 +1,14 @@
 """One-time codes: made, guessed and sent again, each in one transaction.
 
 Order of locks: the otp row, the idempotency key, the notification, and last the counters, which many requests share and
-which are therefore held for nothing but the COMMIT.
+which are therefore held for nothing but the COMMIT. The counters of wrong guesses come before the notification, since a
+guess is not looked at before there is room for it: only guesses at codes of one recipient share those, and nothing else
+locks them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -16,26 +18,27 @@ import asyncpg
 from domain.channels import Channel
 from domain.errors import NotFound
 from domain.ids import uuid7
-from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, ResendVerdict, Verdict, resend, verify
+from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, Limit, ResendVerdict, Scope, Verdict, closed, resend, verify
 from domain.timeline import EventType
 from infra.otp_codes import Seed
 from infra.postgres.accept.accepting import Key, Row, id_of, insert, keep_key
-from infra.postgres.accept.otp_limits import Counted, count, forget_counters
+from infra.postgres.accept.otp_limits import Counted, count, forget_counters, guesses_of, hold, look
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import write_event
 
 _INSERT = """
 INSERT INTO otp (id, tenant, app, notification_id, purpose, locale, length, key_id, salt, code_hash, client, life,
-                 expires_at, resend_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::interval, now() + $12::interval, $13)"""
+                 expires_at, resend_at, recipients)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::interval, now() + $12::interval, $13, $14)"""
 
 _LOCK = "SELECT *, now() AS now FROM otp WHERE id = $1 AND tenant = $2 FOR UPDATE"
 
 _GUESSED = "UPDATE otp SET attempts = $2, verified_at = CASE WHEN $3 THEN now() END WHERE id = $1"
 
 _RENEW = """
-UPDATE otp SET sends = $2, notification_id = $3, key_id = $4, salt = $5, code_hash = $6, expires_at = $7, resend_at = $8
+UPDATE otp SET sends = $2, notification_id = $3, key_id = $4, salt = $5, code_hash = $6, expires_at = $7, resend_at = $8,
+    recipients = $9
 WHERE id = $1"""
 
 _SENDABLE = """
@@ -76,6 +79,8 @@ class NewOtp:
     cooldown: timedelta
     client: bytes | None
     """Keyed hash of the client's network."""
+    recipients: tuple[bytes, ...]
+    """Keyed hashes of whom it goes to: whose wrong guesses are counted together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class StoredOtp:
     purpose: str
     life: timedelta
     client: bytes | None
+    recipients: tuple[bytes, ...]
+    """None of a code that the version before has made: its guesses count for its id alone."""
     now: datetime
 
     @classmethod
@@ -98,7 +105,8 @@ class StoredOtp:
         state = CodeState(row["expires_at"], row["resend_at"], row["attempts"], row["sends"], used)
         sealed = Sealed(seed, row["key_id"], row["code_hash"])
         return cls(
-            state, sealed, row["app"], row["notification_id"], row["purpose"], row["life"], row["client"], row["now"]
+            state, sealed, row["app"], row["notification_id"], row["purpose"], row["life"], row["client"],
+            tuple(row["recipients"] or ()), row["now"],
         )  # fmt: skip
 
 
@@ -120,6 +128,7 @@ class Again:
     row: Row
     sealed: Sealed
     counted: Sequence[Counted]
+    recipients: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +157,17 @@ class OtpRepository:
         return await _addresses(self._pool, tenant, user_id, channels=channels)
 
     async def create(
-        self, new: NewOtp, *, row: Row, counted: Sequence[Counted], key: Key | None, answer: Answer
+        self,
+        new: NewOtp,
+        *,
+        row: Row,
+        counted: Sequence[Counted],
+        guesses: Mapping[Scope, Limit],
+        key: Key | None,
+        answer: Answer,
     ) -> bytes | None:
         """Code, notification and work, counted, in one transaction: the answer, or None when the key is taken. Raises
-        TooManyRequests, and then nothing was stored or counted."""
+        TooManyRequests, also where the recipient has no wrong guess left, and then nothing was stored or counted."""
         seed = new.sealed.seed
 
         async def unit(connection: Connection) -> bytes | None:
@@ -159,9 +175,11 @@ class OtpRepository:
             body = answer(id_of(row), now + new.life, now + new.cooldown)
             if key is not None and not await keep_key(connection, replace(key, answer=body)):
                 return None
+            await look(connection, new.tenant, guesses_of(new.recipients, guesses))
             await connection.execute(
                 _INSERT, seed.otp_id, new.tenant, new.app, id_of(row), new.purpose, new.locale, seed.length,
                 new.sealed.key_id, seed.salt, new.sealed.code_hash, new.client, new.life, now + new.cooldown,
+                new.recipients,
             )  # fmt: skip
             await insert(connection, row)
             await count(connection, new.tenant, counted)
@@ -169,25 +187,35 @@ class OtpRepository:
 
         return await retried(self._pool, unit)
 
-    async def verify(self, tenant: str, otp_id: UUID, *, fits: Callable[[Sealed], bool | None]) -> tuple[Verdict, int]:
-        """One guess, under the row's lock: however many come at once, each is counted and one at most succeeds. Returns the
-        verdict and the guesses that are left. `fits` says None where the key of that code is gone. Raises NotFound.
+    async def verify(
+        self, tenant: str, otp_id: UUID, *, fits: Callable[[Sealed], bool | None], guesses: Mapping[Scope, Limit]
+    ) -> tuple[Verdict, int]:
+        """One guess, under the locks of the row and of its recipients' wrong guesses: however many come at once, each is
+        counted and one at most succeeds. Returns the verdict and the guesses that are left. `fits` says None where the key
+        of that code is gone. Raises NotFound, and TooManyRequests where the recipients have no wrong guess left: then it
+        was not asked whether this one fits, so that neither the answer nor its time tells.
 
         A right guess stops what is left of the notification; what is in flight at that moment, its timeline says.
         """
 
         async def unit(connection: Connection) -> tuple[Verdict, int]:
             stored = await _locked(connection, tenant, otp_id)
+            end = closed(stored.state, now=stored.now)
+            if end is not None:
+                return end, stored.state.attempts_left
+            counted = guesses_of(stored.recipients, guesses)
+            await hold(connection, tenant, counted)
             right = fits(stored.sealed)
             if right is None:
-                return (Verdict.USED if stored.state.used else Verdict.EXPIRED), stored.state.attempts_left
+                return Verdict.EXPIRED, stored.state.attempts_left
             verdict, after = verify(stored.state, right=right, now=stored.now)
-            if after != stored.state:
-                await connection.execute(_GUESSED, otp_id, after.attempts, after.used)
+            await connection.execute(_GUESSED, otp_id, after.attempts, after.used)
             if verdict is Verdict.VERIFIED:
                 await _stop(connection, tenant, stored.notification_id, because="verified")
                 detail = {"send": stored.state.sends}
                 await write_event(connection, stored.notification_id, EventType.VERIFIED, detail)
+            else:
+                await count(connection, tenant, counted)
             return verdict, after.attempts_left
 
         return await retried(self._pool, unit)
@@ -198,12 +226,13 @@ class OtpRepository:
         otp_id: UUID,
         *,
         cooldown: timedelta,
+        guesses: Mapping[Scope, Limit],
         key: Key | None,
         build: Build,
         answer: Answer,
     ) -> Answered:
         """A new code for the same id, in a new notification; what is left of the old one is stopped. Raises
-        NotFound, TooManyRequests, and what `build` raises."""
+        NotFound, TooManyRequests as `create` does, and what `build` raises."""
 
         async def unit(connection: Connection) -> Answered:
             stored = await _locked(connection, tenant, otp_id)
@@ -223,6 +252,7 @@ class OtpRepository:
                 channels = [Channel(name) for name in old["channels"]]
                 own = await _addresses(connection, tenant, old["user_id"], channels=channels)
             again = build(stored, old, own, notification_id)
+            await look(connection, tenant, guesses_of(again.recipients, guesses))
             await _replace(connection, tenant, stored, after, again=again)
             await count(connection, tenant, again.counted)
             return Answered(ResendVerdict.SENT, body=body)
@@ -270,7 +300,7 @@ async def _replace(connection: Connection, tenant: str, stored: StoredOtp, after
     sealed = again.sealed
     await connection.execute(
         _RENEW, sealed.seed.otp_id, after.sends, id_of(again.row), sealed.key_id, sealed.seed.salt, sealed.code_hash,
-        after.expires_at, after.resend_at,
+        after.expires_at, after.resend_at, again.recipients,
     )  # fmt: skip
     await insert(connection, again.row, origin=stored.notification_id)
 

@@ -1,8 +1,8 @@
-"""One-time codes, and what has been sent lately to whom. Neither holds a code or an address."""
+"""One-time codes, and how much was sent and guessed lately for whom. Neither holds a code or an address."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, Interval, LargeBinary, SmallInteger, Table, Uuid, text
+from sqlalchemy import ARRAY, Column, Index, Integer, Interval, LargeBinary, SmallInteger, Table, Uuid, text
 
 from infra.postgres.tables.parts import metadata, now_column, text_column, time_column
 
@@ -27,10 +27,12 @@ otp = Table(
     time_column("resend_at", nullable=False),
     time_column("verified_at"),
     now_column(),
+    Column("recipients", ARRAY(LargeBinary)),
     postgresql_with={"fillfactor": 80},
 )
 """`code_hash` is keyed and salted, of the newest code alone; `notification_id` carries it. `key_id` names the key that code
-and hash were made under, `client` is the keyed hash of the client's network."""
+and hash were made under, `client` is the keyed hash of the client's network, `recipients` are those of the user and the
+addresses that the newest code goes to."""
 Index("otp_expires", otp.c.expires_at)
 
 otp_counter = Table(
@@ -43,5 +45,6 @@ otp_counter = Table(
     time_column("until", nullable=False),
     postgresql_with={"fillfactor": 70},
 )
-"""Codes sent within a span that ends at `until`. `subject` is a keyed hash of an address, user or network."""
+"""Codes sent, or wrong guesses, within a span that ends at `until`. `subject` is a keyed hash of an address, user or
+network."""
 Index("otp_counter_until", otp_counter.c.until)
