@@ -195,8 +195,8 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         HTTPStatus.TOO_MANY_REQUESTS,
         "Too many codes, or wrong guesses",
         "`detail` names the limit: of the recipient, of the range of addresses, of the client's network or of the tenant; "
-        "or of wrong guesses at all codes of the recipient: then no code is sent, and no guess is looked at or counted, also "
-        "not the right one. Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
+        "or of wrong guesses at all codes of the recipient: then no code is sent, and no guess is looked at or counted, "
+        "also not the right one. Wait as long as `Retry-After` says. " + _NOTHING_KEPT,
     ),
     "otp_message": ProblemType(
         HTTPStatus.CONFLICT,

@@ -144,8 +144,8 @@ class OtpService:
         return await self._done(body, kept)
 
     async def verify(self, tenant: str, otp_id: UUID, *, guess: str) -> Verdict:
-        """VERIFIED, or raises CodeRefused, TooManyRequests or NotFound. There is no Idempotency-Key here: the stored hash of
-        a body that holds a code would be the code."""
+        """VERIFIED, or raises CodeRefused, TooManyRequests or NotFound. There is no Idempotency-Key here: the stored hash
+        of a body that holds a code would be the code."""
 
         def fits(sealed: Sealed) -> bool | None:
             codes = self._codes.under(sealed.key_id)

@@ -86,9 +86,9 @@ async def send_code(request: Request, principal: Sending, parts: Parts, key: Ide
 @router.post("/{otp_id}/verify", summary="Check a one-time code")
 async def verify_code(otp_id: UUID, guess: Guess, principal: Sending, parts: Parts) -> Verified:
     """200 for the right code, once. Otherwise 422 `otp_wrong` with `attempts_left`, `otp_expired`, `otp_used` or
-    `otp_locked`; five wrong guesses lock the id, resends included. 429 `otp_limited` with `Retry-After` after too many wrong
-    guesses at codes of this recipient, of whatever id: then no guess is looked at, also not the right one. What is
-    left of the message is stopped once it is verified. There is no Idempotency-Key here."""
+    `otp_locked`; five wrong guesses lock the id, resends included. 429 `otp_limited` with `Retry-After` after too many at
+    codes of this recipient, of whatever id: then no guess is looked at, also not the right one. What is left of the message
+    is stopped once it is verified. There is no Idempotency-Key here."""
     with _Counted("verified"):
         await parts.otp.verify(principal.tenant, otp_id, guess=guess.code)
     return Verified()
