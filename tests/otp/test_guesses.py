@@ -23,9 +23,9 @@ OPERATIONS = ROOT / "docs/operations.md"
 BY_HOUR = "Too many wrong guesses at this recipient's codes within an hour."
 
 
-def at_most(otp: Otp, most: int, *, span: timedelta = HOUR) -> None:
+def at_most(otp: Otp, most: int) -> None:
     """No other limit than this one: each id gives five guesses, and new ones are free."""
-    otp.limit(**{**dict.fromkeys(Scope, None), Scope.GUESSES_HOUR: Limit(most, span)})
+    otp.limit(**{**dict.fromkeys(Scope, None), Scope.GUESSES_HOUR: Limit(most, HOUR)})
 
 
 async def guessed_wrong(otp: Otp, times: int) -> None:
