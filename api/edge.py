@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import problem
 from domain.ids import uuid7
-from infra.postgres.errors import is_away
+from infra.postgres.errors import is_away, is_held
 from infra.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class _Exchange:
 
     async def failed(self, error: Exception) -> None:
         """The answer, or the end of the connection where an answer had begun."""
-        if is_away(error):  # its place says nothing, and in an outage there is one a request
+        if is_away(error) or is_held(error):  # its place says nothing, and in an outage there is one a request
             log.warning("request.failed", route=self._route(), away=True, code=type(error).__name__)
         else:
             log.error("request.failed", route=self._route(), away=False, exc_info=error)

@@ -43,7 +43,7 @@ from domain.errors import (
     Unavailable,
     UnsupportedMedia,
 )
-from infra.postgres.errors import is_away
+from infra.postgres.errors import is_away, is_held
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -162,6 +162,8 @@ def _facts(error: Exception) -> tuple[str, HTTPStatus, str]:
         return _http_facts(error)
     if is_away(error):
         return "unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "The database did not answer in time; try again."
+    if is_held(error):
+        return "unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Somebody else is changing this at the moment; try again."
     if not isinstance(error, TongdaError):
         return "internal", HTTPStatus.INTERNAL_SERVER_ERROR, _INTERNAL
     code = error.code

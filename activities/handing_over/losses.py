@@ -30,6 +30,7 @@ from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.in_hand import InHand
+from infra.postgres.engine.locks import Held
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import AWAY, POISON, is_away
 
@@ -150,6 +151,8 @@ async def record_lost(outcomes: Outcomes, assumed: Sequence[StepOutcome], *, los
                 try:
                     await outcomes.flush(part.rows, now_s=time.monotonic())
                     written += len(part.rows)
+                except Held as held:  # whoever holds it may be the one who knows what came of it
+                    written += sum(o.claim.notification_id not in held.ids for o in part.rows)
                 except POISON as error:
                     parts += without_poison(part, error)
     except PASSING as error:

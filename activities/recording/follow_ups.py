@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from activities.recording.outcomes import Outcomes
+from infra.postgres.engine.locks import Held
 from infra.postgres.engine.step_outcome import StepOutcome
 
 DueAgain: TypeAlias = Callable[[str, float], None]
@@ -20,8 +21,15 @@ class ToldOutcomes:
         self._due_again = due_again
 
     async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
-        """Told once all are recorded: a claim would find nothing before."""
-        await self._outcomes.flush(outcomes, now_s=now_s)
+        """Told once they are recorded: a claim would find nothing before."""
+        try:
+            await self._outcomes.flush(outcomes, now_s=now_s)
+        except Held as held:
+            self._tell([o for o in outcomes if o.claim.notification_id not in held.ids])
+            raise
+        self._tell(outcomes)
+
+    def _tell(self, outcomes: Sequence[StepOutcome]) -> None:
         first: dict[str, float] = {}
         for outcome in outcomes:
             for account, at_s in due_again(outcome):

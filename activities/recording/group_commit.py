@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 from activities.pace import UNPACED, Pacing
 from activities.recording.outcomes import Outcomes
+from infra.postgres.engine.locks import Held
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
@@ -24,6 +25,9 @@ class _Part:
     outcomes: Sequence[StepOutcome]
     steps: frozenset[tuple[UUID, int]]
     done: asyncio.Future[None]
+
+    def waits_for(self, held: Collection[UUID]) -> bool:
+        return any(notification_id in held for notification_id, _ in self.steps)
 
 
 class GroupCommit:
@@ -86,6 +90,9 @@ class GroupCommit:
         try:
             async with self._pacing.exclusive():
                 await self._repository.flush([o for part in parts for o in part.outcomes], now_s=time.monotonic())
+        except Held as error:
+            for part in parts:
+                _tell([part], error if part.waits_for(error.ids) else None)
         except POISON as error:
             if len(parts) == 1:
                 _tell(parts, error)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from activities.recording.patience import Outages, patiently
+from activities.recording.patience import HELD_FOR_S, RETRY_MOST_S, Outages, patiently
 from activities.recording.poison import Part, without_poison
+from infra.postgres.engine.locks import Held
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
@@ -45,6 +47,8 @@ class OutcomeWriter:
         """Under flush, last first."""
         self._failure: Exception | None = None
         self._gave_up = False
+        self._held_since_s: float | None = None
+        """time.monotonic() since when each flush has met a lock that was not to be had."""
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._run())
@@ -147,11 +151,27 @@ class OutcomeWriter:
         """Returns what is still to be written, last first."""
         for_s = 0.0 if self._gave_up else None
         try:
-            await patiently(
-                lambda: self._repository.flush(part.rows, now_s=time.monotonic()), for_s=for_s, outages=self._outages
-            )
+            held = await patiently(partial(self._record, part.rows), for_s=for_s, outages=self._outages)
         except POISON as error:
             return without_poison(part, error)
         self._gave_up = False
-        self.written += len(part.rows)
+        self.written += len(part.rows) - len(held)
+        if held:
+            part.rows[:] = held
+            await asyncio.sleep(RETRY_MOST_S)  # the others of this hand-over wait no longer than that
+            self._waiting[:0] = held
+        return []
+
+    async def _record(self, rows: Sequence[StepOutcome]) -> list[StepOutcome]:
+        """Returns those whose notification somebody keeps locked: they are tried again beside what comes next. Raises Held
+        where that has lasted too long."""
+        try:
+            await self._repository.flush(rows, now_s=time.monotonic())
+        except Held as error:
+            now_s = time.monotonic()
+            self._held_since_s = now_s if self._held_since_s is None else self._held_since_s
+            if now_s > self._held_since_s + HELD_FOR_S:
+                raise
+            return [o for o in rows if o.claim.notification_id in error.ids]
+        self._held_since_s = None
         return []

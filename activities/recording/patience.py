@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from infra.postgres.engine.locks import LOST_RACE
+from infra.postgres.engine.locks import LOST_RACE, Held
 from infra.postgres.errors import AWAY, POISON, is_away
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ HELD_FOR_S = 600.0
 """What came of a hand-over is kept through an outage of ten minutes, less than a workflow's life
 (`workflows.delivery.EXECUTION_LIMIT`), or until the process is killed. Meanwhile nobody calls it lost: that takes a look
 into the database, and time after it (`activities.handing_over.losses`)."""
-PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, asyncpg.InvalidCachedStatementError)
+PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, Held, asyncpg.InvalidCachedStatementError)
 """The same again may work. The last: a migration has changed what a statement of this connection returns."""
 
 

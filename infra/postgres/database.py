@@ -6,6 +6,7 @@ Reads that follow writes (by id, timelines, keys, suppression) go to the primary
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -30,6 +31,18 @@ HOT_STATEMENTS = {"jit": "off", "enable_seqscan": "off", "plan_cache_mode": "for
 anew every time (measured: 2.3 of 3.7 ms for a lone message). One whose plan hangs on its values sets `plan_cache_mode` for
 its transaction. Without scans, because a plan that was made while a table or next week's partition was empty would scan
 it when it is full. Every hot statement has an index, so a scan is never what it needs."""
+
+LOCK_WAIT = timedelta(seconds=2)
+"""For somebody's lock. Nobody holds one that long but who has stood still in the middle."""
+STANDS_STILL = timedelta(seconds=5)
+"""Between two statements of a transaction. Then the server ends the session and its locks are free: a process that was
+frozen, or a machine that was lost, holds up the others' outcomes for less time than they have
+(`domain.lanes.FLUSH_MARGIN`)."""
+GUARDS = {
+    "lock_timeout": f"{LOCK_WAIT // timedelta(milliseconds=1)}ms",
+    "idle_in_transaction_session_timeout": f"{STANDS_STILL // timedelta(milliseconds=1)}ms",
+}
+"""Settings of every connection of the service."""
 
 
 async def _leave_as_it_is(_: asyncpg.Connection) -> None:
@@ -126,7 +139,7 @@ class Database:
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=limit_s or COMMAND_TIMEOUT_S,
             reset=_leave_as_it_is,
-            server_settings={"application_name": name, **HOT_STATEMENTS},
+            server_settings={"application_name": name, **GUARDS, **HOT_STATEMENTS},
         )
         engine = create_async_engine(
             sqlalchemy_url(url),
@@ -136,7 +149,7 @@ class Database:
             pool_pre_ping=True,
             pool_timeout=wait_s or COMMAND_TIMEOUT_S,
             connect_args={
-                "server_settings": {"application_name": name},
+                "server_settings": {"application_name": name, **GUARDS},
                 "timeout": CONNECT_TIMEOUT_S,
                 "command_timeout": limit_s,
             },

@@ -19,6 +19,7 @@ AWAY: tuple[type[Exception], ...] = (
     asyncpg.InternalServerError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
 """The database cannot be reached or is in trouble: no row is to blame, and the same thing again may work."""
 
@@ -27,12 +28,24 @@ SPENT: tuple[type[Exception], ...] = (asyncpg.InsufficientResourcesError,)
 """It is there and short of something: room on its disk, memory, connections. A statement that needs less may still work."""
 
 
+HELD: tuple[type[Exception], ...] = (asyncpg.LockNotAvailableError,)
+"""Another session keeps a lock for longer than anybody waits for one (`infra.postgres.database.LOCK_WAIT`)."""
+
+
+def is_held(error: BaseException) -> bool:
+    """True for the errors of `HELD`, SQLAlchemy's wrapping of them too."""
+    return isinstance(_cause(error), HELD)
+
+
+def _cause(error: BaseException) -> BaseException:
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig.__cause__ or error.orig
+    return error
+
+
 def is_away(error: BaseException) -> bool:
     """True for the errors of `AWAY`, SQLAlchemy's wrapping of them too."""
-    if isinstance(error, DBAPIError) and error.orig is not None:
-        cause = error.orig.__cause__ or error.orig
-        return isinstance(cause, AWAY) and not isinstance(cause, POISON)
-    return isinstance(error, (*AWAY, PoolTimeoutError)) and not isinstance(error, POISON)
+    return isinstance(_cause(error), (*AWAY, PoolTimeoutError)) and not isinstance(_cause(error), POISON)
 
 
 def why_not(error: Exception) -> str:

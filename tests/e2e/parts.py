@@ -39,6 +39,8 @@ DURABLE = {**postgres.DURABLE, "shared_buffers": "128MB", "fsync": "off"}
 """Survives the death of every process, which is all that happens here; not a power cut."""
 APIS = ("api-0", "api-1")
 WORKERS = {"workers-high": "high", "workers": "medium,low,housekeeping"}
+MORE_WORKERS = {"workers-high-2": "high"}
+"""Started only by the test that wants them."""
 
 
 class SamePorts(Ports):
@@ -135,7 +137,7 @@ class Parts:
 
     async def close(self) -> None:
         """Everything, in the order in which operators are told to."""
-        for names in (APIS, tuple(WORKERS), ("temporal",), ("postgres",)):
+        for names in (APIS, (*WORKERS, *MORE_WORKERS), ("temporal",), ("postgres",)):
             for name in names:
                 if name in self.children and self.children[name].running:
                     self.send(name, signal.SIGCONT)
@@ -175,7 +177,9 @@ class Parts:
     def _command(self, name: str) -> Command:
         if name in APIS:
             return self._python(name, "api", stop_s=15.0, API_PORT=self.port(name))
-        return self._python(name, "workers", "--lanes", WORKERS[name], stop_s=DRAIN_S, METRICS_PORT=self.port(name))
+        return self._python(
+            name, "workers", "--lanes", {**WORKERS, **MORE_WORKERS}[name], stop_s=DRAIN_S, METRICS_PORT=self.port(name)
+        )
 
     def environment(self, **own: Any) -> dict[str, str]:
         """What a process of ours is given; `own` and the others without their prefix."""

@@ -27,6 +27,13 @@ AWAY_S = 60.0
 FROZEN_S = 20.0
 GROWTH_BYTES = 64 << 20
 """What an API process may gain while its callers are refused; a queue without bound gains that in seconds."""
+STAND_STILL = """
+SELECT count(*) FROM pg_stat_activity a
+WHERE application_name = 'tongda-worker' AND state = 'idle in transaction'
+  AND clock_timestamp() - state_change > interval '150 ms'
+  AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.relation = 'notification'::regclass
+              AND l.mode = 'RowShareLock')"""
+"""Sessions of workers that hold notifications locked; of one that runs none is between two statements for so long."""
 WORDS: Mapping[str, tuple[set[str], bool]] = {
     "slow": ({"delivered"}, False),
     "flaky": ({"delivered"}, False),
@@ -178,6 +185,43 @@ async def test_a_frozen_database_is_told_to_callers_in_time(parts: Parts, docket
     assert sender.refused > 0
     assert all(gain < GROWTH_BYTES for gain in gained.values()), gained
     await asyncio.gather(*(parts.until_ready(name) for name in (*APIS, *WORKERS)))
+
+
+async def test_a_worker_that_is_frozen_in_a_transaction_holds_nobody_up(parts: Parts, docket: Docket) -> None:
+    """The host of a worker is paused while that one holds locks: the lane's other worker goes on with its messages, and
+    when it is back nothing was sent twice in silence."""
+    await parts.start("workers-high-2")
+    before, meanwhile = await docket.sender("frozen-worker"), await docket.sender("beside-a-frozen-worker")
+    over = asyncio.Event()
+    bodies = mixed("frozen-worker", 3000, box_url=parts.box.http_url, priority="high")
+    offering = asyncio.create_task(before.offer(bodies, per_second=80, until=over))
+    try:
+        await frozen_in_a_transaction(parts, "workers-high")
+        over.set()
+        await offering
+        await meanwhile.offer(mixed("beside", 60, box_url=parts.box.http_url, priority="high"), per_second=20)
+        await asyncio.sleep(FROZEN_S)
+        arrived = len(arrivals(parts, meanwhile))
+    finally:
+        parts.send("workers-high", signal.SIGCONT)
+    assert arrived >= 0.9 * len(meanwhile.ids)
+    await parts.stop("workers-high-2")
+
+
+async def frozen_in_a_transaction(parts: Parts, name: str) -> None:
+    """Stop it between two statements of a transaction that holds locks."""
+    connection = await parts.connect()
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                parts.send(name, signal.SIGSTOP)
+                await asyncio.sleep(0.2)
+                if await connection.fetchval(STAND_STILL):
+                    return
+                parts.send(name, signal.SIGCONT)
+                await asyncio.sleep(0.03)
+    finally:
+        await connection.close()
 
 
 def resident_bytes(parts: Parts, name: str) -> int:

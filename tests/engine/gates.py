@@ -57,6 +57,14 @@ class GatedPool:
         async with self.acquire() as connection:
             return await connection.fetch(statement, *arguments)
 
+    async def fetchrow(self, statement: str, *arguments: object) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(statement, *arguments)
+
+    async def executemany(self, statement: str, arguments: Any) -> None:
+        async with self.acquire() as connection:
+            await connection.executemany(statement, arguments)
+
     async def fetchval(self, statement: str, *arguments: object) -> Any:
         async with self.acquire() as connection:
             return await connection.fetchval(statement, *arguments)
@@ -64,6 +72,16 @@ class GatedPool:
     async def execute(self, statement: str, *arguments: object) -> Any:
         async with self.acquire() as connection:
             return await connection.execute(statement, *arguments)
+
+
+class _HastyPool(GatedPool):
+    """Whose sessions wait for no lock for long, and are ended soon where they stand still in a transaction."""
+
+    @contextlib.asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Any]:
+        async with self._pool.acquire() as connection:
+            await connection.execute("SET lock_timeout = '100ms'; SET idle_in_transaction_session_timeout = '500ms'")
+            yield connection  # asyncpg resets it when it comes back
 
 
 class _GatedConnection:
@@ -103,6 +121,10 @@ class _GatedConnection:
 
 def gated(pool: asyncpg.Pool, gate: Gate) -> asyncpg.Pool:
     return cast("asyncpg.Pool", GatedPool(pool, gate))
+
+
+def hasty(pool: asyncpg.Pool) -> asyncpg.Pool:
+    return cast("asyncpg.Pool", _HastyPool(pool, Gate("")))
 
 
 async def done_or_blocked(pool: asyncpg.Pool, *tasks: asyncio.Task[Any]) -> None:

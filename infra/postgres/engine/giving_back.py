@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from infra.postgres.columns import columns
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, Held, lock_notifications, over_free
 
 _WAIT = "least(now() + b.wait, CASE WHEN w.falls_back_at > now() AND NOT w.awaiting THEN w.falls_back_at END)"
 """No longer than until its chain goes on; then whoever looks finds that it has waited for long enough."""
@@ -55,12 +55,21 @@ class Returned:
 
 
 async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned]) -> None:
-    """Safe to repeat: what has gone on since, in another attempt, is left alone."""
-    rows = [(c.notification_id, c.n, c.attempt, c.faults, c.wait, c.receipt_within, c.read_within) for c in claims]
+    """Safe to repeat: what has gone on since, in another attempt, is left alone. Raises Held for those that did not go
+    back; all others did."""
 
-    async def unit(connection: Connection) -> None:
-        await lock_notifications(connection, sorted({c.notification_id for c in claims}))
-        await connection.execute(_GIVE_BACK, *columns(rows))
+    async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
+        free = set(ids)
+        rows = [
+            (c.notification_id, c.n, c.attempt, c.faults, c.wait, c.receipt_within, c.read_within)
+            for c in claims
+            if c.notification_id in free
+        ]
+        await lock_notifications(connection, ids)
+        if rows:
+            await connection.execute(_GIVE_BACK, *columns(rows))
 
-    if rows:
-        await retried(pool, unit)
+    if claims:
+        _, held = await over_free(pool, sorted({c.notification_id for c in claims}), unit)
+        if held:
+            raise Held(held)

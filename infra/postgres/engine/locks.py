@@ -3,34 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
+import structlog
+
+from infra.postgres.errors import HELD
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 """A connection on loan from the pool."""
 
 TRIES = 6
-LOST_RACE: tuple[type[Exception], ...] = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-)
+_UNDONE: tuple[type[Exception], ...] = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+LOST_RACE: tuple[type[Exception], ...] = (*_UNDONE, *HELD)
 """Somebody else was first; all of it was undone, and the same again may work."""
+REMEMBERED_S = 10.0
+"""After it was found held: so long nobody waits for its lock again, but looks whether it is free."""
 
 _LOCK = """
 SELECT n.id, n.cancelled_at IS NOT NULL AS cancelled, n.erased_at IS NOT NULL AS erased FROM unnest($1::uuid[]) x(id)
 JOIN LATERAL (SELECT id, cancelled_at, erased_at FROM notification WHERE id = x.id OFFSET 0 FOR UPDATE) n
      ON n.cancelled_at IS NOT NULL OR n.erased_at IS NOT NULL"""
 """OFFSET 0 keeps the condition above the lock: the planner otherwise moves it below, and locks those only."""
+
+
+_FREE = """
+SELECT x.id FROM unnest($1::uuid[]) x(id)
+LEFT JOIN LATERAL (SELECT id FROM notification WHERE id = x.id OFFSET 0 FOR UPDATE SKIP LOCKED) n ON true
+LEFT JOIN LATERAL (SELECT id FROM notification WHERE id = x.id OFFSET 0) there ON true
+WHERE n.id IS NOT NULL OR there.id IS NULL"""
+"""What is not there any more is held by nobody."""
+
+
+class Held(Exception):
+    """Somebody has kept these notifications locked for longer than anybody waits (`infra.postgres.database.LOCK_WAIT`): a
+    session that stands still in its transaction. What was asked for the others is done; the same again is safe."""
+
+    def __init__(self, ids: frozenset[UUID]) -> None:
+        super().__init__(f"{len(ids)} notifications are locked by a session that stands still")
+        self.ids = ids
+
+
+class HeldLately:
+    """Notifications whose lock was not to be had a moment ago."""
+
+    def __init__(self, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._clock_s = clock_s
+        self._until_s: dict[UUID, float] = {}
+
+    def note(self, ids: Collection[UUID]) -> None:
+        now_s = self._clock_s()
+        self._until_s = {i: s for i, s in self._until_s.items() if s > now_s} | dict.fromkeys(ids, now_s + REMEMBERED_S)
+
+    def any_of(self, ids: Collection[UUID]) -> bool:
+        if not self._until_s:
+            return False
+        now_s = self._clock_s()
+        return any(self._until_s.get(i, now_s) > now_s for i in ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +99,42 @@ async def lock_and_look(connection: Connection, ids: Sequence[UUID]) -> Locked:
 
 
 async def retried(pool: asyncpg.Pool, unit: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run `unit` in a transaction of its own; again after a deadlock or serialisation error, which undid all of it."""
+    """Run `unit` in a transaction of its own; again after a deadlock or serialisation error, which undid all of it. Raises
+    one of `HELD` where it has waited for a lock for as long as anybody does."""
     for turn in range(1, TRIES + 1):
         try:
             async with pool.acquire() as connection, connection.transaction():
                 return await unit(connection)
-        except LOST_RACE:
+        except _UNDONE:
             if turn == TRIES:
                 raise
             await asyncio.sleep(random.uniform(0.0, 0.01 * 2**turn))
     raise AssertionError("unreachable")
+
+
+async def over_free(
+    pool: asyncpg.Pool,
+    ids: Sequence[UUID],
+    unit: Callable[[Connection, Sequence[UUID]], Awaitable[T]],
+    *,
+    lately: HeldLately | None = None,
+) -> tuple[T, frozenset[UUID]]:
+    """Run `unit`, which locks these notifications, in a transaction of its own: what it returns, and whom it left out.
+
+    Where somebody holds one of them and does not let go, the others are not his business: then it is run over those that
+    are free. `lately`: what was held a moment ago is not waited for.
+    """
+    if lately is None or not lately.any_of(ids):
+        with contextlib.suppress(*HELD):
+            return await retried(pool, lambda connection: unit(connection, ids)), frozenset()
+
+    async def over_what_is_free(connection: Connection) -> tuple[T, frozenset[UUID]]:
+        free = {row["id"] for row in await connection.fetch(_FREE, ids)}
+        return await unit(connection, [i for i in ids if i in free]), frozenset(ids) - free
+
+    result, held = await retried(pool, over_what_is_free)
+    if held:
+        log.warning("database.lock_held", count=len(held))
+        if lately is not None:
+            lately.note(held)
+    return result, held

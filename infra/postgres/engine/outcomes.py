@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -22,7 +23,7 @@ from infra.postgres.columns import columns
 from infra.postgres.engine.chains import ResumePoint, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
-from infra.postgres.engine.locks import Connection, Locked, lock_and_look, retried
+from infra.postgres.engine.locks import Connection, Held, HeldLately, Locked, lock_and_look, over_free
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome
@@ -113,13 +114,19 @@ class _Match:
 class OutcomeRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._lately = HeldLately()
 
     async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
-        """Record all, in one transaction; safe to repeat after a lost answer. `now_s` is time.monotonic()."""
-        outcomes = sorted(outcomes, key=lambda o: (o.claim.notification_id, o.claim.n, o.claim.attempt))
-        ids = sorted({o.claim.notification_id for o in outcomes})
+        """Record all, in one transaction; safe to repeat after a lost answer. `now_s` is time.monotonic(). Raises Held:
+        those of the notifications named in it are not recorded, all others are."""
+        given = sorted(outcomes, key=lambda o: (o.claim.notification_id, o.claim.n, o.claim.attempt))
+        of_all = sorted({o.claim.notification_id for o in given})
 
-        async def unit(connection: Connection) -> None:
+        async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
+            outcomes = given
+            if ids is not of_all:
+                free = set(ids)
+                outcomes = [o for o in given if o.claim.notification_id in free]
             locked = await lock_and_look(connection, ids)
             rows = await connection.fetch(
                 _MATCH, [o.claim.notification_id for o in outcomes], [o.claim.n for o in outcomes]
@@ -134,7 +141,9 @@ class OutcomeRepository:
             await _take_in_receipts(connection, [m.outcome for m in matches])
             await decide_ends(connection, ids)
 
-        await retried(self._pool, unit)
+        _, held = await over_free(self._pool, of_all, unit, lately=self._lately)
+        if held:
+            raise Held(held)
 
 
 def _matched(outcomes: Sequence[StepOutcome], rows: Sequence[asyncpg.Record], locked: Locked) -> list[_Match]:

@@ -22,7 +22,7 @@ from infra.postgres.async_commit import ASYNC_COMMIT, SYNC_COMMIT
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
 from infra.postgres.engine.digests import close_digests
 from infra.postgres.engine.ends import decide_ends
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, lock_notifications, over_free
 from infra.postgres.users.choices import decode_preferences
 
 _PERSONS = """
@@ -82,6 +82,14 @@ UPDATE work SET faults = faults + 1, due_at = now() + interval '5 seconds', coho
 WHERE notification_id = $1 AND n = 0 AND state = 0 AND cohort = $2"""
 
 
+_PUT_OFF = """
+UPDATE work SET due_at = now() + interval '5 seconds', cohort = NULL
+WHERE ctid = ANY (ARRAY(
+    SELECT w.tid FROM unnest($1::uuid[]) x(id)
+    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = 0 AND state = 0 AND cohort = $2
+                  OFFSET 0 FOR UPDATE SKIP LOCKED) w ON true))"""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A plan for one notification, ready to be written."""
@@ -135,13 +143,15 @@ class PlanRepository:
         """Replace each plan row by its steps, in one transaction; returns how many were still this epoch's to plan.
 
         What was cancelled, moved or planned meanwhile is left alone. Plans under frequency caps lose the steps for which
-        there is no room; notifications without any step end here.
+        there is no room; notifications without any step end here. What somebody keeps locked is put off, out of this
+        cohort.
         """
-        wanted = sorted(plans, key=lambda p: p.notification_id)
-        ids = [p.notification_id for p in wanted]
-        capped = [p.capped for p in wanted if p.capped is not None]
+        given = sorted(plans, key=lambda p: p.notification_id)
 
-        async def unit(connection: Connection) -> int:
+        async def unit(connection: Connection, ids: Sequence[UUID]) -> int:
+            free = set(ids)
+            wanted = [p for p in given if p.notification_id in free]
+            capped = [p.capped for p in wanted if p.capped is not None]
             await lock_notifications(connection, ids)
             plans, taken = wanted, list[Taken]()
             if capped:
@@ -158,7 +168,10 @@ class PlanRepository:
                 await decide_ends(connection, ending)
             return len(written)
 
-        return await retried(self._pool, unit)
+        count, held = await over_free(self._pool, [p.notification_id for p in given], unit)
+        if held:
+            await self._pool.execute(_PUT_OFF, sorted(held), cohort)
+        return count
 
     async def faults(self, notification_id: UUID, *, cohort: UUID) -> int:
         """How often planning this row has failed so far."""
