@@ -1,16 +1,23 @@
-"""Idempotency-Key for creating requests off the hot path: the same request again gets the first one's answer."""
+"""Idempotency-Key for creating requests off the hot path: the same request again gets the first one's answer.
+
+Also where it would be refused by now: the rules, what there is and this program go on after an answer. So what a creating
+route refuses before its key was looked at is refused only after a look at the key (`OnceRoute`, `api.accept.kept`). Who may
+not ask is told so first.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 from fastapi import Depends, Header, Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,7 +26,7 @@ from api.accept.service import Accepted
 from api.accept.writer import judge
 from api.container import Container, container_of
 from api.security import Documented, Permission, Principal, authenticate, documented
-from domain.errors import Invalid, TongdaError
+from domain.errors import Conflict, Invalid, NotFound, RecipientGone, RecipientUnknown, TongdaError
 from infra.postgres.accept.accepting import Key
 from infra.postgres.accept.idempotency import Scope, claim, keep
 from infra.secrets import derive
@@ -34,6 +41,10 @@ IdempotencyKey = Annotated[
 ]
 
 
+REFUSALS = (RequestValidationError, Invalid, RecipientUnknown, RecipientGone, NotFound, Conflict)
+"""What a request may be answered with later, though it was accepted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Created:
     """What a creating unit made."""
@@ -46,7 +57,7 @@ class Created:
     """Asked for again, by whomever, it is the same thing: answered with 200."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Creation:
     """A creating request, authenticated; `run` makes it happen once."""
 
@@ -56,30 +67,40 @@ class Creation:
     key: str | None
     secret: bool = False
     """Its body holds a secret: its hash is keyed, so that nobody can test guesses against what is stored."""
+    under: str | None = None
+    """Where what was made is found; None: below the route's own path."""
+    named: str | None = "id"
+    """The answer's field by which it is found there; None: it is found nowhere."""
+    key_seen: bool = False
+    """Its key was looked at: a refusal from then on is one of the first request with it."""
 
-    async def run(
-        self, unit: Callable[[AsyncConnection], Awaitable[Created]], *, under: str, named: str = "id"
-    ) -> Response:
-        """Run `unit` in one transaction with its key. `under` is the path below which the answer's field `named` finds it.
+    async def run(self, unit: Callable[[AsyncConnection], Awaitable[Created]]) -> Response:
+        """Run `unit` in one transaction with its key.
 
         Raises what `unit` raises (and then nothing is kept), Conflict `idempotency_conflict`.
         """
         scope = await self._scope()
         async with self.container.database.engine.begin() as connection:
             if scope is None:
-                return _first(await unit(connection), under=under, named=named)
+                return self._made(await unit(connection))
             kept = await claim(connection, scope)
+            self.key_seen = True
             if kept is None:
                 made = await unit(connection)
                 await keep(connection, scope, answer=(made.again or made.shown).model_dump_json().encode())
-                return _first(made, under=under, named=named)
-        key = Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")
-        first = judge(key, kept)
+                return self._made(made)
+        first = judge(_key_of(scope), kept)
         if isinstance(first, TongdaError):
             raise first
-        answer = _answer(first, code=status.HTTP_200_OK, under=under, named=named)
-        answer.headers["Idempotent-Replay"] = "true"
-        return answer
+        return self._replayed(first)
+
+    async def instead_of(self, refusal: Exception) -> Response:
+        """The answer to the first request with its key, had that one its body. Raises `refusal` where none was accepted,
+        Conflict (`idempotency_conflict`), Overloaded, Unavailable."""
+        scope = None if self.key_seen else await self._scope()
+        if scope is None:
+            raise refusal
+        return self._replayed(await self.container.accept.kept.instead_of(refusal, _key_of(scope)))
 
     async def _scope(self) -> Scope | None:
         key = checked(self.key)
@@ -94,9 +115,46 @@ class Creation:
         secret_key = self.container.settings.secret_key.get_secret_value()
         return hmac.digest(derive(secret_key, "idempotency"), body, "sha256")
 
+    def _made(self, made: Created) -> Response:
+        code = status.HTTP_200_OK if made.existed else status.HTTP_201_CREATED
+        return self._answer(made.shown.model_dump_json().encode(), code=code)
 
-def creating(permission: Permission, *, secret: bool = False) -> Callable[..., Awaitable[Creation]]:
-    """A dependency: a creating request by a key that has `permission`. `secret`: its body holds a secret."""
+    def _replayed(self, body: bytes) -> Response:
+        answer = self._answer(body, code=status.HTTP_200_OK)
+        answer.headers["Idempotent-Replay"] = "true"
+        return answer
+
+    def _answer(self, body: bytes, *, code: int) -> Response:
+        headers = {}
+        if self.named is not None:
+            under = quote(self.request.scope["path"]) if self.under is None else self.under
+            headers["Location"] = f"{under}/{quote(str(msgspec.json.decode(body)[self.named]), safe='')}"
+        return Response(body, status_code=code, headers=headers, media_type="application/json")
+
+
+class OnceRoute(APIRoute):
+    """For routers that have creating routes."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        judged = super().get_route_handler()
+
+        async def answered(request: Request) -> Response:
+            try:
+                return await judged(request)
+            except REFUSALS as refusal:
+                creation: Creation | None = getattr(request.state, "creation", None)
+                if creation is None:
+                    raise
+                return await creation.instead_of(refusal)
+
+        return answered
+
+
+def creating(
+    permission: Permission, *, secret: bool = False, under: str | None = None, named: str | None = "id"
+) -> Callable[..., Awaitable[Creation]]:
+    """A dependency: a creating request by a key that has `permission`; its router's routes are `OnceRoute`s. `secret`: its
+    body holds a secret. `under`, `named`: see Creation."""
 
     async def creation(
         request: Request,
@@ -104,7 +162,9 @@ def creating(permission: Permission, *, secret: bool = False) -> Callable[..., A
         key: IdempotencyKey = None,
         _: Documented = None,
     ) -> Creation:
-        return Creation(await authenticate(request, container, permission), container, request, key, secret)
+        who = await authenticate(request, container, permission)
+        request.state.creation = made = Creation(who, container, request, key, secret, under, named)
+        return made
 
     documented[creation] = permission
     return creation
@@ -126,11 +186,5 @@ def checked(key: str | None) -> str | None:
     return key
 
 
-def _first(made: Created, *, under: str, named: str) -> Response:
-    code = status.HTTP_200_OK if made.existed else status.HTTP_201_CREATED
-    return _answer(made.shown.model_dump_json().encode(), code=code, under=under, named=named)
-
-
-def _answer(body: bytes, *, code: int, under: str, named: str) -> Response:
-    headers = {"Location": f"{under}/{quote(str(msgspec.json.decode(body)[named]), safe='')}"}
-    return Response(body, status_code=code, headers=headers, media_type="application/json")
+def _key_of(scope: Scope) -> Key:
+    return Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")

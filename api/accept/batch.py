@@ -56,7 +56,7 @@ class BatchService:
         self._accept = accept
         self._repository = repository
         self._collector = collector
-        self._line = Line(at_once=MOST_AT_ONCE, most=MOST_UNDER_WAY)
+        self._line = Line(at_once=MOST_AT_ONCE, most=2 * MOST_UNDER_WAY)
         self._under_way = 0
 
     async def accept(
@@ -95,7 +95,7 @@ class BatchService:
         if not rows and kept is None:
             return answer
         store = partial(self._store_asked, asked, plain, key=kept) if asked else partial(self._store_plain, plain, key=kept)
-        first = await self._line.run(store, within_s=STORED_WITHIN_S)
+        first = await self._line.run(store, whose=sender.tenant, within_s=STORED_WITHIN_S)
         if first is not None:
             return BatchAnswer(first, {}, replay=True)
         self._accept.committed(rows)

@@ -22,14 +22,15 @@ from api.line import Line
 from domain.addresses import has_control
 from domain.digests import LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
 from domain.errors import FieldError, TongdaError, Unavailable
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, tenant_of
 from infra.postgres.accept.collecting import Asked, CollectRepository
 from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.errors import AWAY
 
 MOST_AT_ONCE = 4
 """Such transactions in one process; they have connections of their own and never sit in front of an OTP."""
-MOST_WAITING = 2_000
+MOST_WAITING = 4_000
+"""Half of it for one tenant alone; turns go round the tenants."""
 COLLECTED_WITHIN_S = 8.0
 """For its turn and its COMMIT together; as the commit writer's limit."""
 
@@ -108,7 +109,8 @@ class Collector:
         """Store all in one transaction; the first answer where the key was used before, and then nothing is stored. Raises
         Conflict (`idempotency_conflict`), Overloaded, Unavailable."""
         try:
-            return await self._line.run(partial(self._store, asked, key=key, plain=plain), within_s=within_s)
+            store = partial(self._store, asked, key=key, plain=plain)
+            return await self._line.run(store, whose=tenant_of(asked[0].row), within_s=within_s)
         except (*AWAY, *LOST_RACE) as error:
             message = "The database did not take it in time; send this again with its Idempotency-Key."
             raise Unavailable(message) from error

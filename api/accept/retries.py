@@ -29,7 +29,8 @@ from infra.postgres.lists.retrying import RetryRepository
 ROUTE = "POST /v1/notifications/retry"
 MOST_COUNTED = 10_000
 """A dry run counts so far and then says where to go on."""
-MOST_WAITING = 32
+MOST_WAITING = 64
+"""Half of it for one tenant alone; turns go round the tenants."""
 RETRIED_WITHIN_S = 20.0
 """For its turn and its COMMIT together."""
 MOST_NAMED = 1_000
@@ -89,7 +90,8 @@ class RetryService:
             kept = Key(sender.tenant, sender.app, ROUTE, key, hashlib.sha256(raw).digest(), b"")
             if (first := await self._first(kept)) is not None:
                 return first
-        return await self._line.run(partial(self._retry, asked, sender=sender, key=kept), within_s=RETRIED_WITHIN_S)
+        retry = partial(self._retry, asked, sender=sender, key=kept)
+        return await self._line.run(retry, whose=sender.tenant, within_s=RETRIED_WITHIN_S)
 
     async def _first(self, key: Key) -> RetryAnswer | None:
         [found] = await self._repository.kept([key])

@@ -14,17 +14,18 @@ from typing import Any
 from msgspec import UNSET
 
 from api.accept import decode
+from api.accept.kept import REFUSALS
 from api.accept.request import NotificationRequest, TestSendRequest
 from api.accept.rows import Sender, key_of, row_of
 from api.accept.rules import broken_rules
 from api.accept.service import Accepted, AcceptService
 from api.accept.writer import judge
 from domain.channels import Channel
-from domain.errors import FieldError, Invalid, TongdaError, TooManyRequests
+from domain.errors import FieldError, Invalid, NotFound, TongdaError, TooManyRequests
 from domain.locales import canonical
 from domain.planning import DEFAULT_CHANNELS
 from domain.trials import LOCALE, TEST, Turns
-from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.accepting import AcceptRepository, Row
 from infra.postgres.users.persons import PersonRepository
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.previews import TemplatePreviews
@@ -50,13 +51,23 @@ class TrialService:
 
     async def send(self, name: str, *, raw: bytes, sender: Sender, key: str | None) -> Accepted:
         """Returns only after the COMMIT. Raises what accept raises, NotFound, TemplateBroken, TooManyRequests."""
-        asked = decode.test_send(raw)
         route = f"POST /v1/templates/{name}/test-send"
-        if key is not None:
-            once = key_of(sender, route, key=key, raw=raw, answer=b"")
+        once = None if key is None else key_of(sender, route, key=key, raw=raw, answer=b"")
+        if once is not None:  # before anything is counted
             [found] = await self._kept.kept([once])
             if found is not None:
                 return _replayed(judge(once, found))
+        try:
+            row = await self._row(name, raw=raw, sender=sender)
+        except (*REFUSALS, NotFound) as refusal:  # the first one may just be on its way
+            if once is None:
+                raise
+            return Accepted.replayed(await self._accept.kept.instead_of(refusal, once))
+        return await self._accept.put(row, sender=sender, route=route, key=key, raw=raw)
+
+    async def _row(self, name: str, *, raw: bytes, sender: Sender) -> Row:
+        """It is counted, if nothing is wrong with it."""
+        asked = decode.test_send(raw)
         template = await self._previews.template(sender.tenant, name, version=asked.version or None)
         request = _request(asked, template)
         locale = None if asked.locale is UNSET else canonical(asked.locale)
@@ -66,8 +77,7 @@ class TrialService:
         await self._check_rendering(request, template, sender=sender, locale=locale)
         self._count(sender)
         options = {TEST: True, **({LOCALE: locale} if locale else {})}
-        row = row_of(request, sender=sender, version=template.version, more=options)
-        return await self._accept.put(row, sender=sender, route=route, key=key, raw=raw)
+        return row_of(request, sender=sender, version=template.version, more=options)
 
     def _check(
         self, request: NotificationRequest, template: PublishedTemplate, *, asked: TestSendRequest, locale: str | None

@@ -51,6 +51,8 @@ class Pending:
     since_s: float = field(default_factory=time.monotonic)
     sent: bool = False
     """It went to the database before, and may be there although nobody said so."""
+    over: asyncio.Event | None = None
+    """Set when it was told; made by the first who waits for that."""
 
     @property
     def id(self) -> UUID:
@@ -66,6 +68,8 @@ class Pending:
         told, self.told = self.told, None
         if told is None:
             return
+        if self.over is not None:
+            self.over.set()
         try:
             told(what)
         except Exception:
@@ -102,14 +106,9 @@ class CommitWriter:
         last = self._waiting[-1] if self._waiting else self._under_way[-1] if self._under_way else None
         if last is None or last.told is None:
             return
-        over, told = asyncio.Event(), last.told
-
-        def both(what: bytes | TongdaError | None) -> None:
-            over.set()
-            told(what)
-
-        last.told = both
-        await over.wait()
+        if last.over is None:
+            last.over = asyncio.Event()
+        await last.over.wait()
 
     @property
     def spent(self) -> Exception | None:

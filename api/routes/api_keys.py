@@ -12,13 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.schemas import Body, Line, Moment, ObjectId
 from api.security import Permission, Principal, Role, may_grant, require
 from domain.errors import FieldError, Forbidden, Invalid
 from infra.postgres.tenants.api_keys import ApiKeyRepository, NewKey, StoredKey
 
-router = APIRouter(prefix="/v1/api-keys", tags=["administration"])
+router = APIRouter(prefix="/v1/api-keys", tags=["administration"], route_class=OnceRoute)
 
 Reader = Annotated[Principal, Depends(require(Permission.READ_KEYS))]
 Manager = Annotated[Principal, Depends(require(Permission.MANAGE_KEYS))]
@@ -128,7 +128,7 @@ async def create_key(
         stored, key = await keys.create(connection, who.tenant, new, by=who.key_id)
         return Created(NewApiKey.made(stored, key, now=now), again=NewApiKey.made(stored, None, now=now))
 
-    return await creation.run(unit, under="/v1/api-keys")
+    return await creation.run(unit)
 
 
 @router.get("", summary="List API keys")
@@ -167,7 +167,7 @@ async def revoke_key(
 )
 async def rotate_key(
     key_id: UUID,
-    creation: Annotated[Creation, Depends(creating(Permission.MANAGE_KEYS))],
+    creation: Annotated[Creation, Depends(creating(Permission.MANAGE_KEYS, under="/v1/api-keys"))],
     keys: Keys,
     body: Rotation | None = None,
 ) -> Response:
@@ -181,7 +181,7 @@ async def rotate_key(
         now = creation.container.clock.now()
         return Created(NewApiKey.made(stored, key, now=now), again=NewApiKey.made(stored, None, now=now))
 
-    answer = await creation.run(unit, under="/v1/api-keys")
+    answer = await creation.run(unit)
     creation.container.keys.forget(old.id)
     return answer
 

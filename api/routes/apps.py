@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.schemas import Body, Line, ObjectId
 from api.security import Permission, Principal, require
 from infra.postgres.tenants.apps import AppRepository, StoredApp
 
-router = APIRouter(prefix="/v1/apps", tags=["administration"])
+router = APIRouter(prefix="/v1/apps", tags=["administration"], route_class=OnceRoute)
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 _EXAMPLE: dict[str, Any] = {"id": "crm", "name": "Customer relations"}
@@ -68,7 +68,7 @@ async def create_app(
     async def unit(connection: AsyncConnection) -> Created:
         return Created(App.of(await apps.create(connection, creation.principal.tenant, app_id=body.id, name=body.name)))
 
-    return await creation.run(unit, under="/v1/apps")
+    return await creation.run(unit)
 
 
 @router.get("", summary="List apps")

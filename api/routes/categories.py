@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.accept.request import LEAST_FALLBACK_AFTER, MOST_LIFE
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.routes.durations import span_between
 from api.schemas import Body, Flag, ObjectId
 from api.security import Permission, Principal, require
@@ -24,7 +24,7 @@ from domain.errors import Invalid
 from domain.states import Strategy
 from infra.postgres.tenants.categories import CategoryRepository, Route, StoredCategory
 
-router = APIRouter(prefix="/v1/categories", tags=["categories"])
+router = APIRouter(prefix="/v1/categories", tags=["categories"], route_class=OnceRoute)
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Operator = Annotated[Principal, Depends(require(Permission.OPERATE))]
@@ -127,7 +127,9 @@ Categories = Annotated[CategoryRepository, Depends(categories_of)]
 
 @router.post("", status_code=status.HTTP_201_CREATED, response_model=Category, summary="Create a category with its route")
 async def create_category(
-    body: NewCategory, creation: Annotated[Creation, Depends(creating(Permission.OPERATE))], categories: Categories
+    body: NewCategory,
+    creation: Annotated[Creation, Depends(creating(Permission.OPERATE, named="name"))],
+    categories: Categories,
 ) -> Response:
     """409 `category_exists` if there is one. Templates and notifications may name categories that have no route."""
     tenant = creation.principal.tenant
@@ -139,7 +141,7 @@ async def create_category(
             Category.of(await categories.create(connection, tenant, body.name, route=route, mandatory=body.mandatory))
         )
 
-    answer = await creation.run(unit, under="/v1/categories", named="name")
+    answer = await creation.run(unit)
     creation.container.accept.routes.forget(tenant)
     return answer
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.routes.device_shapes import Device, DeviceIn, Devices
 from api.routes.users import Reader
 from api.security import Permission, Principal, require
 from infra.postgres.users.devices import DeviceRepository
 
-router = APIRouter(prefix="/v1/users/{user_id}/devices", tags=["users"])
+router = APIRouter(prefix="/v1/users/{user_id}/devices", tags=["users"], route_class=OnceRoute)
 
 Registrar = Annotated[Principal, Depends(require(Permission.REGISTER_DEVICES))]
 
@@ -55,7 +54,7 @@ async def register_device(
         stored, new = await repository.register(connection, creation.principal.tenant, user_id, new=body.new())
         return Created(Device.of(stored), existed=not new)
 
-    return await creation.run(unit, under=f"/v1/users/{quote(user_id, safe='')}/devices")
+    return await creation.run(unit)
 
 
 @router.delete("/{device_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Remove a device")

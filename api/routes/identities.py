@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Response, status
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.routes.user_shapes import Identities, Identity, IdentityChange, IdentityIn
 from api.routes.users import Manager, Reader
 from api.security import Permission
 from domain.errors import Invalid
 from infra.postgres.users.identities import IdentityRepository
 
-router = APIRouter(prefix="/v1/users/{user_id}/identities", tags=["users"])
+router = APIRouter(prefix="/v1/users/{user_id}/identities", tags=["users"], route_class=OnceRoute)
 
 
 def identities_of(container: Annotated[Container, Depends(container_of)]) -> IdentityRepository:
@@ -48,7 +47,7 @@ async def add_identity(
     async def unit(connection: AsyncConnection) -> Created:
         return Created(Identity.of(await repository.add(connection, creation.principal.tenant, user_id, new=body.new())))
 
-    return await creation.run(unit, under=f"/v1/users/{quote(user_id, safe='')}/identities")
+    return await creation.run(unit)
 
 
 @router.patch("/{identity_id}", summary="Mark an identity as verified or primary")

@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response, status
+from fastapi import APIRouter, Depends, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.accept.retries import Asked
-from api.accept.rows import Sender, key_errors
+from api.accept.rows import Sender
 from api.container import Container, container_of
-from api.idempotency import IdempotencyKey
+from api.idempotency import Creation, OnceRoute, checked, creating
 from api.list_positions import position_of
 from api.routes.notification_shapes import Priority
 from api.schemas import Body, Flag, Moment
-from api.security import Permission, Principal, require
+from api.security import Permission
 from domain.channels import Channel
 from domain.errors import FieldError, Invalid
 from domain.lanes import Lane
 from domain.states import Reason
 from infra.postgres.lists.pages import Filters
 
-router = APIRouter(prefix="/v1/notifications", tags=["notifications"])
+router = APIRouter(prefix="/v1/notifications", tags=["notifications"], route_class=OnceRoute)
 
 _FILTERS = ("status", "reason", "channel", "priority", "app", "user", "category", "template", "since", "until", "cursor")
 
@@ -135,25 +135,21 @@ class Retried(BaseModel):
 )
 async def retry_notifications(
     body: RetryRequest,
-    request: Request,
-    principal: Annotated[Principal, Depends(require(Permission.CONTROL))],
+    creation: Annotated[Creation, Depends(creating(Permission.CONTROL, named=None))],
     parts: Annotated[Container, Depends(container_of)],
-    key: IdempotencyKey = None,
 ) -> Response:
     """A new notification for each, as `/resend` makes it: same recipient, content, template version and lane, with a life
     that begins now. The old one keeps its end and names the new one in its timeline. At most `limit` a call; follow
     `next_cursor`. `dry_run` judges up to 10,000 as a call without it would, and does nothing."""
     body.check()
-    errors = [] if key is None else key_errors(key)
-    if errors:
-        raise Invalid(errors)
+    who, key = creation.principal, checked(creation.key)
     asked = body.asked()
     retries = parts.changes.retries
     if body.dry_run:
-        counted = await retries.count(principal.tenant, asked=asked)
+        counted = await retries.count(who.tenant, asked=asked)
         return Response(counted, media_type="application/json")
-    sender = Sender(principal.tenant, principal.app)
-    answer = await retries.retry(asked, sender=sender, key=key, raw=await request.body())
+    sender = Sender(who.tenant, who.app)
+    answer = await retries.retry(asked, sender=sender, key=key, raw=await creation.request.body())
     headers = {"Idempotent-Replay": "true"} if answer.replay else {}
     code = status.HTTP_200_OK if answer.replay else status.HTTP_202_ACCEPTED
     return Response(answer.body, status_code=code, headers=headers, media_type="application/json")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.provider_parts import ProviderParts
 from api.provider_trials import Trial
 from api.routes.provider_shapes import (
@@ -38,7 +38,7 @@ from infra.postgres.tenants.account_health import SeenState
 from infra.postgres.tenants.provider_accounts import StoredAccount, new_id
 from infra.postgres.users.suppressions import SuppressionRepository
 
-router = APIRouter(prefix="/v1/providers", tags=["providers"])
+router = APIRouter(prefix="/v1/providers", tags=["providers"], route_class=OnceRoute)
 types = APIRouter(prefix="/v1/provider-types", tags=["providers"])
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
@@ -78,7 +78,7 @@ async def create_provider(
         stored = await providers.accounts.create(connection, tenant, account_id, values=values, placing=body.placing)
         return Created(Provider.of(stored, providers))
 
-    return await creation.run(unit, under="/v1/providers")
+    return await creation.run(unit)
 
 
 @router.get("", summary="List provider accounts")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, status
@@ -11,14 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor, malformed
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.routes.suppression_shapes import Suppression, SuppressionIn, SuppressionQuery, Suppressions
 from api.routes.users import Manager, Reader
 from api.security import Permission
 from infra.postgres.users.suppressions import SuppressionRepository
 
-users = APIRouter(prefix="/v1/users/{user_id}/suppressions", tags=["suppressions"])
-tenant = APIRouter(prefix="/v1/suppressions", tags=["suppressions"])
+users = APIRouter(prefix="/v1/users/{user_id}/suppressions", tags=["suppressions"], route_class=OnceRoute)
+tenant = APIRouter(prefix="/v1/suppressions", tags=["suppressions"], route_class=OnceRoute)
 
 _MADE: dict[str, Any] = {
     "status_code": status.HTTP_201_CREATED,
@@ -61,7 +60,7 @@ async def suppress_for_user(user_id: str, body: SuppressionIn, adding: Adding, r
         )
         return Created(Suppression.of(stored), existed=not new)
 
-    return await adding.run(unit, under=f"/v1/users/{quote(user_id, safe='')}/suppressions")
+    return await adding.run(unit)
 
 
 @users.delete("/{suppression_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Write to a user's address again")
@@ -100,7 +99,7 @@ async def suppress(body: SuppressionIn, adding: Adding, repository: Repository) 
         )
         return Created(Suppression.of(stored), existed=not new)
 
-    return await adding.run(unit, under="/v1/suppressions")
+    return await adding.run(unit)
 
 
 @tenant.delete("/{suppression_id}", status_code=status.HTTP_204_NO_CONTENT, summary="Write to an address again")

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.accept.rows import Sender
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor, malformed
-from api.idempotency import Created, Creation, IdempotencyKey, accepted, checked, creating
+from api.idempotency import Created, Creation, IdempotencyKey, OnceRoute, accepted, checked, creating
 from api.routes.notification_shapes import Accepted
 from api.routes.preview_shapes import Preview, PreviewRecipient, PreviewRequest, Previews
 from api.routes.template_shapes import (
@@ -31,11 +31,12 @@ from infra.rendering.drafts import TemplateDrafts
 from infra.rendering.previews import Reader as Seen
 from infra.rendering.previews import TemplatePreviews, Wish
 
-router = APIRouter(prefix="/v1/templates", tags=["templates"])
+router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=OnceRoute)
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Editor = Annotated[Principal, Depends(require(Permission.MANAGE_TEMPLATES))]
-Creating = Annotated[Creation, Depends(creating(Permission.MANAGE_TEMPLATES))]
+Creating = Annotated[Creation, Depends(creating(Permission.MANAGE_TEMPLATES, named="name"))]
+Adding = Annotated[Creation, Depends(creating(Permission.MANAGE_TEMPLATES, named="version"))]
 TemplateName = Annotated[str, Path(min_length=1, max_length=128)]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Cursor = Annotated[str | None, Query(max_length=500)]
@@ -80,7 +81,7 @@ async def create_template(body: NewTemplate, creation: Creating, drafts: Drafts)
         stored = await drafts.repository.get(who.tenant, body.name, connection=connection)
         return Created(TemplateDetail.joined(stored, version))
 
-    return await creation.run(unit, under="/v1/templates", named="name")
+    return await creation.run(unit)
 
 
 @router.get("", summary="List templates")
@@ -111,7 +112,7 @@ async def archive_template(name: TemplateName, who: Editor, drafts: Drafts) -> N
 
 
 @router.post("/{name}/versions", status_code=status.HTTP_201_CREATED, summary="Add a draft", response_model=VersionDetail)
-async def add_version(name: TemplateName, body: NewVersion, creation: Creating, drafts: Drafts) -> Response:
+async def add_version(name: TemplateName, body: NewVersion, creation: Adding, drafts: Drafts) -> Response:
     who = creation.principal
 
     async def unit(connection: AsyncConnection) -> Created:
@@ -121,7 +122,7 @@ async def add_version(name: TemplateName, body: NewVersion, creation: Creating, 
         )  # fmt: skip
         return Created(VersionDetail.of(stored, published=None))
 
-    return await creation.run(unit, under=f"/v1/templates/{name}/versions", named="version")
+    return await creation.run(unit)
 
 
 @router.get("/{name}/versions", summary="List versions, newest first")

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor
-from api.idempotency import Created, Creation, creating
+from api.idempotency import Created, Creation, OnceRoute, creating
 from api.routes.user_shapes import User, UserChange, UserIn, Users
 from api.security import Permission, Principal, require
 from domain.identities import IdentityChannel
 from infra.postgres.users.persons import PersonFilters, PersonRepository
 
-router = APIRouter(prefix="/v1/users", tags=["users"])
+router = APIRouter(prefix="/v1/users", tags=["users"], route_class=OnceRoute)
 
 Reader = Annotated[Principal, Depends(require(Permission.READ))]
 Manager = Annotated[Principal, Depends(require(Permission.MANAGE_USERS))]
@@ -62,7 +62,7 @@ async def create_user(
         )
         return Created(User.of(stored))
 
-    return await creation.run(unit, under="/v1/users")
+    return await creation.run(unit)
 
 
 @router.get("", summary="List users, or find them by an address")

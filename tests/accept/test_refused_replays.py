@@ -14,7 +14,7 @@ import pytest
 
 from api.line import Line
 from infra.clock import ManualClock
-from infra.postgres.accept.accepting import AcceptRepository, Kept, Key, Row
+from infra.postgres.accept.accepting import AcceptRepository, Kept, Row
 from infra.postgres.bootstrap import bootstrap
 from tests.accept.conftest import Api, body
 from tests.accept.test_changes import TEMPLATE
@@ -206,24 +206,64 @@ async def test_where_the_database_does_not_say_nothing_final_is_said(
     replayed(first, await timed.post(what, key="k"))
 
 
-async def test_a_storm_of_refusals_asks_the_database_so_many_at_a_time(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    settled, at_once, most, going = AcceptRepository.settled, 0, 0, asyncio.Event()
+@pytest.fixture
+async def globex(database: str, api: Api) -> dict[str, str]:
+    """Headers of another tenant."""
+    key = await bootstrap(database, tenant="globex", app="shop", name="other", roles=["owner"])
+    return {"Authorization": f"Bearer {key}"}
 
-    async def slow(self: AcceptRepository, key: Key) -> Kept | None:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        await going.wait()
-        at_once -= 1
-        return await settled(self, key)
 
-    monkeypatch.setattr(AcceptRepository, "settled", slow)
-    monkeypatch.setattr(api.container.accept.kept, "_line", Line(at_once=2, most=10))
-    bad = body(to={"email": "no"})
-    storm = [asyncio.create_task(api.post(bad, key=f"random-{n}")) for n in range(40)]
-    done, _ = await asyncio.wait(storm, timeout=5, return_when=asyncio.FIRST_COMPLETED)
-    assert {task.result().status_code for task in done} == {503}
-    assert (await api.post(body(), key="k")).status_code == 202, "who is accepted does not stand in that line"
-    going.set()
+async def test_one_tenants_storm_of_refusals_refuses_nothing_of_another(
+    api: Api, globex: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look-up of the storm waits, as for another process that is just taking its key."""
+    kept = api.container.accept.kept
+    monkeypatch.setattr(kept, "_line", Line(at_once=3, most=40, of_one=2))
+    bad, good = body(to={"email": "no"}), body()
+    first = await api.http.post("/v1/notifications", json=good, headers={**globex, "Idempotency-Key": "k"})
+    async with api.pool.acquire() as elsewhere:
+        taking = elsewhere.transaction()
+        await taking.start()
+        await elsewhere.execute(
+            "INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) "
+            "VALUES ('acme', 'shop', 'POST /v1/notifications', 'taken', '', '')"
+        )
+        storm = [asyncio.create_task(api.post(bad, key="taken")) for n in range(60)]
+        done, _ = await asyncio.wait(storm, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert {task.result().json()["code"] for task in done} == {"overloaded"}
+        for n in range(5):
+            headers = {**globex, "Idempotency-Key": f"new-{n}"}
+            refused = await api.http.post("/v1/notifications", json=bad, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid")
+        assert (await api.post(good, key="k")).status_code == 202, "who is accepted does not stand in that line"
+        await taking.rollback()
     codes = [(await task).json()["code"] for task in storm]
-    assert (codes.count("overloaded"), codes.count("invalid"), most) == (30, 10, 2)
+    assert (codes.count("overloaded"), codes.count("invalid")) == (40, 20)
+    again = await api.http.post("/v1/notifications", json=good, headers={**globex, "Idempotency-Key": "k"})
+    replayed(first, again)
+    assert [*kept._line._inside, *kept._line._waiting] == []
+
+
+async def test_all_who_wait_for_one_commit_are_answered_after_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: look-ups that wait for a COMMIT in their turn, so that under load so few are made for each COMMIT; and a
+    chain of those who wait for one COMMIT, which grew with them until it broke."""
+    store, commits = AcceptRepository.store, asyncio.Semaphore(0)
+
+    async def slow(self: AcceptRepository, rows: Sequence[Row], **how: Any) -> set[UUID]:
+        await commits.acquire()
+        return await store(self, rows, **how)
+
+    monkeypatch.setattr(AcceptRepository, "store", slow)
+    bad = body(to={"email": "no"})
+    first = asyncio.create_task(api.post(body()))
+    await asyncio.sleep(0.1)
+    refused = [asyncio.create_task(api.post(bad, key=f"k-{n}")) for n in range(300)]
+    await asyncio.sleep(0.5)
+    last = asyncio.create_task(api.post(body()))
+    await asyncio.sleep(0.1)
+    commits.release()
+    answers = await asyncio.gather(*refused)
+    assert {answer.json()["code"] for answer in answers} == {"invalid"}
+    assert ((await first).status_code, last.done()) == (202, False)
+    commits.release()
+    assert (await last).status_code == 202

@@ -13,9 +13,8 @@ import pytest
 from sqlalchemy import text
 from starlette.types import Receive, Scope, Send
 
-from api import gate, line
-from api.accept import batch, collecting, recipients, service
-from domain.errors import Overloaded
+from api import gate
+from api.accept import batch, collecting, kept, recipients, service
 from infra.postgres import database as connections
 from infra.postgres.database import Database
 from infra.postgres.deadline import deadline
@@ -48,6 +47,7 @@ async def api(database: str, way: Way, monkeypatch: pytest.MonkeyPatch) -> Async
     monkeypatch.setattr(batch, "STORED_WITHIN_S", 1.0)
     monkeypatch.setattr(batch, "STATEMENT_LIMIT_S", 1.0)
     monkeypatch.setattr(collecting, "COLLECTED_WITHIN_S", 1.0)
+    monkeypatch.setattr(kept, "STATEMENT_LIMIT_S", 1.0)
     keys = await make_keys(database)
     async with running(way.url) as made:
         made.keys = keys
@@ -73,6 +73,8 @@ CALLS: dict[str, Call] = {
     "a repeat": lambda api, _, __: api.post("/v1/notifications", REPEAT),
     "a batch": lambda api, _, __: api.post("/v1/notifications/batch", {"notifications": [MAIL]}),
     "a batch against repeats": lambda api, _, __: api.post("/v1/notifications/batch", {"notifications": [MAIL, REPEAT]}),
+    "a refusal with a key": lambda api, n, _: api.post("/v1/notifications", {"to": {"email": "no"}}, once=f"refused-{n}"),
+    "a refused user with a key": lambda api, n, _: api.post("/v1/users", {"id": "no/id"}, once=f"refused-{n}"),
     "a list": lambda api, _, __: api.get("/v1/notifications"),
     "a retry": lambda api, _, __: api.post("/v1/notifications/retry", {"status": "failed"}),
     "a cancellation": lambda api, _, made: api.post(f"/v1/notifications/{made['notification_id']}/cancel"),
@@ -246,53 +248,3 @@ async def _briefly(database: Database) -> None:
     with deadline(0.1):
         async with database.engine.connect():
             pass
-
-
-async def test_a_line_behind_a_line_has_what_is_left_of_its_time() -> None:
-    """Catches: a batch against repeats, told 503 after its time, whose second line began to count anew."""
-    outer, inner, going, begun = line.Line(at_once=2, most=2), line.Line(at_once=1, most=2), asyncio.Event(), []
-
-    async def work() -> None:
-        begun.append("work")
-
-    first = asyncio.create_task(inner.run(going.wait, within_s=HUNG_S))
-    await asyncio.sleep(0)
-    with pytest.raises(TimeoutError):
-        await outer.run(lambda: inner.run(work, within_s=HUNG_S), within_s=0.01)
-    await asyncio.sleep(0.05)
-    going.set()
-    await first
-    await asyncio.sleep(0.05)
-    assert begun == []
-    await outer.run(lambda: inner.run(work, within_s=HUNG_S), within_s=HUNG_S)
-
-
-async def test_a_line_is_bounded_and_drops_what_did_not_begin() -> None:
-    queue, going, begun = line.Line(at_once=1, most=2), asyncio.Event(), []
-
-    async def work(name: str) -> str:
-        begun.append(name)
-        await going.wait()
-        return name
-
-    first = asyncio.create_task(queue.run(lambda: work("first"), within_s=HUNG_S))
-    await asyncio.sleep(0)
-    with pytest.raises(TimeoutError):
-        await queue.run(lambda: work("second"), within_s=0.01)
-    second = asyncio.create_task(queue.run(lambda: work("third"), within_s=HUNG_S))
-    await asyncio.sleep(0)
-    with pytest.raises(Overloaded):
-        await queue.run(lambda: work("fourth"), within_s=HUNG_S)
-    going.set()
-    assert [await first, await second] == ["first", "third"] == begun
-
-
-async def test_what_is_given_up_at_work_keeps_its_place() -> None:
-    queue, going = line.Line(at_once=1, most=1), asyncio.Event()
-    with pytest.raises(TimeoutError):
-        await queue.run(going.wait, within_s=0.01)
-    with pytest.raises(Overloaded):
-        await queue.run(going.wait, within_s=0.01)
-    going.set()
-    await asyncio.sleep(0.01)
-    assert await queue.run(going.wait, within_s=HUNG_S)

@@ -113,6 +113,7 @@ template_version, content, data, metadata, options (JSON), send_at, expires_in, 
 migration says what another field takes."""
 
 id_of: Callable[[Row], UUID] = itemgetter(0)
+tenant_of: Callable[[Row], str] = itemgetter(1)
 send_at_of: Callable[[Row], datetime | None] = itemgetter(16)
 """Getters in C: they stand on the way of every accept."""
 _LANES = tuple(Lane)
