@@ -57,6 +57,8 @@ OTP_EXAMPLES: list[dict[str, Any]] = [
      "data": {"amount": "88.00"}},
 ]  # fmt: skip
 
+KEY = "Idempotency-Key"
+_REPLAY = "The first answer to this Idempotency-Key"
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
     "description": "Every answer that is not a success (RFC 9457). `code` is stable; `GET /problems` lists them all.",
@@ -125,6 +127,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             _complete(operation, permission=permissions.get((method, path)))
+            if any(parameter["name"] == KEY for parameter in operation.get("parameters", ())):
+                _add_replay(operation["responses"])
     first = {path: {"post": _accept(path)} for path in ("/v1/notifications", "/v1/notifications/batch")}
     for path, operations in first.items():
         operations.update(made["paths"].pop(path, {}))
@@ -149,6 +153,14 @@ def _complete(operation: dict[str, Any], *, permission: Permission | None) -> No
     operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
     if permission is not None:
         operation["x-roles"] = holders(permission)
+
+
+def _add_replay(responses: dict[str, Any]) -> None:
+    """Of a creating route."""
+    if (made := responses.get("201")) is not None:
+        known = responses.get("200")
+        told = _REPLAY if known is None else f"{known['description']}. Or: {_REPLAY}"
+        responses["200"] = {"content": made["content"], "description": told}
 
 
 def _permissions(app: FastAPI) -> Iterator[tuple[tuple[str, str], Permission]]:
@@ -198,7 +210,7 @@ def _accept(path: str) -> dict[str, Any]:
         "x-roles": holders(Permission.SEND),
         "parameters": [
             {
-                "name": "Idempotency-Key", "in": "header", "required": False,
+                "name": KEY, "in": "header", "required": False,
                 "schema": {"type": "string", "maxLength": 255},
                 "description": "The same key and body again gives the first answer, with status 200 and "
                 "`Idempotent-Replay: true`; the same key with another body gives 409. Kept 30 days.",
@@ -209,7 +221,7 @@ def _accept(path: str) -> dict[str, Any]:
         },
         "responses": {
             "202": {"description": "Stored", "content": content, **({} if batch else {"headers": header})},
-            "200": {"description": "The first answer to this Idempotency-Key", "content": content},
+            "200": {"description": _REPLAY, "content": content},
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }  # fmt: skip

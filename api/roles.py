@@ -33,8 +33,9 @@ class Permission(StrEnum):
 
     READ = "read"
     SEND = "send"
+    """Also again: a resend is a message that nobody else asked for."""
     CONTROL = "control"
-    """Cancel and change what was accepted."""
+    """Cancel, hurry and change what was accepted, and try anew what of it ended undelivered."""
     OPEN_INBOX = "open_inbox"
     """Make tokens with which a user's browser reads that user's inbox."""
     MANAGE_TEMPLATES = "manage_templates"
