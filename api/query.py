@@ -1,13 +1,17 @@
-"""Query and path parameters: an unknown query parameter is an error, as an unknown field is; a mistyped filter would match
-everything. None holds a NUL, which no text in the database can."""
+"""What a route does not know is an error, wherever it stands: a mistyped filter would match everything, and a field for a
+route that takes none would seem to be followed. A parameter is given once, and none holds a NUL, which no text in the
+database can."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from api.accept import decode
 from domain.errors import FieldError, Invalid, NotFound
 
 RECEIPTS = "/v1/receipts/"
@@ -29,9 +33,23 @@ async def refuse_unknown_parameters(request: Request) -> None:
         raise Invalid(
             [FieldError(f"?{name[:64]}", "unknown_parameter", "There is no such query parameter.") for name in unknown]
         )
+    repeated = [
+        name for name, times in Counter(name for name, _ in request.query_params.multi_items()).items() if times > 1
+    ]
+    if repeated:
+        raise Invalid([FieldError(f"?{name}", "repeated", "Give it once.") for name in repeated])
     nul = [name for name, value in request.query_params.multi_items() if "\x00" in value]
     if nul:
         raise Invalid([FieldError(f"?{name}", "nul_character", "It holds no NUL character.") for name in nul])
+
+
+async def refuse_unknown_body(request: Request) -> None:
+    """Where a POST declares no body, and does not read it itself either, there is none, or `{}`. Raises Invalid."""
+    route = request.scope.get("route")
+    if request.method != "POST" or not isinstance(route, APIRoute) or route.body_field is not None:
+        return
+    if route.dependant.request_param_name is None:
+        decode.nothing(await request.body())
 
 
 _known: dict[int, frozenset[str]] = {}

@@ -10,6 +10,7 @@ from fastapi.security import HTTPBearer
 
 from api.container import Container, container_of
 from api.keyring import KeyRing, Principal
+from api.query import refuse_unknown_body
 from api.roles import PERMISSIONS, Permission, Role, allows, holders, may_grant
 from domain.errors import Forbidden
 
@@ -58,8 +59,9 @@ def require(permission: Permission) -> Callable[..., Awaitable[Principal]]:
 
 
 async def authenticate(request: Request, container: Container, permission: Permission) -> Principal:
-    """Raises Unauthenticated, Forbidden."""
+    """Raises Unauthenticated, Forbidden; then Invalid for a body where there is none."""
     header = request.headers.get("authorization")
     principal = await container.keys.authenticate(None if header is None else header.encode("latin-1"))
     check(principal, permission)
+    await refuse_unknown_body(request)
     return principal

@@ -16,6 +16,12 @@ from domain.states import Strategy
 
 T = TypeVar("T")
 
+
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """A body without fields."""
+
+
+_nothing = msgspec.json.Decoder(Nothing)
 _one = msgspec.json.Decoder(NotificationRequest)
 _batch = msgspec.json.Decoder(BatchRequest)
 _patch = msgspec.json.Decoder(NotificationPatch)
@@ -73,6 +79,12 @@ def test_send(raw: bytes) -> TestSendRequest:
 def otp(raw: bytes) -> OtpRequest:
     """A one-time code that is asked for. Raises Malformed or Invalid."""
     return _decode(_otp, raw)
+
+
+def nothing(raw: bytes) -> None:
+    """No body, or one without fields. Raises Malformed or Invalid."""
+    if raw:
+        _decode(_nothing, raw)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes | msgspec.Raw) -> T:

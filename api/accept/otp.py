@@ -175,11 +175,12 @@ class OtpService:
 
         kept = _key(sender, f"POST /v1/otp/{otp_id}/resend", key=key, raw=raw)
         try:
+            decode.nothing(raw)
             answered = await self._repository.resend(
                 sender.tenant, otp_id, cooldown=self._policy.cooldown, guesses=self._policy.guesses, key=kept, build=build,
                 answer=_answers(otp_id),
             )  # fmt: skip
-        except NotFound as refusal:  # a code is kept for a shorter time than a key
+        except (*REFUSALS, NotFound) as refusal:  # a code is kept for a shorter time than a key
             return await self._before(refusal, kept)
         match answered.verdict:
             case ResendVerdict.SENT:

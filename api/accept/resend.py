@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from api.accept import decode
 from api.accept.rows import Sender, key_of
 from api.accept.service import Accepted, AcceptService
 from api.accept.stored import expires_in_of, is_test, options_of, refuse_code
@@ -30,11 +31,13 @@ class ResendService:
         self._accept = accept
 
     async def resend(self, notification_id: UUID, *, sender: Sender, key: str | None, raw: bytes) -> Accepted:
-        """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone."""
+        """Raises NotFound, Conflict (`still_open`, `content_erased`, `idempotency_conflict`), RecipientGone, Invalid
+        (a body that says anything)."""
         asked = None
         if key is not None:
             asked = key_of(sender, f"POST /v1/notifications/{notification_id}/resend", key=key, raw=raw, answer=b"")
         try:
+            decode.nothing(raw)
             accepted = await self._stored(notification_id, sender=sender, key=asked)
         except Rejected as refusal:
             if asked is None:

@@ -89,7 +89,7 @@ async def test_what_was_made_is_answered_so_though_all_it_was_made_of_is_gone(ma
         assert "idempotent-replay" not in answer.headers
     await api.pool.execute(f"TRUNCATE {', '.join(GONE)} CASCADE")
     await api.pool.execute("DELETE FROM api_key WHERE id = $1::text::uuid", made.ids["/v1/api-keys/{key_id}"])
-    api.container.providers.types.pop("smtp")  # type: ignore[attr-defined]
+    api.container.providers.types.pop("smtp")
     for path, body in paths.items():
         again = await api.post(path, body, once="k")
         assert (again.status_code, again.headers.get("idempotent-replay")) == (200, "true"), (path, again.text)
