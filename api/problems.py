@@ -19,6 +19,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from api.body import escaped
 from api.problem_types import PROBLEM_TYPES, ProblemType
@@ -138,11 +139,24 @@ def parameter_error(name: str, code: str, message: str) -> Invalid:
 def install(app: FastAPI) -> None:
     """Make FastAPI answer with problems. Whatever else is raised is logged and answered by `api.edge`."""
 
-    async def answer(_: Request, error: Exception) -> Response:
-        return response(error)
+    async def answer(request: Request, error: Exception) -> Response:
+        made = response(error)
+        if made.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            _allow(made, request)
+        return made
 
     for kind in (TongdaError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer)
+
+
+def _allow(answer: Response, request: Request) -> None:
+    """The path's methods as the document has them: the router knows those of one route, and none of the raw ones."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    methods = {
+        m.upper() for path, ways in paths.items() if compile_path(path)[0].match(request.scope["path"]) for m in ways
+    }
+    if methods:
+        answer.headers["Allow"] = ", ".join(sorted(methods))
 
 
 def response(error: Exception) -> Response:

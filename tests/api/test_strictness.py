@@ -42,3 +42,17 @@ async def test_a_parameter_is_given_once(shared_api: Api, query: str) -> None:
     """Catches: a list by two states that silently shows the last one alone."""
     answer = await shared_api.get(f"/v1/notifications?{query}")
     assert (answer.status_code, codes(answer)) == (422, [(query.partition("=")[0], "repeated")])
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/notifications", "GET, POST"),
+        ("/v1/notifications/01a20a32-744b-7020-809a-bb07e52cad04", "DELETE, GET, PATCH"),
+        ("/v1/notifications/01a20a32-744b-7020-809a-bb07e52cad04/cancel", "POST"),
+    ],
+)
+async def test_a_method_that_is_not_there_is_told_which_are(shared_api: Api, path: str, allowed: str) -> None:
+    """Catches: an Allow that names the methods of the first route on this path alone."""
+    answer = await shared_api.call("PUT", path, json={})
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
