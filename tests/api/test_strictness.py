@@ -27,7 +27,8 @@ async def test_a_route_without_fields_follows_none(shared_api: Api, what: str, b
     assert codes(answer) == fields
     assert (await shared_api.post(path, body, key="viewer")).status_code == 403
     assert await shared_api.count("notification") == before
-    for empty in (None, {}):
+    empties: tuple[dict[str, Any] | None, ...] = (None, {})
+    for empty in empties:
         assert (await shared_api.post(path, empty)).status_code in (200, 202)
 
 
