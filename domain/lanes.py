@@ -59,7 +59,7 @@ class LanePolicy:
     admits_beside_others: bool
     """A cohort goes on taking on when so much is due that others help. False: it leaves the rest to them."""
     tried_again_first: bool
-    """What is tried again goes as messages of few do, however many there are."""
+    """Retries go first, as cohorts of few do, also in large cohorts."""
     resend_unknown: bool
     """What `on_unknown` means where the notification does not say."""
 

@@ -93,7 +93,7 @@ class Recording:
     opens_next: bool = False
     """The next place of the chain is opened."""
     on_top: bool = False
-    """It will be handed over although a message of it is out there, because no receipt came of that one."""
+    """Sent again, mostly over another account, although an earlier message was taken: its receipt has not come."""
     may_resume: bool = False
     """It ends here with places of its chain left, and a receipt may say that it failed."""
 

@@ -51,7 +51,7 @@ class Groups:
         self._tasks: list[asyncio.Task[None]] = []
         self._timers: dict[str, tuple[float, asyncio.TimerHandle]] = {}
         self._followed: set[str] = set()
-        """Accounts whose follow-up looks for what is due, and sees at its end what has become so meanwhile."""
+        """Accounts whose follow-up is under way. It looks again at its end, so `due_again` starts no second one."""
         self._next_turn_s: dict[str, float] = {}
         self.turns = Turns()
         self.waits_since: dict[str, float] = {}
@@ -132,7 +132,8 @@ class Groups:
             await self._close(hand_over)
 
     async def _due_over(self, hand_over: HandOver, account: str) -> None:
-        """It asks when the next is due, because not all is told: what went back unsent, what was parked one by one."""
+        """Afterwards asks the database when the next row is due: `due_again` is told neither of every row that is given
+        back nor of the later turns of parked ones."""
         try:
             self.claiming += 1
             try:

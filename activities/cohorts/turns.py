@@ -12,7 +12,7 @@ STILL_S = SLOT_WITHIN.total_seconds() + 0.5
 """A turn in which nothing has moved for so long hangs, for instance at somebody's lock: nobody waits for it any longer."""
 
 Serve = Callable[[], Awaitable[bool]]
-"""Claims all that is due over an account, or puts it off. False: that cannot be said."""
+"""Claims or puts off all that is due over an account. False: something may still be due."""
 
 
 class _Turn:

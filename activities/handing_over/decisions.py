@@ -43,7 +43,7 @@ _VERDICTS: dict[Verdict, tuple[Decision, EventType]] = {
 """What the recheck at the moment of hand-over leads to."""
 
 _TOO_LATE = frozenset({Verdict.CANCELLED, Verdict.EXPIRED, Verdict.GONE})
-"""Nothing follows an overdue receipt any more."""
+"""With these verdicts nothing follows, whether the receipt has not come or says that it failed."""
 
 BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
 NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
@@ -225,8 +225,8 @@ class Decider:
         return Returned(*claim.step, claim.attempt, faults, wait, *within)
 
     def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
-        """What must have come for nothing to follow: a chain that waits for reading goes on after that which an account is
-        waited for has come."""
+        """The receipt that ends the step for good. Where the chain waits for `read`, `delivered` only ends the wait for this
+        account."""
         reading = claim.chain and claim.awaits is not None and claim.awaits.status is Status.READ
         return claim.awaits if awaits is not None and reading else awaits
 
@@ -279,8 +279,8 @@ class Decider:
 
 
 def _may_be_there(claim: Claim, result: SendResult | None) -> bool:
-    """It may have been taken, and is not to show twice: nobody but who knows it already is asked again, and the chain does
-    not go on however long that takes."""
+    """The answer was lost, and the message must not appear twice: only a provider that recognises the delivery id may be
+    asked again, and the chain's time no longer counts."""
     return result is not None and result.result is ResultClass.UNKNOWN and not claim.resend_unknown
 
 

@@ -104,8 +104,8 @@ class Losses:
         return in_hand
 
     async def _of(self, cohort: UUID | None, lost: list[InHand]) -> list[Claim]:
-        """What this version cannot read is left to others, and seen anew, so that it stands before nothing else; if its
-        time is over, it is ended."""
+        """Rows that this version cannot read are left for a worker that can. Their time starts again, so that they do not
+        fill the next look. Expired ones end as unknown."""
         found = await self._claims.lost(lost)
         if found.unreadable:
             keys = {(row.notification_id, row.n, row.attempt) for row in found.unreadable}

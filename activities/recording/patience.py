@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Outages:
-    """That this process has met the database away, wherever it did: whoever could not look has not seen
+    """Counts how often this process found the database away. While it could not look, it has seen nothing
     (`activities.handing_over.losses`)."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Outages:
 
     @contextlib.contextmanager
     def noticed(self) -> Iterator[None]:
-        """What is raised in here tells of one, or of something else."""
+        """Counts an outage if the block raises one; re-raises everything."""
         try:
             yield
         except Exception as error:

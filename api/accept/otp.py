@@ -266,7 +266,7 @@ class OtpService:
 
 
 def _carrying(row: Row, *, otp_id: UUID) -> Row:
-    """The notification's row with the mark by which the worker puts the code in; inline content it has none."""
+    """The row plus option `otp`, which tells the worker to insert the code. It has no inline content."""
     options = {**(msgspec.json.decode(row[15]) if row[15] else {}), "otp": str(otp_id)}
     content = None
     return (*row[:12], content, row[13], row[14], msgspec.json.encode(options).decode(), row[16], row[17], row[18])

@@ -71,8 +71,8 @@ off AS (
 )
 SELECT EXISTS (SELECT FROM work
                WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now() AND {NO_CALL})"""
-"""Returns whether something is left that needs no call: put off until it expires, or until its chain goes on, it would be
-put off for ever, each time to a moment that has passed."""
+"""True if rows are left that need no call. Parking would put those whose time is over at a moment that has passed, again
+and again."""
 
 _PARK = (
     _DUE_ROWS

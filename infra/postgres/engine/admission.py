@@ -83,7 +83,8 @@ class Entered:
     now: datetime
     unplanned: Sequence[Unplanned]
     admits: bool
-    """It is to take on what becomes due meanwhile of those who share: nobody else groups it for `ADMISSION_LEASE`."""
+    """True: this cohort takes on due rows of tenants that share. No grouper takes them for `ADMISSION_LEASE` after each
+    look."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ _BOUNDS = """
 
 _TAKING = """
       AND NOT EXISTS (SELECT FROM cohort WHERE lane = $1 AND takes_until > now() AND takes_until <= now() + $8::interval)"""
-"""Nobody takes on what becomes due. A time further ahead than anybody sets it is of another clock, and does not count."""
+"""No cohort takes on. A `takes_until` further ahead than `ADMISSION_LEASE` is ignored: it was written before the clock was
+set back."""
 
 _MADE = f""",
 made AS (

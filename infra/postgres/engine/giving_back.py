@@ -33,9 +33,8 @@ WHERE w.ctid = b.tid AND w.state = 1"""
 """An earlier attempt that was called lost may have arrived since this one was claimed: then this one is not sent again. Its
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
-Where the step goes over another account because no receipt came, its record says `sent` of the first one all along, and
-that is no news (`receipt` is OK, `Recording.on_top`): what comes back is sent, over the other account, unless it is known
-by then that the first was delivered.
+Failover after a missing receipt (`receipt` is OK, `Recording.on_top`): the record has said `sent` for the first message all
+along, so that is no reason to keep this one back. `delivered` is one.
 """
 
 

@@ -167,7 +167,7 @@ def _known(row: asyncpg.Record) -> KnownStep:
 
 
 async def _unless_satisfied(connection: Connection, matches: Sequence[_Match]) -> Sequence[_Match]:
-    """Nothing follows on a later place of a chain that has come to its aim on an earlier one meanwhile."""
+    """Once an earlier place of the chain has reached its aim, no later place goes on."""
     going_on = [m.outcome.claim.notification_id for m in matches if m.outcome.claim.n > 1 and m.recording.goes_on]
     aimed = await satisfied(connection, going_on)
     if not aimed:
