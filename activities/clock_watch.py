@@ -12,16 +12,16 @@ from infra.postgres.engine.clock_steps import ClockRepository
 log = structlog.get_logger()
 
 STEP = timedelta(seconds=5)
-"""Less is the way from here to the database, and clocks that are being slewed."""
+"""The least that counts as a step: less may be the way to the database, or a clock that is being slewed."""
 DIFFERS = timedelta(seconds=30)
-"""Between this process's clock and the database's: operators are told."""
+"""Operators are told when this process's clock and the database's are further apart."""
 DOUBTFUL = timedelta(days=1)
 """By more than this one of the two is badly wrong, and nothing is deleted for its age."""
 LATE_S = (5.0, 30.0)
-"""So long after a step back it is looked for what was on its way then: transactions that had begun before the step, answers
-to what was claimed before it. Twice only, because a retry that is made meanwhile may lie in the same moment."""
+"""Seconds after a step back at which rows are looked for that were on their way then: transactions that had begun before
+it, answers to what was claimed before it. Twice only: a retry that is made meanwhile may lie in the same moment."""
 AROUND = timedelta(seconds=60)
-"""What was on its way then is due about when the step was, by the clock as it had been."""
+"""Such rows are due at about the moment of the step, by the clock as it was before."""
 
 
 class ClockWatch:

@@ -85,14 +85,14 @@ class DeliveryActivities:
         return self._for_others(driven) if self._stopping() else driven
 
     def _for_others(self, driven: Driven) -> Driven:
-        """What is due now is due in a moment: a local activity would otherwise be called again at once, in this very
-        process, over and over, and the worker would never end. The timer gives the workflow to another one."""
+        """The same, with nothing due before `HAND_ON_S`: a local activity would otherwise be called again at once, in this
+        very process, and the worker would never end. The workflow's timer gives it to another worker."""
         return replace(driven, waits_s={account: max(wait_s, HAND_ON_S) for account, wait_s in driven.waits_s.items()})
 
 
 async def _to_its_end(driving: asyncio.Task[Driven], cancelled: asyncio.Event) -> Driven:
-    """Its result, or our cancellation once it has ended: what is in our hands is brought home, however often we are
-    cancelled (Temporal does so at shutdown). A claim cut off would become an unknown."""
+    """The drive's result; CancelledError, once it has ended, where we were cancelled (Temporal does so at shutdown). What
+    is in our hands is brought home before that: a claim cut off would become an unknown."""
     while not driving.done():
         try:
             await asyncio.wait([driving])

@@ -14,7 +14,7 @@ from infra.postgres.users.erasing import Erasure, ErasureRepository
 
 LOOK_EVERY_S = 2.0
 ERASE_INLINE_S = 2.0
-"""What a request does itself before it answers; the rest follows."""
+"""Seconds for which a request erases before it answers; the background does the rest."""
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ class Erasing:
         self._repository = repository
 
     async def erase(self, tenant: str, person_id: str, *, requested_by: UUID | None) -> Erasure:
-        """Begin it, do what can be done at once, and tell how far it is. Again: how far it is now. Raises NotFound."""
+        """Begin an erasure, or go on with it, do what can be done at once, and return how far it is. Raises NotFound."""
         await self._repository.begin(tenant, person_id, requested_by=requested_by)
         found = await self._repository.read(tenant, person_id)
         if found.finished_at is not None:
@@ -37,7 +37,7 @@ class Erasing:
         return await self._repository.read(tenant, person_id)
 
     async def run_once(self) -> bool:
-        """One pass of one erasure that is due; whether there was one."""
+        """One pass over one erasure that is due. Returns whether there was one."""
         due = await self._repository.due()
         if due is None:
             return False

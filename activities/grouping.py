@@ -41,7 +41,7 @@ class Driver(Protocol):
         ...
 
     async def is_running(self, cohort: CohortRow) -> bool | None:
-        """Whether it runs; None when Temporal cannot be reached."""
+        """Whether this cohort's workflow runs in this epoch; None when Temporal cannot be reached."""
         ...
 
 

@@ -22,7 +22,7 @@ from infra.postgres.errors import AWAY
 log = structlog.get_logger()
 
 PACED_ROWS = 64
-"""Of a step, while somebody with few messages is at work."""
+"""The most rows of a step while somebody with few messages is at work."""
 LOOK_EVERY_S = 0.025
 NOTED_FOR_S = 0.25
 """How long somebody with few messages counts as at work after having been seen."""
@@ -31,7 +31,8 @@ TURN_S = 0.1
 
 
 class Pace:
-    """Of one process, which knows its own cohorts at once, and those of others by looking at the database now and then."""
+    """One a process. Cohorts of few in this process are known at once (`note`), those in others by a look into the database
+    now and then (`refresh`)."""
 
     def __init__(self, few_at_work: Callable[[], Awaitable[Lane | None]], *, now_s: Callable[[], float] = time.monotonic):
         self._few_at_work = few_at_work
@@ -45,12 +46,12 @@ class Pace:
         self._until_s[lane] = self._now_s() + NOTED_FOR_S
 
     def yields(self, lane: Lane) -> bool:
-        """Somebody with few messages is at work whom bulk of this lane lets go first."""
+        """Whether somebody with few messages is at work in this lane or a more urgent one."""
         now_s = self._now_s()
         return any(until_s > now_s for other, until_s in self._until_s.items() if other <= lane)
 
     async def refresh(self) -> None:
-        """See whom other processes serve."""
+        """Look whether another process has a cohort of few at work; at most every `LOOK_EVERY_S`."""
         now_s = self._now_s()
         if now_s < self._look_at_s:
             return
@@ -82,19 +83,19 @@ class Pacing(Protocol):
 
     @property
     def goes_first(self) -> bool:
-        """Before others who wait for the same."""
+        """Whether it is served before others who wait for the same slots."""
         ...
 
     def batch_limit(self, rows: int) -> int:
-        """Of so many rows, how many may be taken at a time now."""
+        """How many of so many rows may be taken in one step now."""
         ...
 
     def exclusive(self) -> AbstractAsyncContextManager[None]:
-        """Around the work in the database for those rows."""
+        """Held around the database work of one step."""
         ...
 
     async def refresh(self) -> None:
-        """See what other processes do, if that was not seen just now."""
+        """See what other processes have at work, if that was not seen just now."""
         ...
 
 

@@ -63,7 +63,7 @@ class SweepRepositories:
 
     @classmethod
     def over(cls, pool: asyncpg.Pool, *, partitions: PartitionRepository | None = None) -> SweepRepositories:
-        """All over one pool. `partitions`: one that drops old weeks too; otherwise new ones are made only."""
+        """All over one pool. `partitions`: a repository that also drops old weeks; without it new ones are only made."""
         return cls(
             cohorts=CohortRepository(pool),
             claims=ClaimRepository(pool),
@@ -146,7 +146,7 @@ class Sweep:
         return await record_lost(self._repositories.outcomes, lost, losses=self._losses)
 
     async def _close_windows(self) -> None:
-        """As many at a time as are locked together; what is left comes in the next turn."""
+        """Close receipt windows that have ended: a page at a time, locked together; what is left in the next turn."""
         for _ in range(WINDOWS_A_TURN // PAGE):
             if await self._repositories.receipts.close(limit=PAGE) < PAGE:
                 break
@@ -159,9 +159,9 @@ class Sweep:
         await self._repositories.partitions.blocks.summarise()
 
     async def _tidy(self) -> None:
-        """Now and then: partitions ahead and old ones away; keys, places under frequency caps, codes, counters and messages
-        that receipts may come for, where too old, away, a bounded number at a time. By a clock that is days away from ours
-        nothing counts as old."""
+        """Now and then: make partitions ahead and drop old ones; forget old keys, places under frequency caps, codes,
+        counters and messages that receipts may come for, a bounded number at a time. While the database's clock and ours
+        are a day apart, nothing counts as old."""
         if self._monotonic_s() - self._tidied_at_s < TIDY_EVERY_S:
             return
         await self._repositories.partitions.ensure()

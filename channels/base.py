@@ -71,8 +71,8 @@ class Message:
 
     @property
     def reference(self) -> str:
-        """Of this attempt alone: for the field that a provider gives back in its receipts (out id, session context, custom
-        arguments). At most 48 characters of 0-9 a-f and hyphen."""
+        """Our name of this attempt alone: for the field that a provider gives back in its receipts (out id, session
+        context, custom arguments). At most 48 characters of 0-9 a-f and hyphen."""
         return reference(self.notification_id, self.n, attempt=self.attempt)
 
 

@@ -27,7 +27,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Capped:
-    """What a plan's caps need to be judged by."""
+    """What is needed to judge a plan by its caps."""
 
     notification_id: UUID
     limits: Limits
@@ -53,7 +53,7 @@ class Capped:
         return _without(plan, full, strategy=self.strategy) if full else plan
 
     def uses(self, plan: Plan) -> list[Use]:
-        """What `plan` takes."""
+        """The places under caps that `plan` takes."""
         steps = (*plan.open, *plan.chain)
         return [Use(self.notification_id, step.n, step.channel, self.category, self.at) for step in steps]
 

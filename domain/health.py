@@ -78,7 +78,7 @@ class Health:
         self.refusal = Refusal()
 
     def remember(self, result: ResultClass, code: str, *, now_s: float) -> None:
-        """For whoever looks at the account; decides nothing."""
+        """Keep the last answer for whoever looks at the account; it decides nothing."""
         self.refusal.note(result, code)
         if result in FAILURES:
             self.failed_s, self.failure = now_s, f"{result} {code}".rstrip()
@@ -91,7 +91,7 @@ class Health:
         return Circuit.OPEN if now_s < self._open_until_s else Circuit.HALF_OPEN
 
     def wait_s(self, now_s: float) -> float:
-        """Until it may be tried again; 0 = now. While a probe is under way, about as long as a probe takes."""
+        """Seconds until a call may be tried; 0 = now. While a probe is under way, about as long as a probe takes."""
         return max(self._circuit_wait_s(now_s), self.throttle.wait_s(now_s))
 
     def may_begin(self, now_s: float, *, wanted: int) -> int:
@@ -107,13 +107,13 @@ class Health:
                 return max(0, min(wanted, PROBES - self._probes))
 
     def begin(self, now_s: float, *, calls: int) -> int:
-        """These are on their way; each ends in `note` or `give_back` with the era that this returns."""
+        """So many calls begin; each ends in `note` or `give_back`, with the era that this returns."""
         if self.circuit(now_s) is Circuit.HALF_OPEN:
             self._probes += calls
         return self._era
 
     def give_back(self, *, era: int, calls: int = 1) -> None:
-        """They were not made after all, or say nothing."""
+        """So many calls were not made after all, or say nothing of the account."""
         if era == self._era:
             self._probes = max(0, self._probes - calls)
 

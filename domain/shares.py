@@ -28,13 +28,13 @@ TRUSTED_FREE = 3
 for each that they leave free. Other tenants' have one."""
 LEAST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 MOST_TARGETS = 1000
-"""Of one tenant, that are remembered."""
+"""Targets of one tenant that are remembered."""
 MOST_LOOKED_AT = 100
-"""Of those, for one to forget: a tenant's many endpoints may all be held back."""
+"""Targets that are looked at to find one to forget: a tenant's many endpoints may all be held back."""
 MOST_BLOCKED = 200
-"""That a claim leaves out; what it gets of more goes back."""
+"""Targets that a claim leaves out; rows that it gets for further ones are given back."""
 MOST_IN_ALL = 20_000
-"""Of all tenants."""
+"""Targets of all tenants that are remembered."""
 MOST_EXCEPTIONS = 300
 """Quick endpoints of a tenant that a claim is told of, those that answered last."""
 
@@ -103,7 +103,7 @@ class Shares:
         """Of targets that are remembered."""
 
     def begin(self, call: object, target: Target, *, now_s: float) -> None:
-        """It is on its way; it ends in `end`."""
+        """A call of this target begins; it ends in `end`."""
         tenant, endpoint = target
         watched = self._known(target) or self._new(target)
         watched.began[call] = now_s
@@ -111,7 +111,7 @@ class Shares:
         self._calls[tenant] += 1
 
     def end(self, call: object, target: Target, *, now_s: float, answered: bool) -> float:
-        """It has ended; returns how long it took. Not `answered`: it was not made after all, and tells nothing."""
+        """The call has ended; returns its seconds. Not `answered`: it was not made after all, and tells nothing."""
         watched = self._targets[target[0]][target[1]]
         took_s = now_s - watched.began.pop(call)
         self._calls[target[0]] -= 1
@@ -125,17 +125,17 @@ class Shares:
         return took_s
 
     def throttled(self, target: Target, stated_s: float, *, now_s: float, took_s: float) -> None:
-        """A call of it was answered so."""
+        """A call of this target was throttled; `stated_s`: the wait that was asked for, 0 where none was."""
         watched = self._targets[target[0]][target[1]]
         watched.throttle.hold(stated_s, now_s=now_s, took_s=took_s)
         self._note(target, watched, now_s=now_s)
 
     def eased(self, target: Target, *, now_s: float, took_s: float) -> None:
-        """A call of it was taken."""
+        """A call of this target was taken."""
         self._targets[target[0]][target[1]].throttle.ease(now_s=now_s, took_s=took_s)
 
     def wait_s(self, target: Target, *, free: int, shared: bool, now_s: float) -> float:
-        """Until it may have one of the slots that are `free`; 0 = now."""
+        """Seconds until this target may have one of the `free` slots; 0 = now."""
         watched = self._known(target)
         if watched is not None:
             if (throttled_s := watched.throttle.wait_s(now_s)) > 0:
@@ -149,7 +149,7 @@ class Shares:
         return 0.0 if watched is not None and watched.quick else self._tenant_wait_s(target[0], free=free, now_s=now_s)
 
     def is_quick(self, target: Target) -> bool:
-        """It is known and answered soon, the last time."""
+        """Whether its last answer came soon; False also where none has come."""
         watched = self._known(target)
         return watched is not None and watched.quick
 

@@ -22,7 +22,7 @@ class Throttle:
         self._next_s = FIRST_S
 
     def wait_s(self, now_s: float) -> float:
-        """Until it may be called again; 0 = now."""
+        """Seconds until the next call may be made; 0 = now."""
         return max(0.0, self.until_s - now_s)
 
     def hold(self, stated_s: float, *, now_s: float, took_s: float) -> None:

@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 EVERY_S = 5.0
 CLEAN_EVERY = 60
-"""In turns of the loop."""
+"""Beats from one clean-up to the next."""
 
 
 class Heartbeat:
@@ -42,7 +42,7 @@ class Heartbeat:
         name: str = "",
         outages: Outages | None = None,
     ) -> None:
-        """`outages`: told of what it meets, also where nothing else goes on in this process."""
+        """`outages` counts those that a beat meets, also while nothing else goes on in this process."""
         self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository
@@ -52,7 +52,7 @@ class Heartbeat:
         self._said: dict[str, tuple[object, ...]] = {}
 
     async def beat(self) -> None:
-        """Raises what the database raises; what could not be written is written with the next one."""
+        """Write that this process lives and how its accounts do. Raises what the database raises; the next makes up."""
         now_s = self._accounts.clock()
         _show(self._accounts)
         seen = {account.name: (_mark(account, now_s), account) for account in self._accounts}
@@ -116,7 +116,7 @@ def _state(account: Account, now_s: float) -> AccountState:
 
 
 def _problem(account: Account) -> str | None:
-    """Of its row, or what the provider makes of it."""
+    """What is wrong with the account's row, or else what its provider's answers say of it."""
     return account.problem or (PROBLEM if account.health.refusal.said else None)
 
 

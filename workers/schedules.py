@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 SWEEP_SCHEDULE = "tongda-sweep"
 SYNC_EVERY_S = 30.0
-"""How often: so soon is a Temporal database that was deleted usable again."""
+"""A Temporal database that was deleted is usable again this soon."""
 
 
 async def sync(client: Client) -> None:

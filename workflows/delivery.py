@@ -1,8 +1,8 @@
 """`DeliveryWorkflow`: drives one cohort from its plan to the last outcome within the lane's hold horizon.
 
-Through it pass the cohort's id, its epoch, names of accounts and waits; never text, addresses or lists of people. All state
-is in PostgreSQL: a workflow that is lost at any point is replaced by one of the next epoch (`activities.sweep`), and the
-fence (cohort, epoch) in every statement keeps the two apart.
+Only the cohort's id, its epoch, names of accounts and waits pass through it; never text, addresses or lists of people. All
+state is in PostgreSQL: a workflow that is lost at any point is replaced by one of the next epoch (`activities.sweep`), and
+the fence (cohort, epoch) in every statement keeps the two apart.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Drive:
     epoch: int
     lane: int
     account: str | None = None
-    """Over which account it hands over; whichever that is, what is unplanned is planned first. None: the first call, over
-    all. UNPLANNED: a later one for what was left without a plan, over all too."""
+    """The account over which this call hands over; in any case rows without a plan are planned first. None: the first call,
+    over all accounts. UNPLANNED: a later call, because rows were left without a plan; over all too."""
 
     @property
     def is_first(self) -> bool:

@@ -58,27 +58,27 @@ class Account:
         return self.slots.capacity - self.slots.free
 
     def blocked(self, now_s: float, *, taken: int) -> Sequence[Blocked]:
-        """What of it may have no call now, for whoever has `taken` so many slots."""
+        """Targets that may have no call now; `taken`: how many slots the caller has."""
         if not self.provider.capabilities.many_servers:
             return ()
         return self.shares.blocked(free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
 
     def share_wait_s(self, target: Target, now_s: float, *, taken: int) -> float:
-        """Until this target may have one of the slots that were `taken`; 0 = now."""
+        """Seconds until this target may have one of the slots that were `taken`; 0 = now."""
         if not self.provider.capabilities.many_servers:
             return 0.0
         return self.shares.wait_s(target, free=self.slots.free + taken, shared=self.tenant is None, now_s=now_s)
 
     def unproven_at_once(self, now_s: float, *, taken: int) -> int:
-        """Of the slots that were `taken`, how many one tenant may use for receivers that are not known to be quick: what is
-        claimed beyond that goes back."""
+        """How many of the `taken` slots one tenant may use for receivers that are not known to be quick; what is claimed
+        beyond that is given back."""
         if self.tenant is not None:
             return taken
         left = self.slots.free + taken - self.shares.most_unproven(now_s)
         return max(1, min(taken, (left + 1) // 2))
 
     def takes_nothing_for(self, now_s: float) -> LeftFor:
-        """Why what is due over it is not handed over now."""
+        """Why the account takes nothing now."""
         if self.stopped is not None:
             return LeftFor(self.stopped)
         if self.health.throttle.wait_s(now_s) > 0:
@@ -111,7 +111,7 @@ class Accounts:
         self.replace(accounts)
 
     def replace(self, accounts: Iterable[Account]) -> None:
-        """These from now on. What is in flight over another ends as it would; whoever made that one closes it."""
+        """Use these from now on. Calls over an account that has gone end as they would; whoever made it closes it."""
         self._by_name = {account.name: account for account in accounts}
         self._all = tuple(account.route for account in self._by_name.values())
         self._routes.clear()
@@ -157,7 +157,7 @@ class Accounts:
         return found
 
     def soonest_s(self, account: Account, *, tenant: str, now_s: float) -> float:
-        """Until this account, or another that the tenant could use instead, may be called; 0 = now."""
+        """Seconds until this account, or another that the tenant could use instead, may be called; 0 = now."""
         waits_s = [account.health.wait_s(now_s)]
         for route in self._fitting(tenant, account.channel):
             other = self._by_name[route.account]

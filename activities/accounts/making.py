@@ -73,7 +73,7 @@ class AccountMaker:
         self._leases = leases
 
     def settings(self, stored: StoredAccount) -> AccountSettings:
-        """Opened and judged. Raises Unusable."""
+        """The stored settings, secrets opened, by this version's rules. Raises Unusable."""
         kind = self._type(stored)
         try:
             opened: dict[str, Any] = dict(stored.settings)

@@ -32,8 +32,8 @@ class Permits:
         return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, urgent=urgent)
 
     async def give_back(self, count: int, *, held_s: float) -> None:
-        """So many were taken and no message went. What the bucket has been filled with since then is not given back:
-        somebody may have had that, and both would be too much."""
+        """Return permits with which no message went, less what the bucket was filled with in the `held_s` since they were
+        taken: somebody may have had that, and both would be too much."""
         back = count - self._bucket.per_second * held_s
         if back > 0:
             await self._leases.give_back(self._account, count=back, most=self._bucket.burst)

@@ -12,7 +12,7 @@ from domain.shares import put_off_s
 GATHER_S = 0.005
 """How long a taker lets more slots become free, so that a claim takes many rows: no more than a call takes anyway."""
 OF_FIRSTS, OF_OTHERS = 4, 2
-"""So many-th of the slots are enough for a claim at once: whoever goes first waits for fewer."""
+"""A claim is made at once when a quarter (whoever goes first) or half (others) of the slots is free."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,8 +43,8 @@ class Slots:
 
     @classmethod
     def for_many_servers(cls, capacity: int) -> Slots:
-        """Of an account whose messages go to servers of their recipients: bulk to one that begins to hang
-        leaves a quarter."""
+        """Slots of an account whose messages go to servers of their recipients: a quarter is kept for whoever goes first,
+        however much bulk there is to one that hangs."""
         return cls(capacity, kept=capacity // 4)
 
     @property
@@ -76,7 +76,7 @@ class Slots:
         return count
 
     def put_off_s(self) -> float:
-        """How long what found none waits before it asks again."""
+        """Seconds until rows that found no free slot ask again: more, the longer none has been free."""
         return put_off_s(self._late_since_s, now_s=time.monotonic())
 
     def give(self, count: int = 1) -> None:
@@ -98,7 +98,7 @@ class Slots:
                 self._emptied.discard(emptied)
 
     def _withdrawn(self, taker: _Taker, line: deque[_Taker]) -> int:
-        """It waits no longer; returns what it was given in the same moment."""
+        """Take it out of its line; returns how many slots it was given in the same moment."""
         if taker.got.done() and not taker.got.cancelled():
             return taker.got.result()
         if taker in line:

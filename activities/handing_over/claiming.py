@@ -46,8 +46,8 @@ class Claimer:
         without: Sequence[Blocked] = (),
         uncalled: bool = False,
     ) -> list[Claim]:
-        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call. What
-        cannot be read goes back with `settle`, not now: nothing stands between a claim and its call. None while the
+        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call. Rows
+        that cannot be read go back with `settle`, not now: nothing stands between a claim and its call. Empty while the
         database is away."""
         mark = new_mark()
         ask = partial(
@@ -71,8 +71,8 @@ class Claimer:
             return await ask(singly=True)
 
     async def settle(self) -> list[Claim]:
-        """Give back what cannot be read. Returns what claims without a reply took: nobody has begun with it, and it is to
-        go back."""
+        """Set aside rows that cannot be read. Returns the claims whose reply was lost: nobody has begun with them, and the
+        caller gives them back."""
         found = list[Claim]()
         for asking in self._unheard:  # each time anew: the statement may have ended after it was asked about
             found += self._readable(await self._asked(*asking))

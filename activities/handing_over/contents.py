@@ -52,7 +52,7 @@ class TemplateContents:
         return replace(content, title=marked(content.title, locale=language))
 
     async def _data(self, claim: Claim) -> dict[str, Any]:
-        """What was posted, and of a digest the list that it is made from; of one that collected nothing, itself alone."""
+        """The posted data; for a digest also `items` and `count` of what it collected, or of itself alone."""
         own = decode_object(claim.data)
         if not claim.digest:
             return own

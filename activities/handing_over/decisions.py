@@ -48,9 +48,9 @@ _TOO_LATE = frozenset({Verdict.CANCELLED, Verdict.EXPIRED, Verdict.GONE})
 BROKEN_TEMPLATE = Decision(Status.FAILED, Reason.TEMPLATE_BROKEN, falls_back=True)
 NO_ACCOUNT = Decision(Status.FAILED, Reason.NO_ACCOUNT, falls_back=True)
 STOPPED_LOOK = timedelta(minutes=5)
-"""What waits for an account that is stopped is looked at this often, so that it expires in time; resuming wakes it."""
+"""Steps that wait for a stopped account are claimed this often, so that they expire in time; resuming wakes them."""
 NOT_IN_TIME = Decision(Status.FAILED, Reason.NOT_TAKEN_IN_TIME, falls_back=True)
-"""It has waited for long enough over an account that takes nothing."""
+"""The time of its place in the chain has passed, over an account that takes nothing."""
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
 
 
@@ -63,7 +63,7 @@ class Decider:
         self._epoch = epoch
 
     def answered(self, claim: Claim, result: SendResult, *, started_s: float) -> StepOutcome:
-        """A provider's answer, or its loss."""
+        """The outcome of a call: the provider's answer, or that it was lost."""
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         other = self._elsewhere(claim)
         step = self._step(claim, idempotent=capabilities.idempotent, elsewhere=other is not None)
@@ -81,14 +81,14 @@ class Decider:
                              awaits=self._aim(claim, step.awaits))  # fmt: skip
 
     def lost(self, claim: Claim) -> StepOutcome:
-        """Nobody brought home what became of it. Of a claim that was only to see that a receipt is overdue, nothing."""
+        """A claim whose outcome nobody brought home: unknown, and only assumed. A look is made here; it sends nothing."""
         if claim.awaiting:
             return self.overdue(claim)
         nothing = SendResult(ResultClass.UNKNOWN, code="no_outcome")
         return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
 
     def all_lost(self, claims: Sequence[Claim]) -> Iterator[StepOutcome]:
-        """As `lost`, of many: one that makes us fail spoils no other."""
+        """`lost` for each. A claim that makes us fail is logged and left out; it spoils no other."""
         for claim in claims:
             try:
                 yield self.lost(claim)
@@ -123,8 +123,8 @@ class Decider:
         return replace(outcome, falls_back_at=_bound(claim, since=wait.until)) if bounded else outcome
 
     def overdue(self, claim: Claim) -> StepOutcome:
-        """It was handed over, and its receipt has not come: another account or the next channel, unless it has been
-        cancelled, has expired or nobody is there any more. Nothing is handed over by this claim."""
+        """A look: the receipt has not come, or says that the message failed. Another account or the next channel follows,
+        unless it was cancelled, has expired or nobody is there any more. Nothing is handed over by this claim."""
         failed = None if claim.receipt in (None, Status.DELIVERED) else ResultClass(claim.receipt)
         if claim.verdict in _TOO_LATE:
             ended = Decision(Status.SENT) if failed is None else Decision(Status.FAILED, why_failed(failed))
@@ -139,8 +139,8 @@ class Decider:
         return replace(outcome, falls_back_at=_bound(claim, since=now)) if anew else outcome
 
     def unserved(self, claim: Claim, *, stopped: Stop | None = None, uncalled: bool = False) -> StepOutcome:
-        """The account was taken away after the plan: another one, or none. One that is `stopped`, or takes nothing at the
-        moment (`uncalled`), comes back: without another one the step waits for it, until its chain goes on."""
+        """A step whose account is gone goes over another one, or ends. An account that is `stopped`, or takes nothing at
+        the moment (`uncalled`), comes back: without another one the step waits for it, until its chain goes on."""
         other, why = self._elsewhere(claim), self._left_for(claim, stopped=stopped)
         if other is not None:
             again = Decision(Status.SCHEDULED, due_at=claim.claimed_at, failures=claim.failures, moves=True)
@@ -160,8 +160,8 @@ class Decider:
         return account.takes_nothing_for(self._accounts.clock()) if account else LeftFor.ACCOUNT_GONE
 
     def _waits_for(self, claim: Claim, stopped: Stop) -> StepOutcome:
-        """Until the account is resumed, the chain goes on or the step expires. That `tried` names its own account
-        is the mark of it (`domain.work_row`): it is told once, and can be woken."""
+        """The step waits until the account is resumed, its chain goes on or it expires. `tried` names its own account, as a
+        mark (`domain.work_row`): the timeline tells of it once, and resuming wakes it."""
         due_at = min(claim.claimed_at + STOPPED_LOOK, claim.expires_at, claim.falls_back_at or claim.expires_at)
         events = []
         if claim.account not in claim.tried:
@@ -218,15 +218,15 @@ class Decider:
         return Awaited(Status.DELIVERED, within)
 
     def returned(self, claim: Claim, *, faults: int = 0, wait: timedelta = timedelta(0)) -> Returned:
-        """It goes back unsent."""
+        """The claim as it is given back unsent, to be due after `wait`."""
         awaits = self._awaits(claim, elsewhere=self._elsewhere(claim) is not None)
         reading = claim.awaits if claim.chain and claim.awaits and claim.awaits.status is Status.READ else None
         within = (awaits.within if awaits else None, reading.within if reading else None)
         return Returned(*claim.step, claim.attempt, faults, wait, *within)
 
     def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
-        """The receipt that ends the step for good. Where the chain waits for `read`, `delivered` only ends the wait for this
-        account."""
+        """The receipt that ends the step for good. Where the chain waits for `read`, `delivered` only ends the wait for
+        this account."""
         reading = claim.chain and claim.awaits is not None and claim.awaits.status is Status.READ
         return claim.awaits if awaits is not None and reading else awaits
 
@@ -292,7 +292,7 @@ def _then(claim: Claim, decision: Decision) -> str:
 
 
 def _bound(claim: Claim, *, since: datetime) -> datetime | None:
-    """Until when what may be sent since then waits for somebody who takes it; None: nothing would follow."""
+    """When the chain goes on, where a step that may be sent `since` then is not taken; None: nothing would follow."""
     return since + claim.awaits.within if claim.chain and claim.awaits else None
 
 

@@ -38,17 +38,17 @@ log = structlog.get_logger()
 
 MOST_SEEN = 5000
 TOLD_WITHIN_S = COMMAND_TIMEOUT_S + RETRY_MOST_S + 4.5
-"""After an outage, before anything is called lost: more than it takes those who hold outcomes to write them. Where a
+"""Seconds after an outage before anything is called lost: more than it takes those who hold outcomes to write them. Where a
 connection hangs, they learn of it when its statement's time is over; then comes the next try, and a flush."""
 WRITTEN_WITHIN_S = 5.0
-"""What is done with lost ones is tried so long and no longer: later it would rest on what nobody has looked at since."""
+"""Seconds for which the end of lost claims is tried to be written: later, the look that found them would be too old."""
 FORGOTTEN_AFTER_S = 900.0
 """A cohort that nobody has looked at for this long is driven by another process (`workflows.delivery.EXECUTION_LIMIT`)."""
 
 
 @dataclass(slots=True)
 class _Sightings:
-    """What one cohort, or the sweep, has seen: a claim -> when for the first time."""
+    """Claims that one cohort, or the sweep, has seen in hand -> when for the first time, by the monotonic clock."""
 
     first_s: dict[InHand, float] = field(default_factory=dict)
     looked_at_s: float = 0.0
@@ -79,7 +79,7 @@ class Losses:
         self._trusted_from_s = float("-inf")
 
     async def of(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
-        """At most `limit` lost ones of the cohort; None: of all, where only what is overdue is looked at."""
+        """At most `limit` lost claims of the cohort; None: of all cohorts, among those overdue by the database's clock."""
         before_s = self._monotonic_s()
         in_hand = await self._look(cohort)
         first_s = self._remember(cohort, in_hand)
@@ -92,7 +92,7 @@ class Losses:
         return await self._of(cohort, lost[:limit]) if lost else []
 
     async def _look(self, cohort: UUID | None) -> list[InHand]:
-        """While nobody can look nobody can tell: when the database is back, whoever holds an outcome is to say it first."""
+        """Claims in hand. After an outage none is lost for `TOLD_WITHIN_S`: who holds an outcome is to write it first."""
         try:
             in_hand = await self._claims.in_hand(cohort, limit=MOST_SEEN)
         except AWAY:
@@ -117,7 +117,7 @@ class Losses:
         return list(found.claims)
 
     def _remember(self, cohort: UUID | None, in_hand: list[InHand]) -> dict[InHand, float]:
-        """Seen from now on, and not from before the look: the claim may be younger than the question."""
+        """When each was first seen. A new one: now, not before the look, because it may be younger than the question."""
         now_s = self._monotonic_s()
         known = self._seen.pop(cohort, _Sightings()).first_s
         first_s = {claim: known.get(claim, now_s) for claim in in_hand}

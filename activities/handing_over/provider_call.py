@@ -18,12 +18,12 @@ log = structlog.get_logger()
 
 
 def target_of(claim: Claim) -> Target:
-    """Whose receiver, and where, of an account whose messages go to servers of their recipients."""
+    """Tenant and endpoint of a claim, where messages go to servers of their recipients."""
     return claim.tenant, endpoint_of(claim.address)
 
 
 class ProviderCall:
-    """From the moment at which its slot was taken: it ends once, made or not. `era` is of the account's health."""
+    """One call, from the moment its slot was taken; `end` it once, made or not. `era`: as `Health.begin` gave it."""
 
     def __init__(self, account: Account, batch: Sequence[Claim], *, era: int, clock: Callable[[], float]) -> None:
         self._account = account
@@ -53,7 +53,7 @@ class ProviderCall:
         self._account.slots.give()
 
     def _note(self, claims: Sequence[Claim], results: Sequence[SendResult], *, now_s: float, started_s: float) -> None:
-        """One call, one note: it failed if all of it did. Of recipients' own servers, what concerns each."""
+        """One note a call: failed if all of it did. Where each message goes to its recipient's server, one a target."""
         health, took_s = self._account.health, now_s - started_s
         for result in results:
             if not result.of_recipient:

@@ -1,4 +1,4 @@
-"""What an outcome leaves due again, told to whoever drives its cohort: it waits for no call of the others."""
+"""Rows that an outcome leaves due again are announced to the drive of their cohort, and wait for no other call."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ DueAgain: TypeAlias = Callable[[str, float], None]
 
 
 class ToldOutcomes:
-    """`Outcomes` below it, of one cohort. Costs no statement: what was decided says what is due again."""
+    """Records one cohort's outcomes, and announces what they leave due again. Costs no statement: the decisions say it."""
 
     def __init__(self, outcomes: Outcomes, *, due_again: DueAgain) -> None:
         self._outcomes = outcomes
         self._due_again = due_again
 
     async def flush(self, outcomes: Sequence[StepOutcome], *, now_s: float) -> None:
-        """Told once they are recorded: a claim would find nothing before."""
+        """Announces them once they are recorded: before that a claim would find nothing."""
         try:
             await self._outcomes.flush(outcomes, now_s=now_s)
         except Held as held:
@@ -39,7 +39,7 @@ class ToldOutcomes:
 
 
 def due_again(outcome: StepOutcome) -> Iterator[tuple[str, float]]:
-    """(account, time.monotonic()) of what the outcome may leave open. The flush may know better, and leave nothing."""
+    """Accounts and the time.monotonic() at which a row may be due over them. The flush may know better, and leave none."""
     claim, decision = outcome.claim, outcome.decision
     if decision.due_at is not None:
         at_s = claim.claimed_s + (decision.due_at - claim.claimed_at).total_seconds()

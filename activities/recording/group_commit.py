@@ -15,9 +15,9 @@ from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.errors import POISON
 
 MOST_FLUSHING = 3
-"""At once, those that hang included: small steps would otherwise make a flush for every part that has waited."""
+"""Flushes at a time, those that hang included: small steps would otherwise make a flush for every part that has waited."""
 WAIT_S = 0.5
-"""What has waited this long for the flush under way gets one of its own: that one may be waiting for somebody's lock."""
+"""Outcomes that have waited this long for the flush under way get one of their own: it may be waiting for a lock."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

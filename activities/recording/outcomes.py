@@ -35,8 +35,8 @@ class OutcomeWriter:
     else is in flight, so that a lone message waits for nobody."""
 
     def __init__(self, repository: Outcomes, *, in_flight: Callable[[], int], outages: Outages | None = None) -> None:
-        """It tries for a while before it says that it could not write (`activities.recording.patience`); what it could not
-        write it keeps, and tries again with whatever is put later, and at the end."""
+        """A flush is tried for a while before its error is raised (`activities.recording.patience`). Outcomes that could
+        not be written are kept, and tried again with whatever is put later, and at the end."""
         self._repository = repository
         self._outages = outages
         self._in_flight = in_flight
@@ -83,7 +83,7 @@ class OutcomeWriter:
             self._raise_failure()
 
     async def settle(self) -> None:
-        """Wait until everything put so far is written. Raises what the flush raised, if it could not be; it is kept."""
+        """Wait until everything put so far is written. Raises what the flush raised; what it could not write is kept."""
         while (self._waiting or self._parts) and not self._task.done():
             await self._idled()
             self._raise_failure()

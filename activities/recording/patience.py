@@ -49,8 +49,8 @@ PASSING: tuple[type[Exception], ...] = (*AWAY, *LOST_RACE, Held, asyncpg.Invalid
 
 
 async def patiently(unit: Callable[[], Awaitable[T]], *, for_s: float | None = None, outages: Outages | None = None) -> T:
-    """What `unit`, which is safe to repeat, returns at last. Raises what it raised last after `for_s` (`HELD_FOR_S`).
-    `outages`: told where the database was away."""
+    """Repeat `unit`, which must be safe to repeat, until it returns a value. Raises errors of `PASSING` after `for_s`
+    (None: `HELD_FOR_S`), others at once. `outages` counts whenever the database was away."""
     until_s, wait_s = time.monotonic() + (HELD_FOR_S if for_s is None else for_s), RETRY_FIRST_S
     while True:
         try:

@@ -30,9 +30,9 @@ class Part:
 
 
 def without_poison(part: Part, error: Exception) -> list[Part]:
-    """What is to be tried instead, last first: the halves, and where the bad one stands alone, that one plainer. First
-    without what the provider called it, which is what others have written; then nothing but how it ended. What cannot be
-    written even so is called lost in time."""
+    """The parts to write instead, last first: the two halves; or the bad outcome alone and plainer, first without the
+    provider's id and code, which others have written, then with nothing but how it ended. Where even that cannot be
+    written, none: its claim is called lost in time."""
     if len(part.rows) > 1:
         middle = len(part.rows) // 2
         return [Part(part.rows[middle:]), Part(part.rows[:middle])]
@@ -55,7 +55,7 @@ def _unnamed_detail(event: TimelineEvent) -> dict[str, Any]:
 
 
 def _bare(outcome: StepOutcome) -> StepOutcome:
-    """What is known to have been taken, or may have been, stays that; anything else is quarantined."""
+    """The outcome with its end alone: taken stays taken, unknown stays unknown, anything else is quarantined."""
     status, decision = outcome.decision.status, Decision(Status.FAILED, Reason.QUARANTINED)
     if status in SUCCESS:
         decision = Decision(status, outcome.decision.reason)

@@ -33,11 +33,11 @@ ROUTE = "POST /v1/notifications/batch"
 MOST_AT_ONCE = 2
 """Batches that commit at a time; they have connections of their own and never sit in front of an OTP."""
 MOST_UNDER_WAY = 64
-"""In one process, from their look-ups to their answers; more are refused at once."""
+"""Batches in one process between their look-ups and their answers; more are refused at once."""
 STORED_WITHIN_S = 20.0
-"""For its look-ups, its turn and its COMMIT together."""
+"""Seconds for a batch's look-ups, its turn and its COMMIT together."""
 ITEMS_A_TURN = 50
-"""Half a millisecond of this process, before others have their turn."""
+"""Items, half a millisecond of this process, before other requests have their turn."""
 
 
 @dataclass(frozen=True, slots=True)

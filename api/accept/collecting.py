@@ -32,16 +32,16 @@ MOST_AT_ONCE = 4
 MOST_WAITING = 4_000
 """Half of it for one tenant alone; turns go round the tenants."""
 COLLECTED_WITHIN_S = 8.0
-"""For its turn and its COMMIT together; as the commit writer's limit."""
+"""Seconds for a transaction's turn and its COMMIT together; the same as the commit writer's limit."""
 
 
 def collects(request: NotificationRequest) -> bool:
-    """Whether it asks for any of this."""
+    """Whether the request asks for a digest, or against repeats."""
     return request.digest is not UNSET or request.dedupe is not UNSET
 
 
 def collecting_errors(request: NotificationRequest, *, now: datetime) -> list[FieldError]:
-    """The rules that it breaks in what it asks for; empty where it asks for nothing."""
+    """The rules on digests and repeats that the request breaks; empty where it asks for neither."""
     errors: list[FieldError] = []
     if request.digest is not UNSET:
         _digest(request, errors, now=now)

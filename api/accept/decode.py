@@ -72,7 +72,7 @@ def patch(raw: bytes) -> NotificationPatch:
 
 
 def test_send(raw: bytes) -> TestSendRequest:
-    """Which version to whom. Raises Malformed or Invalid."""
+    """A test-send: which version, to whom. Raises Malformed or Invalid."""
     return _decode(_test_send, raw)
 
 

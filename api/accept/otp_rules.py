@@ -32,7 +32,7 @@ def notification_of(request: OtpRequest) -> NotificationRequest:
 
 
 def broken_otp_rules(request: OtpRequest, *, now: datetime) -> list[FieldError]:
-    """All rules that it breaks, as far as can be told without a database."""
+    """All rules that the request breaks, as far as can be told without a database."""
     notification = notification_of(request)
     if notification.strategy is UNSET:
         notification.strategy = Strategy.FALLBACK  # what follows from it is asked for by leaving it out

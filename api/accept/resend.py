@@ -53,7 +53,7 @@ class ResendService:
         return Accepted.replayed(first)
 
     async def _stored(self, notification_id: UUID, *, sender: Sender, key: Key | None) -> Accepted | None:
-        """None where its key was used before, and then nothing was stored."""
+        """Store it anew; None where its key was used before, and then nothing was stored."""
         old = await self._edits.stored(sender.tenant, notification_id=notification_id)
         refuse_code(old)
         await self._check(old)

@@ -32,9 +32,9 @@ MOST_COUNTED = 10_000
 MOST_WAITING = 64
 """Half of it for one tenant alone; turns go round the tenants."""
 RETRIED_WITHIN_S = 20.0
-"""For its turn and its COMMIT together."""
+"""Seconds for a call's turn and its COMMIT together."""
 MOST_NAMED = 1_000
-"""Of those that are skipped; all are counted."""
+"""Skipped notifications that an answer names; all are counted."""
 RETRIABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN})
 
 

@@ -44,7 +44,7 @@ def pinned(request: NotificationRequest, template: PublishedTemplate | None) -> 
 
 
 def takes_a_route(request: NotificationRequest) -> bool:
-    """Its category decides over channels, or its category or its tenant over the hours at which it is sent."""
+    """Whether its category decides its channels, or its category or tenant the hours at which it is sent."""
     return _takes_channels(request) or _takes_a_window(request)
 
 
@@ -75,7 +75,7 @@ def follow(request: NotificationRequest, routes: Routes) -> None:
 def row_of(
     request: NotificationRequest, *, sender: Sender, version: int | None, more: Mapping[str, Any] | None = None
 ) -> Row:
-    """As the accepting statement takes it. `version` is the template's, pinned; `more` are options that nobody can post."""
+    """As the accepting statement takes it. `version`: the template's, pinned; `more`: options that nobody can post."""
     lane = Lane.of(request.priority)
     direct = direct_address(request.to)
     return (

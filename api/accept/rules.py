@@ -117,7 +117,7 @@ DIGEST: tuple[Together, ...] = (
         for name in sorted(GIVEN)
     ),
 )
-"""Of what asks to be collected."""
+"""Rules for requests that ask for a digest."""
 _PATCH = (
     Something(FieldError("", "required", f"Give at least one of: {', '.join(NotificationPatch.__struct_fields__)}.")),
     NotBoth(("template", "content"), _ONE_SOURCE),
@@ -169,7 +169,7 @@ def broken_rules(request: NotificationRequest, *, now: datetime) -> list[FieldEr
 
 
 def broken_patch_rules(patch: NotificationPatch) -> list[FieldError]:
-    """Those of an edit by itself; merged with what is stored it is judged by `broken_rules`."""
+    """The rules that an edit breaks by itself; merged with what is stored it is judged by `broken_rules`."""
     return broken(_PATCH, patch)
 
 

@@ -39,7 +39,7 @@ which version is published); more are refused at once."""
 _BODIES = tuple(
     b'{"id":"%%s","status":"%s","lane":"%s"}' % (Status.ACCEPTED.encode(), lane.label.encode()) for lane in Lane
 )
-"""Of the 202, by lane."""
+"""Bodies of the 202, by lane."""
 
 
 class Accepted(NamedTuple):
@@ -141,7 +141,7 @@ class AcceptService:
         return accepted
 
     async def put(self, row: Row, *, sender: Sender, route: str, key: str | None, raw: bytes) -> Accepted:
-        """One that is checked. Returns only after the COMMIT, and raises what can go wrong with that."""
+        """Store a row that is checked. Returns only after the COMMIT. Raises Overloaded, Unavailable, Conflict, Broken."""
         answered: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         accepted = Accepted.of(row)
         kept = None if key is None else key_of(sender, route, key=key, raw=raw, answer=accepted.body)
@@ -149,7 +149,7 @@ class AcceptService:
         return await answered
 
     def accept_at_once(self, raw: bytes, *, sender: Sender, key: str | None, told: OnAnswer) -> bool:
-        """The same without a task that waits, where everything that has to be known is remembered; otherwise False, and
+        """`accept` without a task that waits, where everything that has to be known is remembered; otherwise False, and
         nothing has happened. `told` is called once, after the COMMIT. Raises what is wrong with a request without a key;
         with one, its key has to be asked for first."""
         try:

@@ -98,7 +98,7 @@ class TrialService:
     async def _check_rendering(
         self, request: NotificationRequest, template: PublishedTemplate, *, sender: Sender, locale: str | None
     ) -> None:
-        """As the workers will render it. Raises TemplateBroken with everything found."""
+        """Render it as the workers will. Raises TemplateBroken with everything found."""
         name, own = "", ""
         if request.to.user is not UNSET:
             profile = (await self._persons.get(sender.tenant, request.to.user)).profile
@@ -129,7 +129,7 @@ def _request(asked: TestSendRequest, template: PublishedTemplate) -> Notificatio
 
 
 def _channels(request: NotificationRequest) -> list[Channel]:
-    """Those that its plan will try."""
+    """The channels that its plan will try."""
     if request.channels is not UNSET:
         return list(request.channels)
     if request.to.user is not UNSET:
