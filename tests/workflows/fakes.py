@@ -21,7 +21,7 @@ Answer = Driven | Exception | Callable[[], Awaitable[Driven]]
 
 @dataclass
 class FakeDelivery:
-    """`deliver`, scripted by channel (None = the first call). Without a script: nothing is left."""
+    """`deliver`, scripted by account (None = the first call). Without a script: nothing is left."""
 
     script: dict[str | None, list[Answer]] = field(default_factory=dict)
     calls: list[Drive] = field(default_factory=list)
@@ -36,7 +36,7 @@ class FakeDelivery:
         return answer if isinstance(answer, Driven) else await answer()
 
     @property
-    def channels(self) -> list[str | None]:
+    def accounts(self) -> list[str | None]:
         return [drive.account for drive in self.calls]
 
 

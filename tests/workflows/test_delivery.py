@@ -1,4 +1,4 @@
-"""`DeliveryWorkflow` by itself: when it calls for which channel, and when it ends. Time passes at once here."""
+"""`DeliveryWorkflow` by itself: when it calls for which account, and when it ends. Time passes at once here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_it_holds_until_the_next_row_is_due(skipping: WorkflowEnvironment)
     async with worker(skipping.client, "holds", delivery=delivery):
         handle = await started(skipping.client, "holds")
         progress = await handle.result()
-    assert delivery.channels == [None, "email", "email"]
+    assert delivery.accounts == [None, "email", "email"]
     assert [round(seconds) for seconds in await timers(handle)] == [90, 45]
     assert (progress.handed_over, progress.rounds) == (4, 3)
 
@@ -38,10 +38,10 @@ async def test_what_is_due_at_once_is_called_for_at_once(skipping: WorkflowEnvir
     """The first call left because its time was up, not because it was done."""
     delivery = FakeDelivery({None: [Driven(9, {"email": 0.0})]})
     await driven(skipping.client, delivery)
-    assert delivery.channels == [None, "email"]
+    assert delivery.accounts == [None, "email"]
 
 
-async def test_channels_are_called_for_at_their_own_times(skipping: WorkflowEnvironment) -> None:
+async def test_accounts_are_called_for_at_their_own_times(skipping: WorkflowEnvironment) -> None:
     """Catches: one wait for all. The webhook's retry would come with the mail's, an hour late."""
     delivery = FakeDelivery(
         {
@@ -54,12 +54,12 @@ async def test_channels_are_called_for_at_their_own_times(skipping: WorkflowEnvi
         handle = await started(skipping.client, "own-times")
         await handle.result()
     first, webhook, email = await answered_at(handle)
-    assert delivery.channels == [None, "webhook", "email"]
+    assert delivery.accounts == [None, "webhook", "email"]
     assert timedelta(seconds=5) <= webhook - first < timedelta(seconds=600)
     assert email - webhook >= timedelta(seconds=594)
 
 
-async def test_a_channel_that_becomes_due_earlier_is_woken_earlier(skipping: WorkflowEnvironment) -> None:
+async def test_an_account_that_becomes_due_earlier_is_called_for_earlier(skipping: WorkflowEnvironment) -> None:
     """Catches: the first wait is kept. A chain went on to mail meanwhile; its row would wait ten minutes for nothing."""
     delivery = FakeDelivery(
         {None: [Driven(0, {"email": 600.0, "webhook": 5.0})], "webhook": [Driven(1, {"email": 20.0})], "email": [Driven(1)]}
@@ -68,12 +68,12 @@ async def test_a_channel_that_becomes_due_earlier_is_woken_earlier(skipping: Wor
         handle = await started(skipping.client, "earlier")
         await handle.result()
     _, webhook, email = await answered_at(handle)
-    assert delivery.channels == [None, "webhook", "email"]
+    assert delivery.accounts == [None, "webhook", "email"]
     assert timedelta(seconds=19) <= email - webhook < timedelta(seconds=300)
 
 
-async def test_a_slow_channel_holds_up_no_other(skipping: WorkflowEnvironment) -> None:
-    """Catches: rounds that wait for all channels. The slowest provider would set the pace."""
+async def test_a_slow_account_holds_up_no_other(skipping: WorkflowEnvironment) -> None:
+    """Catches: rounds that wait for all accounts. The slowest provider would set the pace."""
     done = asyncio.Event()
     more = {"email": 10.0, "webhook": 0.0}
     delivery = FakeDelivery(
@@ -84,8 +84,8 @@ async def test_a_slow_channel_holds_up_no_other(skipping: WorkflowEnvironment) -
         }
     )
     await driven(skipping.client, delivery)
-    assert delivery.channels.count("webhook") == 3
-    assert delivery.channels.count("email") == 1
+    assert delivery.accounts.count("webhook") == 3
+    assert delivery.accounts.count("email") == 1
 
 
 async def test_a_stale_picture_keeps_nothing_open(skipping: WorkflowEnvironment) -> None:
@@ -100,28 +100,28 @@ async def test_a_stale_picture_keeps_nothing_open(skipping: WorkflowEnvironment)
         }
     )
     await driven(skipping.client, delivery)
-    assert sorted(delivery.channels, key=str) == [None, "email", "webhook"]
+    assert sorted(delivery.accounts, key=str) == [None, "email", "webhook"]
 
 
 async def test_a_fenced_workflow_ends(skipping: WorkflowEnvironment) -> None:
     """Another epoch drives the cohort: whatever this one still had on its list is not its own any more."""
     delivery = FakeDelivery({None: [Driven(1, {"email": 5.0, "webhook": 30.0, "inapp": 60.0})], "email": [Driven()]})
     await driven(skipping.client, delivery)
-    assert delivery.channels == [None, "email"]
+    assert delivery.accounts == [None, "email"]
 
 
 async def test_rows_that_are_not_planned_yet_are_called_for(skipping: WorkflowEnvironment) -> None:
-    """They have no channel: the empty name stands for `plan, then all`."""
+    """They have no account: the empty name stands for `plan, then all`."""
     delivery = FakeDelivery({None: [Driven(0, {"": 0.0})], "": [Driven(3)]})
     assert (await driven(skipping.client, delivery)).handed_over == 3
-    assert delivery.channels == [None, ""]
+    assert delivery.accounts == [None, ""]
 
 
 async def test_failures_of_ours_are_retried(skipping: WorkflowEnvironment) -> None:
     """The database was away for a while: that is Temporal's to repeat, and no reason to start over."""
     delivery = FakeDelivery({None: [OSError("away"), OSError("away"), Driven(1)]})
     progress = await driven(skipping.client, delivery)
-    assert delivery.channels == [None] * 3
+    assert delivery.accounts == [None] * 3
     assert progress.rounds == 1
 
 
