@@ -119,7 +119,7 @@ async def test_a_dry_run_says_what_the_real_one_does(api: Api) -> None:
     assert (again["retriable"], again["skipped_by_code"]) == (0, {"already_retried": 1})
 
 
-async def test_so_many_a_call_and_on_with_the_cursor(api: Api) -> None:
+async def test_a_retry_takes_so_many_a_call_and_goes_on_with_the_cursor(api: Api) -> None:
     """Also past those that cannot be tried: they would otherwise fill every page."""
     for _ in range(3):
         await ended(api)

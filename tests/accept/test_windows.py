@@ -109,7 +109,7 @@ async def test_an_edit_of_the_lane_takes_it_away_and_brings_the_categorys(api: A
         ({"window": {"from": "19:00"}}, "/window/to", "required"),
     ],
 )
-async def test_what_is_wrong_with_it_is_said(api: Api, changes: dict[str, Any], pointer: str, code: str) -> None:
+async def test_what_is_wrong_with_a_window_is_said(api: Api, changes: dict[str, Any], pointer: str, code: str) -> None:
     answer = await api.post(body(**{"priority": "low", **changes}))
     assert answer.status_code == 422
     assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [(pointer, code)]
@@ -126,7 +126,7 @@ async def test_what_is_wrong_with_it_is_said(api: Api, changes: dict[str, Any], 
         ({**EVENING, "days": []}, "/window/days"),
     ],
 )
-async def test_and_with_those_of_categories_and_of_the_tenant(
+async def test_what_is_wrong_with_a_categorys_or_the_tenants_window_is_said(
     api: Api, path: str, window: dict[str, Any], pointer: str
 ) -> None:
     await category(api, "news")

@@ -9,6 +9,8 @@ from typing import Any
 from domain.states import SUCCESS, Status
 from tests.engine import test_missing_receipts, test_receipt_ways, test_receipts, test_references, test_resuming
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
+from tests.engine.reported_ways import NOT_READ
+from tests.engine.reporting import reporting
 from tests.engine.support import RETRY, Engine
 
 
@@ -16,7 +18,7 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
     """The guard over providers that report."""
 
     async def run(engine: Engine) -> None:
-        await guard(test_receipts.reporting(engine.pool), **arguments)
+        await guard(reporting(engine.pool), **arguments)
 
     return run
 
@@ -44,7 +46,7 @@ OF_RECEIPTS: Mutations = {
     ),
     "receipt: any failure is the step's": (
         (Value(f"{ENGINE}.step_reports.stands", lambda known: next((s for s in known if s == "failed"), "sent")),),
-        partial(test_receipt_ways.test_it_has_failed_when_all_of_its_messages_have, order="ab"),
+        partial(test_receipt_ways.test_a_step_has_failed_when_all_of_its_messages_have, order="ab"),
     ),
     "receipt: of any account": (
         (Swap("receiving._FIND", "AND detail ->> 'account' = $1 "),),
@@ -93,7 +95,7 @@ OF_RECEIPTS: Mutations = {
     ),
     "resume: the notification stays at its end": (
         (Swap("chains._REOPEN", "final = false", "final = final"),),
-        test_resuming.test_also_after_its_window_and_each_place_in_its_turn,
+        test_resuming.test_failures_reported_after_the_window_resume_a_chain_place_by_place,
     ),
     "receipt: the wait goes on": (
         (Swap("receipts._STOP", "AND state = 0", "AND false"),),
@@ -101,7 +103,7 @@ OF_RECEIPTS: Mutations = {
     ),
     "receipt: what follows goes on": (
         (Swap("chains._STOP_OTHERS", "AND state = 0", "AND false"),),
-        test_receipt_ways.test_a_late_one_takes_back_the_next_channel_and_says_so,
+        test_receipt_ways.test_a_late_receipt_takes_back_the_next_channel_and_says_so,
     ),
     "receipt: what is in flight goes on": (
         (Swap("chains._SATISFIED", "WHERE d.came", "WHERE false AND d.came"),),
@@ -111,7 +113,7 @@ OF_RECEIPTS: Mutations = {
         (Value(f"{RECORDING}._looks_again", lambda *_: False),),
         partial(
             test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
-            options=test_receipt_ways.NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
+            options=NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
         ),
     ),
 }  # fmt: skip

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -23,6 +25,7 @@ from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
+from domain.windows import Window
 from infra.postgres.accept.accepting import AcceptRepository, Key, Row
 from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.cancelling import CancelRepository
@@ -33,6 +36,7 @@ from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.plans import PlanRepository
 from infra.postgres.engine.receiving import ReceiptRepository
 from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.tenants.windows import encode_window
 from infra.postgres.users.choices import encode_preferences
 
 TENANT = "acme"
@@ -298,3 +302,11 @@ def key(name: str, *, body: bytes = b"body", tenant: str = TENANT) -> Key:
 
 def soon(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def window(*, opens_in: float, zone: str = "UTC", clock: str = "UTC", lasts: float = 3) -> tuple[str, time_of_day]:
+    """Options with a window by `zone`, which reads as `clock`, that opens in so many hours; and its beginning."""
+    start = datetime.now(ZoneInfo(clock)).replace(second=0, microsecond=0) + timedelta(hours=opens_in)
+    end = start + timedelta(hours=lasts)
+    stored = encode_window(Window(start.time(), end.time(), zone))
+    return msgspec.json.encode({"window": stored}).decode(), start.time()

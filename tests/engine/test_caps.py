@@ -14,7 +14,7 @@ from infra.postgres.engine.caps import KEPT, CapRepository
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import OK, PERMANENT, Engine
-from tests.engine.test_sweep import DriverTwin, sweep_of
+from tests.engine.sweeping import DriverTwin, sweep_of
 
 DAY = timedelta(days=1)
 ONE_EMAIL = {"email": Cap(1, DAY)}

@@ -13,8 +13,7 @@ from channels.base import Capabilities
 from domain.lanes import OVERLOOKED_AFTER
 from infra.postgres.engine.expediting import ExpediteRepository
 from tests.engine.fleet import Fleet
-from tests.engine.support import LOST, TENANT, Engine
-from tests.engine.test_channels_down import (
+from tests.engine.hindering import (
     AFTER,
     HINDRANCES,
     OPTIONS,
@@ -28,6 +27,7 @@ from tests.engine.test_channels_down import (
     send,
     waits,
 )
+from tests.engine.support import LOST, TENANT, Engine
 
 AN_OUTAGE = OVERLOOKED_AFTER + timedelta(minutes=10)
 

@@ -140,7 +140,9 @@ async def test_what_waits_for_permits_waits_for_nothing_else(engine: Engine) -> 
     assert driving.driven == Driven(5, {})
 
 
-async def test_also_when_no_new_claim_is_made_any_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_follow_ups_go_on_when_no_other_claim_is_made_any_more(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches: an activity whose time was up just before. What is in flight may take ten seconds more."""
     monkeypatch.setattr("activities.delivery.DRIVE_WINDOW", timedelta(seconds=0.5))
     first, other = Slow(), Slow()

@@ -18,8 +18,8 @@ from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from tests.engine.fleet import AFTER, Fleet, Provider, account
+from tests.engine.reported_ways import CHAIN, NOT_READ, report, two_accounts
 from tests.engine.support import LOST, RETRY, Engine
-from tests.engine.test_receipt_ways import CHAIN, NOT_READ, report, two_accounts
 
 RESEND = '{"on_unknown": "resend"}'
 OK = SendResult(ResultClass.OK)
@@ -62,7 +62,7 @@ async def test_what_goes_over_another_account_is_sent_in_its_turn(engine: Engine
     assert await engine.pool.fetchval("SELECT account FROM delivery WHERE notification_id = $1", one) == "b"
 
 
-async def test_and_so_is_its_retry(engine: Engine) -> None:
+async def test_a_retry_over_another_account_is_sent_in_its_turn(engine: Engine) -> None:
     first = account("a", provider=Provider, receipt_within=timedelta(seconds=20))
     fleet, _ = chain_with(engine, first, account("b", order=1, provider=Provider))
     _, claim = await moved(fleet, options=AFTER, **CHAIN)
@@ -73,7 +73,7 @@ async def test_and_so_is_its_retry(engine: Engine) -> None:
     assert fleet.sent() == {"a": 1, "b": 1, "hook": 0}, "the attempt that failed was made by hand"
 
 
-async def test_unless_the_first_is_delivered_by_then(engine: Engine) -> None:
+async def test_nothing_goes_over_another_account_once_the_first_message_is_delivered(engine: Engine) -> None:
     fleet = two_accounts(engine)
     one, claim = await moved(fleet)
     await report(engine, one, Status.DELIVERED)
@@ -96,7 +96,7 @@ async def due_after_it_was_sent(engine: Engine, one: UUID) -> timedelta:
     return since
 
 
-async def test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever(engine: Engine) -> None:
+async def test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever(engine: Engine) -> None:
     """Caught: the next channel was opened at once."""
     fleet, hook = chain_with(engine, account("a", provider=Provider))
     [one] = await fleet.send(options='{"fallback_after": "PT60S", "on_unknown": "resend"}', **CHAIN)
@@ -116,7 +116,7 @@ async def test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever(engine: Eng
     assert fleet.sent() == {"a": 0, "hook": 1}, "its answers were given by hand"
 
 
-async def test_a_delivered_one_is_waited_for_being_read(engine: Engine) -> None:
+async def test_a_delivered_message_is_waited_for_being_read(engine: Engine) -> None:
     """Caught: it went over a third account, and the next channel was opened at once."""
     accounts = [
         account(name, provider=Provider, order=order, receipt_within=timedelta(seconds=20))

@@ -11,7 +11,10 @@ import asyncpg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from activities.accounts.account import Account, Accounts
+from activities.accounts.slots import Slots
 from channels.base import Content, Message
+from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.errors import Broken, Failed, Invalid
 from domain.lanes import MOST_INTERNAL_FAILURES
@@ -102,6 +105,35 @@ async def test_what_is_not_started_in_time_goes_back_unsent(engine: Engine, monk
     monkeypatch.undo()
     await handed_over(engine, cohort, engine.accounts)
     assert sorted(m.notification_id for m in engine.providers[EMAIL].sent) == sorted(ids)
+
+
+async def test_a_step_of_an_older_version_goes_back_unsent(engine: Engine) -> None:
+    """Catches: sending what an edit has replaced; and a failure for it, though nothing is wrong with the message."""
+    cohort, [one] = await engine.planned(1)
+    await engine.pool.execute("UPDATE notification SET version = version + 1")
+    await handed_over(engine, cohort, engine.accounts)
+    assert engine.providers[EMAIL].sent == []
+    assert [(r["state"], r["attempt"], r["faults"], r["failures"]) for r in await engine.work(one)] == [(0, 1, 0, 0)]
+    await engine.pool.execute("UPDATE work SET version = version + 1, due_at = now()")
+    await handed_over(engine, cohort, engine.accounts)
+    assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_no_message_leaves_over_another_tenants_account(engine: Engine) -> None:
+    """Whatever brought its row there. Catches: a claim that is sent because it names the account."""
+    cohort, [one] = await engine.planned(1)
+    others, own = MemoryProvider(), MemoryProvider()
+    accounts = Accounts([
+        Account("memory-email", others, Slots(4), tenant="other"),
+        Account("installation", own, Slots(4)),
+    ])  # fmt: skip
+    passing = hand_over(engine, cohort, accounts)
+    await passing.account("memory-email")
+    await passing.settle()
+    await passing.account("installation")
+    await passing.close()
+    assert (len(others.sent), len(own.sent)) == (0, 1)
+    assert await engine.end(one) == ("sent", None, True)
 
 
 async def raises(batch: Sequence[Message]) -> Any:

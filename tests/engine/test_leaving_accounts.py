@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from activities.accounts.account import Account
 from activities.accounts.slots import Slots
+from channels.base import Capabilities
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW
 from domain.results import ResultClass
+from tests.engine.driving import HeldProvider
 from tests.engine.fleet import AFTER, Fleet, Provider, account, reasons
+from tests.engine.hindering import AFTER as WITHIN
+from tests.engine.hindering import CHAIN, OPTIONS, mail, passes, plan, stored
 from tests.engine.support import Engine
+
+
+class HeldHooks(HeldProvider):
+    """Webhooks whose calls wait until the test lets them go."""
+
+    def __init__(self) -> None:
+        super().__init__(channel=Channel.WEBHOOK)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, many_servers=True)
 
 
 def throttle(fleet: Fleet, name: str, wait_s: float) -> None:
@@ -66,3 +85,22 @@ async def test_what_waits_for_several_accounts_waits_for_the_first_of_them(engin
     assert await fleet.drive() == {}
     assert fleet.sent() == {"a": 0, "b": 1}
     assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_a_chain_whose_time_is_over_leaves_a_receiver_that_may_have_no_more(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches: it goes back each time, and its chain waits for as long as that receiver hangs."""
+    monkeypatch.setattr(Account, "unproven_at_once", lambda *_, taken: taken)
+    hooks = HeldHooks()
+    fleet = Fleet.of(engine, mail(), Account("hook", hooks, Slots.for_many_servers(16)))
+    ids = await fleet.send(12, options=stored(OPTIONS), **CHAIN)
+    await plan(fleet)
+    await passes(fleet, WITHIN)
+    driving = asyncio.create_task(fleet.drive())
+    await hooks.until(lambda: hooks.inside == 8)
+    await hooks.let_go()
+    await driving
+    assert fleet.sent() == {"mail": 4, "hook": 8}
+    left = {"webhook": ("failed", "not_taken_in_time"), "email": ("sent", None)}
+    assert [await engine.deliveries(one) for one in ids].count(left) == 4

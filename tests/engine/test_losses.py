@@ -28,9 +28,11 @@ from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.outcomes import OutcomeRepository
 from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.driving import HeldProvider, SignallingOutcomes, activities, drive, hand_over
+from tests.engine.fleet import AFTER
 from tests.engine.gates import Cut, Gate, gated
+from tests.engine.reported_ways import CHAIN, two_accounts
 from tests.engine.support import OK, RETRY, Engine
-from tests.engine.test_sweep import DriverTwin, sweep_of
+from tests.engine.sweeping import DriverTwin, sweep_of
 
 EMAIL, INAPP = Channel.EMAIL, Channel.INAPP
 TAKES = CLAIM_WINDOW + timedelta(seconds=1) + FLUSH_MARGIN
@@ -70,7 +72,7 @@ async def test_the_turn_of_another_account_calls_nothing_unknown(engine: Engine)
     assert "unknown" not in await engine.events(one)
 
 
-async def test_nor_does_a_sweep_that_has_only_begun_to_look(engine: Engine) -> None:
+async def test_a_sweep_that_has_only_begun_to_look_calls_nothing_lost(engine: Engine) -> None:
     """Caught: a worker that started after the step knew nothing of it, and a step between its look at the clock and its
     look at the rows was one too."""
     cohort, [one] = await engine.planned(1)
@@ -143,7 +145,7 @@ async def test_what_was_in_hand_over_an_account_that_is_gone_is_waited_for_longe
     assert await ids(losses, cohort.id) == [one]
 
 
-async def test_it_remembers_no_cohort_for_ever(engine: Engine) -> None:
+async def test_losses_remember_no_cohort_for_ever(engine: Engine) -> None:
     """Catches: a process that grows with each cohort that another one took over."""
     first, _ = await engine.planned(1)
     await engine.claim(first)
@@ -224,7 +226,7 @@ async def test_after_an_outage_whoever_knows_says_it_first(
     assert await ids(losses, None) == [claim.notification_id]
 
 
-def test_that_is_longer_than_a_flush_may_hang() -> None:
+def test_outcomes_have_longer_to_be_told_than_a_flush_may_hang() -> None:
     """A connection that nobody answers on is given up when its statement's time is over, and the outcome is written by
     another one; who looks may have that one at once."""
     assert TOLD_WITHIN_S > COMMAND_TIMEOUT_S + RETRY_MOST_S
@@ -289,7 +291,9 @@ async def test_what_is_assumed_is_not_kept_through_an_outage(engine: Engine, who
     assert await ids(losses, None) == [], "and it is an outage: others speak first"
 
 
-async def test_nor_written_late_where_a_connection_hangs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_assumed_is_not_written_late_where_a_connection_hangs(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches: a flush that hangs until the database is back, and comes through then."""
     monkeypatch.setattr("activities.handing_over.losses.WRITTEN_WITHIN_S", 0.01)
     cohort, [one] = await engine.planned(1)
@@ -305,3 +309,29 @@ async def test_nor_written_late_where_a_connection_hangs(engine: Engine, monkeyp
     gate.open.set()
     await passing.close()
     assert (await engine.work(one))[0]["state"] == 1
+
+
+async def test_a_lost_claim_that_makes_us_fail_spoils_no_other(engine: Engine) -> None:
+    """Catches: a recovery that ends at the first. Here a wait that a later version took, which no calendar can hold."""
+    fleet = two_accounts(engine)
+    fleet.accounts.replace([*fleet.accounts, Account("hook", MemoryProvider(channel=Channel.WEBHOOK), Slots(2))])
+    odd, one = await fleet.send(2, options=AFTER, **CHAIN)
+    await fleet.drive()
+    await engine.make_due()
+    assert fleet.cohort is not None
+    await engine.claim_over(fleet.cohort.id, "a")
+    await engine.pool.execute(
+        """UPDATE notification SET options = '{"fallback_after": "P999999999D"}' WHERE id = $1""", odd
+    )
+    await engine.pool.execute("UPDATE work SET falls_back_at = NULL WHERE notification_id = $1", odd)
+    await set_forward(engine)
+    losses = Losses(engine.claims, fleet.accounts, clock=(clock := ManualClock()))
+    passing = hand_over(engine, fleet.cohort, fleet.accounts, losses=losses)
+    await passing.recover()
+    clock.advance(timedelta(hours=1))
+    await passing.recover()
+    await passing.close()
+    assert [(row["state"], row["account"]) for row in (*await engine.work(odd), *await engine.work(one))] == [
+        (1, "a"),
+        (0, "b"),
+    ]

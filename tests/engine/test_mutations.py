@@ -236,17 +236,17 @@ MUTATIONS: Mutations = {
         test_losses.test_what_this_process_knows_is_not_lost,
     ),
     "aside: whatever happened since": (
-        (Swap("setting_aside._LOOK", "AND faults = x.faults"),), test_odd_rows.test_going_back_twice_is_going_back_once,
+        (Swap("setting_aside._LOOK", "AND faults = x.faults"),), test_odd_rows.test_a_row_set_aside_twice_is_set_aside_once,
     ),
     "lost: by the clock, in a turn": ((AT_ONCE,), test_losses.test_the_turn_of_another_account_calls_nothing_unknown),
-    "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_nor_does_a_sweep_that_has_only_begun_to_look),
+    "lost: by the clock, in a sweep": ((AT_ONCE,), test_losses.test_a_sweep_that_has_only_begun_to_look_calls_nothing_lost),
     "give back: a moved one is not sent": (
         (Swap("giving_back._GIVE_BACK", "AND r.receipt IS DISTINCT FROM 'OK'"),),
         test_giving_back.test_what_goes_over_another_account_is_sent_in_its_turn,
     ),
     "give back: nothing is waited for": (
         (Swap("giving_back._GIVE_BACK", "CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END", "now()"),),
-        test_giving_back.test_a_lost_one_that_arrived_is_waited_for_as_long_as_ever,
+        test_giving_back.test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever,
     ),
     "outcome: a late refusal settles nothing": (
         (Value(f"{RECORDING}._settles", lambda *_: False),),

@@ -24,7 +24,7 @@ from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.driving import accounts_of, hand_over, handed_over
 from tests.engine.gates import Cut, gated
 from tests.engine.support import RETRY, Engine
-from tests.engine.test_sweep import DriverTwin, sweep_of
+from tests.engine.sweeping import DriverTwin, sweep_of
 
 EMAIL = Channel.EMAIL
 THROTTLED = SendResult(ResultClass.RATE, code="429", retry_after=timedelta(seconds=1))
@@ -134,7 +134,7 @@ async def test_a_lost_one_that_cannot_be_read_stops_no_recovery(engine: Engine) 
     assert await engine.end(odd) == ("unknown", "answer_lost", True), "when its time is over, nobody waits for others"
 
 
-async def test_nor_the_sweeps_other_duties(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_duty_of_the_sweep_that_fails_stops_no_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught: windows of receipts stayed open, and nothing was tidied up, as long as one row could not be read. Whatever
     fails in one duty, the others are done."""
     cohort, [one] = await engine.planned(1)
@@ -152,15 +152,15 @@ async def test_nor_the_sweeps_other_duties(engine: Engine, monkeypatch: pytest.M
 
 
 @asynccontextmanager
-async def poisoned(engine: Engine, one: UUID) -> AsyncIterator[None]:
-    """This row cannot be claimed, and the statement fails at it."""
+async def poisoned(engine: Engine, one: UUID, *, when: str = "NEW.state = 1") -> AsyncIterator[None]:
+    """This row cannot be claimed (or changed so), and the statement fails at it."""
     await engine.pool.execute(
         "CREATE FUNCTION poison() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
         "RAISE EXCEPTION 'poison' USING ERRCODE = 'numeric_value_out_of_range'; END $$"
     )
     await engine.pool.execute(
         "CREATE TRIGGER poison BEFORE UPDATE ON work FOR EACH ROW "
-        f"WHEN (NEW.state = 1 AND NEW.notification_id = '{one}') EXECUTE FUNCTION poison()"
+        f"WHEN ({when} AND NEW.notification_id = '{one}') EXECUTE FUNCTION poison()"
     )
     try:
         yield
@@ -181,7 +181,7 @@ async def test_one_that_cannot_be_claimed_holds_up_no_other(engine: Engine) -> N
         assert await engine.end(bad) == ("expired", "expired_before_hand_over", True)
 
 
-async def test_going_back_twice_is_going_back_once(engine: Engine) -> None:
+async def test_a_row_set_aside_twice_is_set_aside_once(engine: Engine) -> None:
     """Caught: a reply of COMMIT that was lost. The repetition found the same attempt, counted a second fault, which is a
     longer wait, and took the row out of the cohort of the version that can read it."""
     cohort, [odd] = await engine.planned(1)
@@ -192,6 +192,36 @@ async def test_going_back_twice_is_going_back_once(engine: Engine) -> None:
     await passing.close()
     assert gate.times == 0
     [left] = await engine.work()
+    assert (left["state"], left["faults"]) == (0, 1)
+
+
+async def test_a_row_that_cannot_be_set_aside_holds_up_no_other(engine: Engine) -> None:
+    """Catches: one statement for all of them, or nothing. The others would stay in hand, and become unknown."""
+    cohort, [odd, stuck, one] = await engine.planned(3)
+    await made_odd(engine, odd)
+    await made_odd(engine, stuck)
+    async with poisoned(engine, stuck, when="NEW.faults > OLD.faults"):
+        await handed_over(engine, cohort, accounts_of(MemoryProvider(channel=EMAIL)))
+    assert await engine.end(one) == ("sent", None, True)
+    assert {row["notification_id"]: (row["state"], row["faults"]) for row in await engine.work()} == {
+        odd: (0, 1),
+        stuck: (1, 0),
+    }
+
+
+async def test_what_an_outage_kept_in_hand_is_set_aside_at_the_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: rows that are forgotten after the first try, and become unknown though nobody has begun with them."""
+    monkeypatch.setattr("activities.recording.patience.HELD_FOR_S", 0.0)
+    cohort, [odd] = await engine.planned(1)
+    await made_odd(engine, odd)
+    gate = Cut("faults = w.faults + 1")
+    passing = hand_over(engine, cohort, engine.accounts, claims=ClaimRepository(gated(engine.pool, gate)))
+    await passing.account("memory-email")
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+        await passing.settle()
+    assert (await engine.work(odd))[0]["state"] == 1
+    await passing.close()
+    [left] = await engine.work(odd)
     assert (left["state"], left["faults"]) == (0, 1)
 
 

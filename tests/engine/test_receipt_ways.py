@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from temporalio.testing import ActivityEnvironment
@@ -18,47 +17,19 @@ from activities.handing_over.decisions import Decider
 from channels.base import Message
 from channels.inapp.inbox import InboxProvider
 from channels.memory import MemoryProvider
-from channels.receipts import Receipt
 from domain.channels import Channel
 from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.giving_back import Returned
-from infra.postgres.engine.receiving import Taken
 from infra.postgres.inbox.items import Inbox
 from tests.engine.driving import activities, drive
 from tests.engine.fleet import AFTER, Fleet, Provider, account, reasons
+from tests.engine.reported_ways import CHAIN, LONG_CHAIN, NOT_READ, mail_then_hook, regrouped, report, two_accounts
 from tests.engine.support import RETRY, Engine
 
 if TYPE_CHECKING:
     from infra.postgres.database import Database
-
-CHAIN: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHOOK], "strategy": "fallback"}
-LONG_CHAIN = CHAIN | {"channels": [Channel.EMAIL, Channel.WEBHOOK, Channel.INAPP]}
-NOT_READ = '{"fallback_after": "PT60S", "fallback_on": "not_read"}'
-
-
-async def report(
-    engine: Engine, one: UUID, status: Status, *, over: str = "a", result: ResultClass | None = None, n: int = 1
-) -> Taken:
-    return await engine.receipts.take(over, [Receipt(f"{one}-{n}", status, result=result)])
-
-
-async def regrouped(fleet: Fleet) -> None:
-    """What a receipt has made due is in no cohort; somebody groups it."""
-    fleet.cohort = await fleet.engine.grouped()
-
-
-def two_accounts(engine: Engine, *, within_s: float = 20) -> Fleet:
-    first = account("a", provider=Provider, receipt_within=timedelta(seconds=within_s))
-    return Fleet.of(engine, first, account("b", order=1, provider=Provider))
-
-
-def mail_then_hook(engine: Engine, *script: SendResult) -> tuple[Fleet, MemoryProvider]:
-    hook = MemoryProvider(channel=Channel.WEBHOOK)
-    hook.script(*script)
-    inbox = Account("inbox", MemoryProvider(channel=Channel.INAPP), Slots(4))
-    return Fleet.of(engine, account("a", provider=Provider), Account("hook", hook, Slots(4)), inbox), hook
 
 
 async def test_delivered_in_time_ends_the_wait_at_once(engine: Engine) -> None:
@@ -72,7 +43,7 @@ async def test_delivered_in_time_ends_the_wait_at_once(engine: Engine) -> None:
         assert sum(fleet.sent().values()) == 1
 
 
-async def test_an_early_one_ends_it_before_the_wait_begins(engine: Engine) -> None:
+async def test_an_early_receipt_ends_the_wait_before_it_begins(engine: Engine) -> None:
     fleet, _ = mail_then_hook(engine)
     [one] = await fleet.send(options=AFTER, **CHAIN)
     await report(engine, one, Status.DELIVERED)
@@ -99,7 +70,7 @@ async def test_a_failure_goes_over_another_account_at_once(engine: Engine) -> No
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-async def test_it_has_failed_when_all_of_its_messages_have(engine: Engine, order: str) -> None:
+async def test_a_step_has_failed_when_all_of_its_messages_have(engine: Engine, order: str) -> None:
     """Catches: the failure of a message that was given up long ago counts as that of the one that is out there."""
     fleet = two_accounts(engine)
     [one] = await fleet.send()
@@ -138,7 +109,7 @@ async def test_an_early_failure_moves_on_without_a_wait(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("parked", [False, True])
-async def test_a_late_one_takes_back_the_next_account(engine: Engine, parked: bool) -> None:  # noqa: FBT001 - a table
+async def test_a_late_receipt_takes_back_the_next_account(engine: Engine, parked: bool) -> None:  # noqa: FBT001 - a table
     fleet = two_accounts(engine)
     [one] = await fleet.send()
     await fleet.drive()
@@ -157,7 +128,7 @@ async def test_a_late_one_takes_back_the_next_account(engine: Engine, parked: bo
     assert fleet.sent() == {"a": 1, "b": 0}
 
 
-async def test_a_late_one_takes_back_the_next_channel_and_says_so(engine: Engine) -> None:
+async def test_a_late_receipt_takes_back_the_next_channel_and_says_so(engine: Engine) -> None:
     fleet, hook = mail_then_hook(engine, RETRY)
     [one] = await fleet.send(options=AFTER, **CHAIN)
     await fleet.drive()

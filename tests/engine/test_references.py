@@ -16,8 +16,8 @@ from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.receiving import Effect
 from tests.engine.fleet import Fleet, Provider, account
+from tests.engine.reporting import ACCOUNT, claimed, reporting, take
 from tests.engine.support import LOST, Engine
-from tests.engine.test_receipts import ACCOUNT, claimed, reporting, take
 
 NAMELESS = SendResult(ResultClass.OK)
 """Taken, and no id was given."""

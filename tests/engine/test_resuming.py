@@ -22,8 +22,8 @@ from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.removing import RemoveRepository
 from tests.engine.fleet import Fleet, Provider, account
+from tests.engine.reported_ways import CHAIN, LONG_CHAIN, mail_then_hook, report
 from tests.engine.support import LOST, RETRY, TENANT, Engine, row, soon
-from tests.engine.test_receipt_ways import CHAIN, LONG_CHAIN, mail_then_hook, report
 
 HOLD = '{"on_unknown": "hold"}'
 
@@ -60,7 +60,7 @@ async def test_the_next_channel_is_tried_and_the_timeline_says_why(engine: Engin
     assert await engine.detail(one, "resumed") == {"channel": "email", "chain": ["webhook"]}
 
 
-async def test_also_after_its_window_and_each_place_in_its_turn(engine: Engine) -> None:
+async def test_failures_reported_after_the_window_resume_a_chain_place_by_place(engine: Engine) -> None:
     hook = Provider(channel=Channel.WEBHOOK)
     inbox = MemoryProvider(channel=Channel.INAPP)
     fleet = Fleet.of(

@@ -18,7 +18,7 @@ from infra.history.postgres import PostgresEventStore
 from infra.postgres.lists.reading import NotificationReader
 from infra.postgres.partitions import PARENTS, PartitionRepository
 from tests.engine.support import TENANT, Engine, row
-from tests.engine.test_sweep import DriverTwin
+from tests.engine.sweeping import DriverTwin
 
 KEEP = timedelta(days=180)
 WEEKS = (30, 40, 50)

@@ -123,7 +123,7 @@ async def test_what_went_back_is_called_before_the_others_have_answered(
     await running
 
 
-async def test_all_of_it_is_sent_when_the_receiver_is_back(engine: Engine) -> None:
+async def test_all_that_waited_is_sent_when_the_receiver_is_back(engine: Engine) -> None:
     """Catches: what was put off, or given back, and is nobody's."""
     provider = Hooks()
     work = activities(engine, accounts=hooks(provider))

@@ -12,7 +12,7 @@ from domain.ids import uuid7
 from domain.lanes import FEW, Lane
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.support import Engine
-from tests.engine.test_sweep import DriverTwin
+from tests.engine.sweeping import DriverTwin
 
 
 async def test_it_starts_until_nothing_is_due(engine: Engine) -> None:

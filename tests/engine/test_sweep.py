@@ -4,51 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from uuid import UUID
 
 import pytest
 
-from activities.handing_over.losses import Losses
-from activities.sweep import Sweep, SweepRepositories
 from domain.channels import Channel
-from domain.clock import Clock
 from domain.lanes import Lane
-from infra.clock import SYSTEM_CLOCK, ManualClock
+from infra.clock import ManualClock
 from infra.postgres.engine.clock_steps import HAND_OVER_LIMIT
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.support import Engine
+from tests.engine.sweeping import DriverTwin, sweep_of
 from workflows.housekeeping import Swept
-
-
-class DriverTwin:
-    """Temporal, as far as the sweep needs it: what it is told to know."""
-
-    def __init__(self) -> None:
-        self.running: dict[tuple[UUID, int], bool | None] = {}
-        self.started: list[tuple[UUID, int]] = []
-        self.asked: list[UUID] = []
-        self.reachable = True
-
-    async def start(self, cohort: CohortRow) -> bool:
-        if self.reachable:
-            self.started.append((cohort.id, cohort.epoch))
-        return self.reachable
-
-    async def is_running(self, cohort: CohortRow) -> bool | None:
-        self.asked.append(cohort.id)
-        return self.running.get((cohort.id, cohort.epoch), False) if self.reachable else None
-
-
-def sweep_of(engine: Engine, driver: DriverTwin, *, poked: list[Lane] | None = None, clock: Clock = SYSTEM_CLOCK) -> Sweep:
-    """`clock`: by which it waits until what it has seen is lost."""
-    pool = engine.pool
-    return Sweep(
-        SweepRepositories.over(pool),
-        driver=driver,
-        accounts=engine.accounts,
-        poke=(poked if poked is not None else []).append,
-        losses=Losses(engine.claims, engine.accounts, clock=clock),
-    )
 
 
 async def swept_for_long(engine: Engine, driver: DriverTwin) -> list[Swept]:

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import msgspec
 import pytest
 
 from domain.channels import Channel
 from domain.lanes import FEW, POLICIES, Lane
 from domain.quiet_hours import QuietHours
 from domain.results import ResultClass, SendResult
-from domain.windows import RECIPIENT, TENANT, Window
-from infra.postgres.tenants.windows import encode_window
+from domain.windows import RECIPIENT, TENANT
 from tests.engine.driving import handed_over
-from tests.engine.support import RETRY, Engine, soon
+from tests.engine.support import RETRY, Engine, soon, window
 from tests.engine.support import TENANT as ACME
 
 LONG = timedelta(hours=30)
-
-
-def window(*, opens_in: float, zone: str = "UTC", clock: str = "UTC", lasts: float = 3) -> tuple[str, time]:
-    """Options with a window by `zone`, which reads as `clock`, that opens in so many hours; and its beginning."""
-    start = datetime.now(ZoneInfo(clock)).replace(second=0, microsecond=0) + timedelta(hours=opens_in)
-    end = start + timedelta(hours=lasts)
-    stored = encode_window(Window(start.time(), end.time(), zone))
-    return msgspec.json.encode({"window": stored}).decode(), start.time()
 
 
 OPEN, _ = window(opens_in=-1)

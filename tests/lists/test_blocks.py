@@ -12,7 +12,7 @@ from infra.postgres.blocks import BlockIndex
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.partitions import PartitionRepository
 from tests.engine.support import Engine
-from tests.engine.test_sweep import DriverTwin, sweep_of
+from tests.engine.sweeping import DriverTwin, sweep_of
 from tests.lists.filling import Filled, fill, make_weeks
 
 FILLED = Filled(rows=20_000, weeks=2, one_failed_in=20_000)
