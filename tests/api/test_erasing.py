@@ -12,8 +12,8 @@ from infra.postgres.tables import PERSONAL
 from infra.postgres.users import erasing
 from infra.postgres.users.erasing import HOW, ErasureRepository
 from tests.api.conftest import TENANT, Api, at_once, insert_notification, insert_step
+from tests.api.delivering import deliver
 from tests.api.erasing_support import MARK, OTHER, PATH, erased, fill, found, later
-from tests.api.test_suppressions import deliver
 
 
 async def test_nothing_is_left_in_any_column_of_the_list(api: Api) -> None:

@@ -13,8 +13,8 @@ from channels.base import InboxItem
 from domain.channels import Channel
 from infra.postgres.inbox.items import Inbox
 from tests.api.conftest import TENANT, Api, insert_notification
+from tests.api.delivering import grouped
 from tests.api.erasing_support import MARK, PATH, erased, found, later
-from tests.api.test_suppressions import grouped
 from tests.engine.support import RETRY, Engine
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta, timezone
-from typing import TypeVar
 
 import pytest
 
@@ -30,21 +28,10 @@ from tests.directory.company import (
     WITHIN,
 )  # fmt: skip
 from tests.directory.conftest import Place
+from tests.directory.reading import read
 
-T = TypeVar("T", Person, Group)
 NOBODY = "00000000-0000-7000-8000-000000000000"
 LOGIN, NAME, MAIL, PHONE, DEPARTMENT = PersonField
-
-
-async def read(pages: AsyncGenerator[Sequence[T], None], *, page_size: int = PAGE) -> list[T]:
-    """All of it; no page is empty or too long, and nothing comes twice."""
-    found: list[T] = []
-    async with aclosing(pages):
-        async for page in pages:
-            assert 0 < len(page) <= page_size
-            found += page
-    assert len({one.id for one in found}) == len(found)
-    return found
 
 
 def bare(person: Person) -> Person:

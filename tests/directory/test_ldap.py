@@ -19,8 +19,8 @@ from infra.directory.mapping import ACTIVE_DIRECTORY, OPENLDAP
 from infra.settings import Settings
 from tests.channels.certificates import Certificate
 from tests.directory import company
+from tests.directory.reading import read
 from tests.directory.slapd import BASE, BLIND, PASSWORD, READER, SHORT, Slapd, running
-from tests.directory.test_contract import read
 
 pytestmark = pytest.mark.directory
 

@@ -18,7 +18,7 @@ from infra.cassandra.connection import IN_FLIGHT, Cassandra
 from infra.cassandra.history import CassandraEventStore
 from infra.cassandra.schema import create_schema
 from infra.settings import Settings
-from tests.history.test_contract import event
+from tests.history.events import event
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.timeout(600)]
 

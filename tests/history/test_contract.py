@@ -3,32 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta, timezone
-from uuid import UUID
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from domain.history import MAX_PAGE, Event, EventStore, Place
 from domain.ids import uuid7
-from domain.timeline import EventType
-
-START = datetime(2026, 3, 29, 1, 59, 59, 999_000, tzinfo=UTC)
-
-
-def event(
-    notification_id: UUID,
-    *,
-    at: datetime = START,
-    event_id: UUID | None = None,
-    n: int = 0,
-    kind: str = EventType.ATTEMPT,
-    cohort: UUID | None = None,
-    detail: dict[str, object] | None = None,
-) -> Event:
-    return Event(
-        notification_id, event_id or uuid7(), n=n, at=at, type=kind, cohort=cohort,
-        epoch=None if cohort is None else 2, detail=detail,
-    )  # fmt: skip
+from tests.history.events import START, event
 
 
 async def test_what_is_appended_is_read_as_it_was(store: EventStore) -> None:

@@ -9,7 +9,7 @@ from domain.errors import Unavailable
 from domain.ids import uuid7
 from infra.history.memory import MemoryEventStore
 from infra.history.postgres import PostgresEventStore
-from tests.history.test_contract import event
+from tests.history.events import event
 
 
 async def test_memory_is_away_when_told_to_be() -> None:

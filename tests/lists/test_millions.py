@@ -11,7 +11,7 @@ import pytest
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.lists.pages import MOST_BY_BLOCK, MOST_EXAMINED
 from tests.lists.filling import Filled, fill, make_weeks, summarise
-from tests.lists.test_plans import COMMON, RARE
+from tests.lists.filters import COMMON, RARE
 from tests.lists.touching import Touched, took_ms, touch
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(900)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import asyncpg
@@ -16,35 +15,11 @@ from infra.postgres.lists import pages as notification_lists
 from infra.postgres.lists import ways as notification_ways
 from infra.postgres.lists.pages import Filters, Position, page
 from tests.lists.filling import TENANT, Filled, fill, make_weeks, summarise
+from tests.lists.filters import COMMON, RARE
 from tests.lists.touching import touch
 
 EXAMINED, SEARCHED, BY_BLOCK = 2_000, 500, 100
 FILLED = Filled(rows=60_000, weeks=4, one_failed_in=20_000)
-WEEK_AGO = datetime.now(UTC) - timedelta(days=7)
-
-COMMON: dict[str, dict[str, Any]] = {
-    "nothing": {}, "status": {"status": "delivered"}, "priority": {"lane": 1}, "channel": {"channel": "email"},
-    "app": {"app": "app-1"}, "user": {"user": "u-7838"}, "category": {"category": "c-3"}, "template": {"template": "t-3"},
-    "from": {"since": WEEK_AGO}, "to": {"until": WEEK_AGO}, "suppressed": {"status": "suppressed"},
-    "reason": {"reason": "no_address"}, "ended": {"final": True}, "text": {"q": "Order 5"},
-    "several": {"app": "app-1", "status": "delivered", "channel": "email", "since": WEEK_AGO},
-}  # fmt: skip
-RARE: dict[str, tuple[dict[str, Any], str, int]] = {
-    "one failed in 20,000": ({"status": "failed"}, "notification_reason", 3),
-    "its reason": ({"reason": "content_refused"}, "notification_reason", 3),
-    "a reason that never was": ({"reason": "quarantined"}, "notification_reason", 0),
-    "nothing open": ({"status": "processing"}, "work_pkey", 0),
-    "nothing unfinished": ({"final": False}, "work_pkey", 0),
-    "a template never used": ({"template": "never"}, "notification_blocks", 0),
-    "a template of three": ({"template": "rare-template"}, "notification_blocks", 3),
-    "an app of three": ({"app": "rare-app"}, "notification_blocks", 3),
-    "an app of three, a template never used": ({"app": "rare-app", "template": "never"}, "notification_blocks", 0),
-    "a category never used": ({"category": "never"}, "notification_blocks", 0),
-    "a user who got nothing": ({"user": "nobody"}, "notification_user", 0),
-    "an address by itself": ({"q": "once@example.com"}, "notification_blocks", 1),
-    "an address that nobody has": ({"q": "nobody@example.com"}, "notification_blocks", 0),
-}
-"""Name -> filters, the index they go by, and how many acme has."""
 
 
 @pytest.fixture(autouse=True)
