@@ -16,6 +16,7 @@ from uuid import UUID
 import structlog
 
 from activities.accounts.account import Account, Accounts, Stop
+from activities.accounts.slots import GATHER_S
 from activities.handing_over.claiming import Claimer
 from activities.handing_over.contents import Contents, message
 from activities.handing_over.decisions import Decider
@@ -44,6 +45,8 @@ MOST_CALLS_A_CLAIM = 64
 MOST_LOST = 500
 FAULT_WAIT = timedelta(seconds=5)
 AWAY_WAIT = timedelta(seconds=1)
+SLOT_AT_ONCE = 2 * timedelta(seconds=GATHER_S)
+"""What has not come within `SLOT_WITHIN` is waited for no longer than it takes to see whether it has come by now."""
 
 
 class HandOver:
@@ -120,17 +123,19 @@ class HandOver:
         """Claim and send over one account until nothing is due; returns with calls still in flight. False: something may
         still be due, because it was `stopping` or a claim was not answered."""
         await self._call(name)
-        if name in self._uncalled:
+        while name in self._uncalled and not self._stopping():
             self._uncalled.discard(name)
-            await self._without_calls(name, uncalled=True)
+            if await self._without_calls(name, uncalled=True):
+                await self._call(name, slot_within=SLOT_AT_ONCE)  # it may take something by now: the rest first goes there
         return not self._stopping() and not self._claimer.unsure
 
-    async def _call(self, name: str) -> None:
+    async def _call(self, name: str, *, slot_within: timedelta = SLOT_WITHIN) -> None:
         while not self._stopping():
             account = self._accounts.get(name)
             if account is None or account.stopped is not None:
-                await self._without_calls(name, stopped=None if account is None else account.stopped)
-                return
+                if not await self._without_calls(name, stopped=None if account is None else account.stopped):
+                    return
+                continue
             if account.health.wait_s(self._accounts.clock()) > 0:
                 await self._rerouting.go_round(account)
                 return
@@ -139,7 +144,7 @@ class HandOver:
             most, first = self._pacing.batch_limit(MOST_CALLS_A_CLAIM), self._pacing.goes_first
             self._waits_since.setdefault(name, time.monotonic())
             try:
-                calls = await account.slots.take(most, first=first, within_s=SLOT_WITHIN.total_seconds())
+                calls = await account.slots.take(most, first=first, within_s=slot_within.total_seconds())
             finally:
                 self._waits_since.pop(name, None)
                 self._moved(name)
@@ -229,20 +234,22 @@ class HandOver:
             self._bounced[account.name] = min(wait_s, self._bounced.get(account.name, wait_s))
         return going
 
-    async def _without_calls(self, name: str, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
-        """The account is gone or stopped. Its steps go over another; where there is none they wait for one that is
+    async def _without_calls(self, name: str, *, stopped: Stop | None = None, uncalled: bool = False) -> bool:
+        """The account is gone or stopped. Some of its steps go over another; where there is none they wait for one that is
         stopped, as long as their chain allows, or end, and a chain goes on to the next channel. `uncalled`: it takes
-        nothing at the moment; what needs no call, or has waited for long enough, goes on or ends."""
+        nothing at the moment; what needs no call, or has waited for long enough, goes on or ends. False: there were none.
+        No more than one claim: before the next the account is looked at again."""
         nothing = timedelta(0)
-        while not self._stopping() and (
-            rows := await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled)
-        ):
-            self._in_flight += len(rows)
-            for claim in rows:
-                if not self._ended(claim):
-                    self._unserved(claim, stopped=stopped, uncalled=uncalled)
-            await self._return_unsent()
-            await self._writer.settle()
+        rows = await self._claimer.claim(name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled)
+        if not rows:
+            return False
+        self._in_flight += len(rows)
+        for claim in rows:
+            if not self._ended(claim):
+                self._unserved(claim, stopped=stopped, uncalled=uncalled)
+        await self._return_unsent()
+        await self._writer.settle()
+        return True
 
     def _unserved(self, claim: Claim, *, stopped: Stop | None = None, uncalled: bool = False) -> None:
         self._conclude(self._decider.unserved(claim, stopped=stopped, uncalled=uncalled))

@@ -66,10 +66,10 @@ class Rerouting:
         """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
         if account.permits is None:
             return most
-        due = await self._queue.due(self._cohort, account=account.name, limit=most)
+        due, waiting = await self._queue.due(self._cohort, account=account.name, limit=most)
         if not due:
             return 0
-        granted = await account.permits.take(due, urgent=urgent)
+        granted = await account.permits.take(due, waiting=waiting, urgent=urgent)
         if granted.count == 0:
             await self.park(account, wait=await self._turn(account, granted, urgent=urgent), spacing=granted.spacing)
         return granted.count

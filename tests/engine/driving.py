@@ -141,6 +141,7 @@ def hand_over(
     claims: ClaimRepository | None = None,
     stopping: Callable[[], bool] = lambda: False,
     losses: Losses | None = None,
+    lane: Lane = Lane.MEDIUM,
 ) -> HandOver:
     return HandOver(
         claims or engine.claims,
@@ -151,6 +152,7 @@ def hand_over(
         epoch=cohort.epoch,
         stopping=stopping,
         losses=losses or Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
+        lane=lane,
     )
 
 

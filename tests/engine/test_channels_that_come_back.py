@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from activities.accounts.account import Account
 from activities.accounts.slots import Slots
 from channels.base import Capabilities
-from domain.lanes import OVERLOOKED_AFTER
+from domain.lanes import OVERLOOKED_AFTER, Lane
 from infra.postgres.engine.expediting import ExpediteRepository
+from infra.postgres.engine.setting_aside import Unreadable
 from tests.engine.fleet import Fleet
 from tests.engine.hindering import (
     AFTER,
+    CHAIN,
     HINDRANCES,
     OPTIONS,
     Hooks,
@@ -25,6 +28,7 @@ from tests.engine.hindering import (
     passes,
     plan,
     send,
+    stored,
     waits,
 )
 from tests.engine.support import LOST, TENANT, Engine
@@ -72,6 +76,70 @@ async def test_what_may_be_there_already_goes_nowhere_else(engine: Engine, why: 
     await lives(fleet, AFTER * 2)
     assert fleet.sent()["mail"] == 0
     assert [row["n"] for row in await engine.work(one)] == [1]
+
+
+async def test_what_a_busy_receiver_bounces_after_an_outage_of_ours_keeps_what_was_left_to_it(engine: Engine) -> None:
+    """Caught: it went back with a time that had passed in the outage, and left its channel a moment later."""
+    fleet = await fleet_of(engine, "receiver")
+    await send(fleet, **OPTIONS)
+    await plan(fleet)
+    await passes(fleet, AN_OUTAGE)
+    await bounced(fleet, timedelta(seconds=2))
+    await passes(fleet, timedelta(seconds=3))
+    await fleet.drive()
+    assert fleet.sent() == {"mail": 0, "hook": 0}
+    passed = await lives(fleet, AN_OUTAGE)
+    assert AFTER - timedelta(seconds=9) < passed < AFTER, "not longer either"
+    assert fleet.sent() == {"mail": 1, "hook": 0}
+
+
+async def test_what_is_bounced_for_longer_leaves_when_its_time_is_over(engine: Engine) -> None:
+    fleet = await fleet_of(engine, "receiver")
+    await send(fleet, **OPTIONS)
+    await plan(fleet)
+    await passes(fleet, AN_OUTAGE)
+    await bounced(fleet, timedelta(minutes=5))
+    [open_] = await engine.work()
+    assert open_["due_at"] == open_["falls_back_at"]
+    assert (await waits(engine) or AN_OUTAGE) <= AFTER
+
+
+async def bounced(fleet: Fleet, wait: timedelta) -> None:
+    """Claimed with others to its receiver, who asks for so long."""
+    assert fleet.cohort is not None
+    [claim] = await fleet.engine.claim_over(fleet.cohort.id, "hook")
+    assert not claim.has_waited
+    await fleet.engine.claims.give_back([replace(fleet.engine.decider(fleet.cohort).returned(claim), wait=wait)])
+
+
+async def test_what_waited_for_another_version_of_ours_has_what_was_left_to_it(engine: Engine) -> None:
+    """Caught: in a deploy rows waited for a worker that could read them, and then left a channel that was throttled."""
+    fleet = await fleet_of(engine, "throttled")
+    one = await send(fleet, **OPTIONS)
+    await plan(fleet)
+    assert fleet.cohort is not None
+    [claim] = await engine.claim_over(fleet.cohort.id, "hook")
+    await engine.claims.set_aside([Unreadable(one, claim.n, claim.attempt, claim.faults, "ValueError")])
+    wait = await waits(engine)
+    assert wait is not None
+    [open_] = await engine.work()
+    assert open_["falls_back_at"] - open_["due_at"] > AFTER - timedelta(seconds=5)
+    await passes(fleet, wait)
+    await fleet.drive()
+    assert fleet.sent()["mail"] == 0
+
+
+async def test_what_is_hurried_after_an_outage_of_ours_has_what_was_left_to_it(engine: Engine) -> None:
+    """Caught: what nobody had taken up meanwhile counted as looked at, because somebody had hurried it."""
+    asked: dict[str, Any] = {"lane": Lane.LOW, "options": stored(OPTIONS), **CHAIN}
+    _, [one] = await engine.planned(1, **asked)
+    await engine.pool.execute(
+        "UPDATE work SET cohort = NULL, due_at = due_at - $1::interval, falls_back_at = falls_back_at - $1::interval",
+        AN_OUTAGE,
+    )  # fmt: skip
+    await ExpediteRepository(engine.pool).expedite(TENANT, notification_id=one)
+    [open_] = await engine.work(one)
+    assert open_["falls_back_at"] - open_["due_at"] > AFTER - timedelta(seconds=5)
 
 
 @pytest.mark.parametrize("why", ["paused", "circuit"])

@@ -25,17 +25,24 @@ class StepsTwin:
         self.latest = told[0]
         self.set_back_since: list[datetime] = []
         self.late: list[tuple[datetime, datetime]] = []
+        self.by = set[timedelta]()
+        self.last: list[datetime] = []
 
     async def seen(self) -> tuple[datetime, datetime]:
         now = self.told.pop(0)
         return now, max(now, self.latest)
 
-    async def set_back(self, since: datetime, *, after: datetime | None = None) -> int:
+    async def set_back(self, since: datetime, *, by: timedelta, after: datetime | None = None) -> int:
+        self.by.add(by)
         if after is None:
             self.set_back_since.append(since)
         else:
             self.late.append((after, since))
         return 0
+
+    async def begun_ahead(self, since: datetime, *, by: timedelta) -> None:
+        self.by.add(by)
+        self.last.append(since)
 
 
 def watch(twin: StepsTwin, clock: ManualClock) -> ClockWatch:
@@ -60,7 +67,7 @@ async def test_what_was_due_before_the_clock_was_set_back_is_due(engine: Engine)
     accepted = await engine.accepted(1)
     await made_an_hour_ahead(engine)
     assert await engine.claim(cohort) == []
-    assert await ClockRepository(engine.pool).set_back(soon(3601)) == 3
+    assert await ClockRepository(engine.pool).set_back(soon(3601), by=HOUR) == 3
     again = await engine.grouped()
     assert {claim.notification_id for claim in await engine.claim(again)} == set(planned)
     assert await engine.plan(again) == len(accepted)
@@ -71,7 +78,7 @@ async def test_what_was_not_due_then_either_keeps_its_time(engine: Engine) -> No
     (timed,) = await engine.accepted(1, send_at=soon(1800))
     (retry,) = await engine.accepted(1)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '90 minutes' WHERE notification_id = $1", retry)
-    assert await ClockRepository(engine.pool).set_back(soon(3601)) == 0
+    assert await ClockRepository(engine.pool).set_back(soon(3601), by=HOUR) == 0
     assert await due_in_s(engine, timed) > 1700
     assert await due_in_s(engine, retry) > 5000
 
@@ -81,7 +88,7 @@ async def test_no_lease_and_no_answer_is_waited_for_an_hour_longer(engine: Engin
     await engine.claim(cohort)
     await engine.pool.execute("UPDATE work SET unknown_at = unknown_at + $1::interval", HOUR)
     await engine.pool.execute("UPDATE cohort SET lease = lease + $1::interval", HOUR)
-    await ClockRepository(engine.pool).set_back(soon(3601))
+    await ClockRepository(engine.pool).set_back(soon(3601), by=HOUR)
     row = await engine.pool.fetchrow(
         "SELECT lease - now() AS lease, unknown_at - now() AS unknown, state FROM cohort, work WHERE notification_id = $1",
         notification,
@@ -114,11 +121,12 @@ async def test_only_a_step_back_is_one() -> None:
 
 
 async def test_what_was_on_its_way_when_the_clock_was_set_back_is_looked_for_twice() -> None:
-    """Catches: what a transaction accepted that had begun before the step and ended after the look."""
-    clock, began = ManualClock(), datetime.now(UTC)
-    twin = StepsTwin(*(began + timedelta(seconds=s) for s in (0, *(t - 3600 for t in range(1, 41)))))
+    """Catches: what a transaction accepted that had begun before the step and ended after the look. Chains are looked at a
+    last time when all that was in somebody's hands has its outcome."""
+    clock, began, looks = ManualClock(), datetime.now(UTC), 120
+    twin = StepsTwin(*(began + timedelta(seconds=s) for s in (0, *(t - 3600 for t in range(1, looks)))))
     watched, looked = watch(twin, clock), []
-    for _ in range(41):
+    for _ in range(looks):
         await watched.look()
         looked.append(len(twin.late))
         clock.advance(timedelta(seconds=1))
@@ -126,6 +134,8 @@ async def test_what_was_on_its_way_when_the_clock_was_set_back_is_looked_for_twi
     assert twin.set_back_since == [step]
     assert twin.late == [(step - AROUND, step + AROUND)] * 2
     assert (looked.index(1), looked.index(2)) == (6, 31)
+    assert twin.last == [step + AROUND]
+    assert twin.by == {HOUR}
 
 
 async def test_only_what_lay_around_the_step_is_due_then(engine: Engine) -> None:
@@ -136,7 +146,7 @@ async def test_only_what_lay_around_the_step_is_due_then(engine: Engine) -> None
             "UPDATE work SET due_at = now() + $2::interval WHERE notification_id = $1",
             notification, timedelta(minutes=minutes),
         )  # fmt: skip
-    assert await ClockRepository(engine.pool).set_back(soon(3600) + AROUND, after=soon(3600) - AROUND) == 1
+    assert await ClockRepository(engine.pool).set_back(soon(3600) + AROUND, by=HOUR, after=soon(3600) - AROUND) == 1
     assert await due_in_s(engine, late) <= 0
     assert await due_in_s(engine, retry) > 500
 

@@ -46,11 +46,14 @@ _TENANTS = f"""
 SELECT tenant, bool_or(NOT {NO_CALL}) AS calls, bool_or({NO_CALL}) AS uncalled FROM work
 WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() GROUP BY tenant"""
 
-_DUE = """
-SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
-                      LIMIT $3) w"""
+_DUE = f"""
+SELECT count(*) AS due, count(*) FILTER (WHERE waits) AS waiting
+FROM (SELECT NOT {NO_CALL} AS waits FROM work
+      WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() LIMIT $3) w"""
 
-_WAITING = _DUE.replace("LIMIT $3", f"AND NOT {NO_CALL} LIMIT $3")
+_WAITING = f"""
+SELECT count(*) FROM (SELECT FROM work WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now()
+                      AND NOT {NO_CALL} LIMIT $3) w"""
 
 _DUE_ROWS = f"""
 WITH s AS MATERIALIZED (
@@ -140,13 +143,13 @@ class AccountQueue:
         rows = await self._pool.fetch(_TENANTS, cohort, account)
         return [row["tenant"] for row in rows if row["calls"]], any(row["uncalled"] for row in rows)
 
-    async def due(self, cohort: UUID, *, account: str, limit: int) -> int:
-        """How many rows are due over this account, counted up to `limit`."""
-        count: int = await self._pool.fetchval(_DUE, cohort, account, limit)
-        return count
+    async def due(self, cohort: UUID, *, account: str, limit: int) -> tuple[int, int]:
+        """How many rows are due over this account, counted up to `limit`, and how many of them will wait for a call."""
+        (row,) = await self._pool.fetch(_DUE, cohort, account, limit)
+        return row["due"], row["waiting"]
 
     async def waiting(self, cohort: UUID, *, account: str, limit: int) -> int:
-        """The same, of those that will wait for a call."""
+        """How many will wait for a call, counted up to `limit`."""
         count: int = await self._pool.fetchval(_WAITING, cohort, account, limit)
         return count
 

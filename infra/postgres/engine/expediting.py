@@ -14,6 +14,7 @@ from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
 from domain.work_row import WorkState
+from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.options import fallback_wait, options_of
 from infra.postgres.engine.timeline import write_event
@@ -32,9 +33,9 @@ SELECT w.n, w.state, w.due_at > now() OR (w.cohort IS NULL AND w.lane > 0) AS wa
 FROM work w WHERE w.notification_id = $1 ORDER BY w.n FOR UPDATE OF w"""
 """A step that was tried waits for its retry, and providers ask for such waits."""
 
-_MOVE = """
+_MOVE = f"""
 UPDATE work SET due_at = now(), lane = 0, cohort = NULL,
-       falls_back_at = CASE WHEN falls_back_at IS NOT NULL THEN least(falls_back_at, now() + $3::interval) END
+       falls_back_at = CASE WHEN falls_back_at IS NOT NULL THEN least({bound_of("work")}, now() + $3::interval) END
 WHERE notification_id = $1 AND n = ANY ($2::smallint[])"""
 
 _LANE = "UPDATE notification SET lane = 0, send_at = least(send_at, now()), options = $2 WHERE id = $1"

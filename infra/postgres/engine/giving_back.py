@@ -10,13 +10,16 @@ from uuid import UUID
 import asyncpg
 
 from infra.postgres.columns import columns
+from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, Held, lock_notifications, over_free
 
-_WAIT = "least(now() + b.wait, CASE WHEN w.falls_back_at > now() AND NOT w.awaiting THEN w.falls_back_at END)"
+_BOUND = bound_of("w")
+_WAIT = f"least(now() + b.wait, CASE WHEN {_BOUND} > now() AND NOT w.awaiting THEN {_BOUND} END)"
 """No longer than until its chain goes on; then whoever looks finds that it has waited for long enough."""
 _GIVE_BACK = f"""
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + b.faults,
-       due_at = least(greatest(w.due_at, {_WAIT}, CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END),
+       falls_back_at = {_BOUND},
+       due_at = least(greatest({_WAIT}, CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END),
                       w.expires_at),
        awaiting = w.awaiting OR b.came IS NOT NULL,
        receipt = CASE WHEN b.came IS NULL OR w.awaiting THEN w.receipt ELSE nullif(b.came, 'sent') END

@@ -19,19 +19,20 @@ WITH b AS MATERIALIZED (
                 THEN owed ELSE 0 END AS owed
     FROM permit WHERE account = $1 FOR UPDATE
 ),
-g AS MATERIALIZED (
+a AS MATERIALIZED (
     SELECT *, least(greatest(floor(full_now - CASE WHEN $5 THEN 0 ELSE owed END), 0), $4::int)::int AS granted FROM b
-)
+),
+g AS MATERIALIZED (SELECT *, least($4::int - granted, $7::int) AS missing FROM a)
 UPDATE permit p
 SET left_over = g.full_now - g.granted, filled_at = g.at,
-    owed = CASE WHEN $5 THEN greatest(g.owed - g.granted, $4::int - g.granted) ELSE g.owed END,
-    owed_until = CASE WHEN $5 AND g.granted < $4::int
-                      THEN g.at + least($6::interval / 2, make_interval(secs => 1 + ($4::int - g.granted) / $3::float8))
+    owed = CASE WHEN $5 THEN greatest(g.owed - g.granted, g.missing) ELSE g.owed END,
+    owed_until = CASE WHEN $5 AND g.missing > 0
+                      THEN g.at + least($6::interval / 2, make_interval(secs => 1 + g.missing / $3::float8))
                       ELSE p.owed_until END
 FROM g WHERE p.account = $1
 RETURNING g.granted, g.full_now, CASE WHEN $5 THEN 0 ELSE g.owed END AS before"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
-bucket."""
+bucket. What goes on or ends without a permit is owed none."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
@@ -59,10 +60,13 @@ class PermitRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def lease(self, account: str, *, bucket: Bucket, wanted: int, urgent: bool = False) -> Granted:
+    async def lease(
+        self, account: str, *, bucket: Bucket, wanted: int, waiting: int | None = None, urgent: bool = False
+    ) -> Granted:
         """At most `wanted` permits of `account`, as many as there are. `urgent`: for the high lane, to whom they are owed
-        where there are too few."""
-        arguments = (account, float(bucket.burst), bucket.per_second, wanted, urgent, OWED_FOR)
+        where there are too few: to `waiting` messages at most (None: to all), as no others will ask again."""
+        waits = wanted if waiting is None else waiting
+        arguments = (account, float(bucket.burst), bucket.per_second, wanted, urgent, OWED_FOR, waits)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:
             await self._pool.execute(_BEGIN, account, float(bucket.burst))

@@ -17,6 +17,7 @@ from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.unreadable import Aside, aside
 from domain.work_row import WorkState
+from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -29,13 +30,14 @@ JOIN LATERAL (SELECT notification_id, n, attempt, faults, state, tenant, channel
               OFFSET 0) w ON true"""
 """Going back keeps the attempt; `faults` says that it has not gone back already."""
 
-_ASIDE = """
+_ASIDE = f"""
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + 1, cohort = NULL,
-       due_at = least(now() + a.wait, w.expires_at)
+       due_at = least(now() + a.wait, w.expires_at), falls_back_at = {bound_of("w")} + a.wait
 FROM (SELECT r.tid, x.wait FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
-"""Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again."""
+"""Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again. Its chain waits for us meanwhile,
+and not for its account."""
 
 _END = """
 DELETE FROM work WHERE ctid = ANY (ARRAY(
