@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
+from activities.handing_over.hand_over import HandOver
 from infra.postgres.engine.account_queue import OVER, bound_of
 from tests.engine import (
     test_channels_down,
@@ -15,9 +17,70 @@ from tests.engine import (
     test_slow_receivers,
     test_taking_on,
 )
+from tests.engine import test_accounts_free_again as free_again
+from tests.engine import test_clock_steps_of_chains as of_chains
 from tests.engine.mutations import Mutations, Swap, Value
 
 EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
+
+BOUND = bound_of("w")
+HAND_OVER = "activities.handing_over.hand_over.HandOver"
+_CALL = HandOver._call
+AHEAD = "clock_steps._BEGUN_AHEAD"
+
+
+async def once(passing: HandOver, name: str, *, slot_within: timedelta | None = None) -> None:
+    """An account that was found to take nothing is not looked at again."""
+    if slot_within is None:
+        await _CALL(passing, name)
+
+
+OF_CLOCKS: Mutations = {
+    "clock: what was due keeps its time": (
+        (Swap(AHEAD, "w.falls_back_at - $2::interval, now() + s.after", "w.falls_back_at, w.falls_back_at"),),
+        of_chains.test_what_was_due_has_what_was_left_to_it,
+    ),
+    "clock: a retry keeps its time": (
+        (Swap(AHEAD, "THEN w.due_at - $2::interval", "THEN w.due_at"),),
+        of_chains.test_a_retry_that_lay_ahead_of_that_clock_too_is_made_in_its_time,
+    ),
+    "clock: a retry stays in its cohort": (
+        (Swap(AHEAD, "THEN NULL ELSE w.cohort", "THEN w.cohort ELSE w.cohort"),),
+        of_chains.test_a_retry_that_lay_ahead_of_that_clock_too_is_made_in_its_time,
+    ),
+    "clock: nobody has it in hand": (
+        (Swap(AHEAD, "(w.due_at <= $1 OR", "(w.state = 0 AND w.due_at <= $1 OR"),),
+        of_chains.test_what_was_in_hand_has_what_was_left_to_it,
+    ),
+    "clock: what is in hand leaves its cohort": (
+        (Swap(AHEAD, "AND w.state = 0 THEN NULL", "THEN NULL"),),
+        of_chains.test_what_was_in_hand_has_what_was_left_to_it,
+    ),
+    "clock: also what began since then": (
+        (Swap(AHEAD, "w.falls_back_at - x.after > now() + $3", "w.falls_back_at - x.after > now() - 99 * $3"),),
+        of_chains.test_what_began_since_then_keeps_its_time,
+    ),
+    "clock: also what waits for its window": (
+        (Swap(AHEAD, "w.due_at > w.falls_back_at - x.after", "true"),),
+        of_chains.test_what_began_since_then_keeps_its_time,
+    ),
+    "clock: again and again": (
+        (
+            Swap(AHEAD, "least(w.falls_back_at - $2::interval, now() + s.after)", "w.falls_back_at - $2::interval"),
+            Swap(AHEAD, "w.falls_back_at > now() AND w.falls_back_at - x.after > now() + $3::interval",
+                 "$3::interval IS NOT NULL"),
+        ),
+        of_chains.test_looked_for_again_and_again_it_is_moved_once,
+    ),
+    "clock: whatever is stored is a time": (
+        (Swap(AHEAD, "~ '^P", "~ '|^P"),),
+        partial(of_chains.test_a_time_that_cannot_be_read_spoils_no_other, odd='{"fallback_after": "soon"}'),
+    ),
+    "clock: what goes back is due when it was": (
+        (Swap("giving_back._GIVE_BACK", "least(greatest(", "least(greatest(w.due_at, "),),
+        of_chains.test_what_comes_back_unsent_is_due_at_once,
+    ),
+}  # fmt: skip
 
 OF_COHORTS: Mutations = {
     "fallback: put off beyond its time": (
@@ -25,11 +88,36 @@ OF_COHORTS: Mutations = {
         partial(test_channels_down.test_the_next_channel_gets_it_within_the_time, why="throttled"),
     ),
     "fallback: goes back beyond its time": (
-        (Swap("giving_back._GIVE_BACK", "w.falls_back_at > now()", "false"),),
+        (Swap("giving_back._GIVE_BACK", f"{BOUND} > now()", "false"),),
         test_channels_down.test_a_claim_that_goes_back_does_not_wait_beyond_it,
     ),
+    "fallback: goes back with a time that passed in our outage": (
+        (Swap("giving_back._GIVE_BACK", f"falls_back_at = {BOUND},"),),
+        test_channels_that_come_back.test_what_a_busy_receiver_bounces_after_an_outage_of_ours_keeps_what_was_left_to_it,
+    ),
+    "fallback: is put off beyond what was left to it": (
+        (Swap("giving_back._GIVE_BACK", f"{BOUND} > now()", "w.falls_back_at > now()"),),
+        test_channels_that_come_back.test_what_is_bounced_for_longer_leaves_when_its_time_is_over,
+    ),
+    "fallback: waits for another version at its own cost": (
+        (Swap("setting_aside._ASIDE", f"{BOUND} + a.wait", BOUND),),
+        test_channels_that_come_back.test_what_waited_for_another_version_of_ours_has_what_was_left_to_it,
+    ),
+    "fallback: is hurried with a time that passed in our outage": (
+        (Swap("expediting._MOVE", bound_of("work"), "falls_back_at"),),
+        test_channels_that_come_back.test_what_is_hurried_after_an_outage_of_ours_has_what_was_left_to_it,
+    ),
+    "fallback: all leave what took nothing once": (
+        (Value(f"{HAND_OVER}._call", once),),
+        partial(free_again.test_the_rest_stays_with_an_account_that_takes_something_again, why="slot"),
+    ),
+    "permits: owed to what leaves": (
+        (Swap("permits._LEASE", "least($4::int - granted, $7::int)", "$4::int - granted + 0 * $7::int"),),
+        free_again.test_what_leaves_is_owed_no_permit,
+    ),
+    **OF_CLOCKS,
     "fallback: what is hurried waits as long": (
-        (Swap("expediting._MOVE", "least(falls_back_at, now()", "greatest(falls_back_at, now()"),),
+        (Swap("expediting._MOVE", f"least({bound_of('work')}, now()", f"greatest({bound_of('work')}, now()"),),
         test_channels_down.test_what_is_hurried_has_its_time_from_now,
     ),
     "fallback: what may be there": (

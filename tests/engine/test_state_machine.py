@@ -28,6 +28,7 @@ from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
 from domain.retries import JITTER, WAITS
 from domain.states import Status
+from infra.postgres.engine.account_queue import bound_of
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
 from tests.engine.mutations import RECORDING, Swap, Value
@@ -44,6 +45,8 @@ LANES = st.sampled_from(Lane)
 LIVES = st.sampled_from([timedelta(minutes=1), timedelta(hours=9), timedelta(days=3)])
 LATER = st.sampled_from([None, None, None, timedelta(minutes=2), timedelta(hours=5)])
 JUMPS = st.sampled_from([timedelta(seconds=s) for s in (1, 3, 3, 12, 12, 12, 61, 600, 90_000)])
+BOUNCES = st.sampled_from([timedelta(seconds=s) for s in (0, 0, 2, 90)])
+STEPS_BACK = st.sampled_from([timedelta(minutes=10), timedelta(hours=1)])
 PLACE = st.integers(0, 50)
 LONGEST_CALL = timedelta(seconds=30)
 LONGEST_FIRST_WAIT = (1 + JITTER) * max(waits[0] for waits in WAITS.values())
@@ -128,11 +131,16 @@ def machine_of(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
             while self.world.in_hand:
                 run(self.world.answer(self.world.in_hand[0], result))
 
-        @rule(place=PLACE)
-        def give_back(self, place: int) -> None:
+        @rule(place=PLACE, wait=BOUNCES)
+        def give_back(self, place: int, wait: timedelta) -> None:
             self._something_in(self.world.in_hand)
             for claim in chosen(self.world.in_hand, place):
-                run(self.world.give_back(claim))
+                run(self.world.give_back(claim, wait))
+
+        @rule(by=STEPS_BACK)
+        def set_back(self, by: timedelta) -> None:
+            """Somebody sets the database's clock, which was ahead."""
+            run(self.world.set_back(by))
 
         @rule(place=PLACE)
         def repeat(self, place: int) -> None:
@@ -259,6 +267,10 @@ MUTATIONS: dict[str, Swap | Value] = {
         "ends._CLOSED", "NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)", "true"
     ),
     "leave: ends whatever is left": Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),
+    "give back: beyond the chain's time": Swap("giving_back._GIVE_BACK", f"{bound_of('w')} > now()", "false"),
+    "clock: a chain's time is as it was": Swap(
+        "clock_steps._BEGUN_AHEAD", "w.falls_back_at - $2::interval, now() + s.after", "w.falls_back_at, w.falls_back_at"
+    ),
     "receipts: a failure after the end is the end": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
     "sweep: the lost are forgotten": Swap("claims._LOST", "state = 1 AND unknown_at", "state = 1 AND false AND unknown_at"),
 }

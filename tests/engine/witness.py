@@ -17,6 +17,11 @@ Step = tuple[UUID, int]
 
 _ENDS = "SELECT id, status, reason, final FROM notification"
 _REPORTABLE = "SELECT DISTINCT notification_id FROM delivery WHERE receipt_until IS NOT NULL"
+_BEYOND = """
+SELECT w.notification_id, w.n, w.due_at, w.falls_back_at FROM work w JOIN notification m ON m.id = w.notification_id
+WHERE w.falls_back_at > greatest(now(), m.send_at) + (m.options ->> 'fallback_after')::interval + interval '5 seconds'
+   OR (w.state = 0 AND NOT w.awaiting AND w.due_at > w.falls_back_at AND w.falls_back_at > now())"""
+"""What stays longer with a channel than its chain allows, or is put off beyond that."""
 _OPEN = """
 SELECT notification_id, n, state, awaiting, receipt, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven
 FROM work w"""
@@ -79,6 +84,7 @@ class Witness:
             marks = {name: row[name] for name in ("state", "awaiting", "receipt")}
             assert is_legal(row["n"], **marks), f"no row may say this: {marks}"
         assert all(row["cohort"] is None or row["driven"] for row in open_steps), "a step whose cohort has gone"
+        assert await self.engine.pool.fetch(_BEYOND) == [], "it stays longer with a channel than its chain allows"
         for row in await self.engine.pool.fetch(_ENDS):
             one, status, reason = row["id"], Status(row["status"]), row["reason"]
             if one in self.ended:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from activities.clock_watch import AROUND
 from api.recalls import RecallService
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
@@ -20,6 +21,7 @@ from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
 from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.expediting import ExpediteRepository
@@ -57,6 +59,8 @@ class World(Witness):
     """Overdue ones that somebody has seen, and may write down at any time."""
     given: list[Claim] = field(default_factory=list)
     """What a provider who reports has been given, and may have taken."""
+    was_ahead: timedelta | None = None
+    """So far the clock was set back; once in a history."""
     recaller: MemoryProvider = field(default_factory=lambda: MemoryProvider(channel=Channel.INAPP, recall=True))
 
     async def accept(self, **fields: Any) -> None:
@@ -131,17 +135,17 @@ class World(Witness):
     async def _resumed(self, claim: Claim) -> int:
         return int(await self.engine.pool.fetchval(_RESUMED, claim.notification_id))
 
-    async def _back(self, claim: Claim) -> None:
-        await self.engine.claims.give_back([Returned(claim.notification_id, claim.n, claim.attempt)])
+    async def _back(self, claim: Claim, wait: timedelta = timedelta(0)) -> None:
+        await self.engine.claims.give_back([Returned(claim.notification_id, claim.n, claim.attempt, wait=wait)])
 
-    async def give_back(self, claim: Claim) -> None:
-        """Not a byte of it left."""
+    async def give_back(self, claim: Claim, wait: timedelta = timedelta(0)) -> None:
+        """Not a byte of it left. `wait`: its receiver may have no more so long."""
         if attempt_of(claim) in self.reported:
             return
         self.in_hand.remove(claim)
         self.handed[claim.step] -= 1
         self._was_not_taken(claim)
-        await self._back(claim)
+        await self._back(claim, wait)
 
     async def answer(self, claim: Claim, result: SendResult) -> None:
         """In time, or long after it was called lost."""
@@ -159,6 +163,7 @@ class World(Witness):
         outcome = self.engine.answered(claim, result)
         self.told.append(outcome)
         await self.engine.flush(outcome)
+        await self._look_for_late()
         if await self._resumed(claim) > resumed:  # its failure was reported before its answer came
             self.ended.pop(claim.notification_id, None)
         if result.result is ResultClass.OK:
@@ -179,6 +184,23 @@ class World(Witness):
     async def call_lost(self, claims: Sequence[Claim]) -> None:
         telling = {attempt_of(c): c for c in claims}.values()
         await self.engine.flush(*[self.engine.decider().lost(claim) for claim in telling])
+        await self._look_for_late()
+
+    async def set_back(self, by: timedelta) -> None:
+        """The database's clock was ahead by so much, and somebody sets it right: what was written then lies ahead."""
+        if self.was_ahead is not None:
+            return
+        self.was_ahead = by
+        await self.jump(-by)
+        await self.engine.pool.execute("UPDATE notification SET send_at = send_at - $1::interval", by)
+        self.in_hand = [replace(claim, claimed_at=claim.claimed_at + by) for claim in self.in_hand]
+        self.seen = [replace(claim, claimed_at=claim.claimed_at + by) for claim in self.seen]
+        await ClockRepository(self.engine.pool).set_back(soon(by.total_seconds()), by=by)
+
+    async def _look_for_late(self) -> None:
+        """After a step: an answer goes by its claim, and so by the clock as it was."""
+        if (by := self.was_ahead) is not None:
+            await ClockRepository(self.engine.pool).begun_ahead(soon(by.total_seconds()) + AROUND, by=by)
 
     async def redrive(self) -> None:
         """The sweep: lapsed cohorts go on in their next epoch, whatever the workers of the old one still do; windows of

@@ -38,7 +38,7 @@ FROM (SELECT w.notification_id AS id, w.n, x.after FROM work w
       JOIN LATERAL (SELECT send_at, {_AFTER} AS after FROM notification WHERE id = w.notification_id OFFSET 0) x
            ON coalesce(x.send_at <= now(), true)
       WHERE w.falls_back_at > now() AND w.falls_back_at - x.after > now() + $3::interval
-        AND (w.state = 1 OR w.due_at <= $1 OR w.due_at > w.falls_back_at - x.after)
+        AND (w.due_at <= $1 OR w.due_at > w.falls_back_at - x.after)
       ORDER BY w.notification_id, w.n LIMIT $4 FOR UPDATE OF w) s
 WHERE w.notification_id = s.id AND w.n = s.n"""
 """The time of a place of a chain began so long before it ends as its chain says, and no later than now, or than what it
