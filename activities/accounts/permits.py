@@ -31,9 +31,7 @@ class Permits:
     async def take(self, wanted: int, *, waiting: int | None = None, urgent: bool = False) -> Granted:
         """At most `wanted` messages may go now. What is `urgent` and not granted is kept from others, who get the next
         permit otherwise, again and again: for so many as will come again for it (`waiting`; None: all of them)."""
-        return await self._leases.lease(
-            self._account, bucket=self._bucket, wanted=wanted, waiting=waiting, urgent=urgent
-        )
+        return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, waiting=waiting, urgent=urgent)
 
     async def give_back(self, count: int, *, held_s: float) -> None:
         """Return permits with which no message went, less what the bucket was filled with in the `held_s` since they were

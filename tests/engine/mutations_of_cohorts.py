@@ -7,6 +7,7 @@ from functools import partial
 
 from activities.handing_over.hand_over import HandOver
 from infra.postgres.engine.account_queue import OVER, bound_of
+from tests.engine import test_accounts_free_again as free_again
 from tests.engine import (
     test_channels_down,
     test_channels_that_come_back,
@@ -17,7 +18,6 @@ from tests.engine import (
     test_slow_receivers,
     test_taking_on,
 )
-from tests.engine import test_accounts_free_again as free_again
 from tests.engine import test_clock_steps_of_chains as of_chains
 from tests.engine.mutations import Mutations, Swap, Value
 

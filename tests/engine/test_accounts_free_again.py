@@ -105,8 +105,8 @@ async def test_all_leave_one_that_still_takes_nothing_and_it_is_asked_no_more_of
 
 
 async def test_what_leaves_is_owed_no_permit(engine: Engine) -> None:
-    """Caught: codes left their channel because its rate was too low, and for the next half minute permits were kept for them
-    there."""
+    """Caught: codes left their channel because its rate was too low, and for the next half minute permits were kept there
+    for them."""
     fleet = await fleet_of(engine, "permit")
     await engine.accepted(3, options=stored(OPTIONS), lane=Lane.HIGH, **CHAIN)
     fleet.cohort = await engine.grouped(Lane.HIGH)

@@ -45,8 +45,8 @@ async def looked_at_last(engine: Engine) -> None:
 async def left(engine: Engine, one: UUID | None = None) -> tuple[timedelta, timedelta]:
     """Until it is due, and until its chain goes on."""
     row = await engine.pool.fetchrow(
-        "SELECT due_at - now() AS due, falls_back_at - now() AS left FROM work WHERE $1::uuid IS NULL OR notification_id = $1",
-        one,
+        "SELECT due_at - now() AS due, falls_back_at - now() AS left FROM work "
+        "WHERE $1::uuid IS NULL OR notification_id = $1", one,
     )  # fmt: skip
     assert row is not None
     return row["due"], row["left"]
@@ -152,7 +152,7 @@ async def test_looked_for_again_and_again_it_is_moved_once(engine: Engine) -> No
 
 
 async def test_what_began_since_then_keeps_its_time(engine: Engine) -> None:
-    """Catches: a chain that leaves a channel at once because somebody else's clock was wrong a moment before. What waits for
+    """Catches: a chain that leaves a channel at once because the clock had been wrong until a moment before. What waits for
     its window has its time from the opening, which lies ahead."""
     _, one = await retried(engine)
     closed = stored({**msgspec.json.decode(window(opens_in=3)[0]), **OPTIONS})

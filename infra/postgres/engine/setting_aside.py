@@ -36,8 +36,8 @@ UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faul
 FROM (SELECT r.tid, x.wait FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) a
 WHERE w.ctid = a.tid"""
-"""Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again. Its chain waits for us meanwhile,
-and not for its account."""
+"""Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again. Its chain waits
+for us meanwhile, and not for its account."""
 
 _END = """
 DELETE FROM work WHERE ctid = ANY (ARRAY(
