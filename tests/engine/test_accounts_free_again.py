@@ -12,8 +12,8 @@ from domain.lanes import Lane
 from infra.postgres.engine.claims import Claimed, ClaimRepository
 from tests.engine.driving import hand_over
 from tests.engine.fleet import Fleet
+from tests.engine.hindering import AFTER, CHAIN, HINDRANCES, OPTIONS, fleet_of, passes, plan, send, stored
 from tests.engine.support import Engine
-from tests.engine.test_channels_down import AFTER, CHAIN, HINDRANCES, OPTIONS, fleet_of, passes, plan, send, stored
 
 AT_ONCE = 2
 ALL = 5

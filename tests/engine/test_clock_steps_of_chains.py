@@ -16,9 +16,8 @@ from domain.channels import Channel
 from domain.lanes import Lane
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
-from tests.engine.support import RETRY, Engine, soon
-from tests.engine.test_channels_down import AFTER, CHAIN, OPTIONS, fleet_of, passes, send, stored
-from tests.engine.test_windows import window
+from tests.engine.hindering import AFTER, CHAIN, OPTIONS, fleet_of, passes, send, stored
+from tests.engine.support import RETRY, Engine, soon, window
 
 HOUR = timedelta(hours=1)
 MOMENT = timedelta(seconds=5)
