@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from typing import Protocol
 
@@ -18,7 +19,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from domain.cohorts import workflow_id
-from domain.lanes import Lane, driven_by, priority_key
+from domain.lanes import POLICIES, Lane, driven_by, priority_key
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
 from infra.telemetry.engine_metrics import COHORT_SIZE, COHORTS, START_FAILURES
@@ -31,6 +32,9 @@ START_LIMIT = timedelta(seconds=10)
 START_AGAIN = timedelta(seconds=2)
 """A cohort whose start failed is looked at again by the sweep this soon."""
 AGAIN_AFTER_S = 1.0
+TRUSTED_S = 0.05
+"""What is accepted while a cohort takes on is left to it for so long without a look: a grouping for each message would find
+nothing each time."""
 
 
 class Driver(Protocol):
@@ -94,17 +98,24 @@ def _search_attributes(cohort: CohortRow) -> TypedSearchAttributes:
 class Starter:
     """One loop a lane: groups and starts as long as something is due, then sleeps until it is poked.
 
-    There is no timer: what becomes due while the last group is being started forms the next one.
+    There is no timer: what becomes due while the last group is being started forms the next one. Only where a cohort takes
+    on all of a lane, what is accepted is left to it for moments (`TRUSTED_S`).
     """
 
     def __init__(self, cohorts: CohortRepository, driver: Driver) -> None:
         self._cohorts = cohorts
         self._driver = driver
         self._pokes = {lane: asyncio.Event() for lane in Lane}
+        self._hurries = {lane: asyncio.Event() for lane in Lane}
         self._tasks: list[asyncio.Task[None]] = []
 
     def poke(self, lane: Lane) -> None:
-        """Something became due in this lane, or a cohort of it has ended."""
+        """A cohort of this lane has ended or takes on no more, or something is due that nobody has taken: look at once."""
+        self._hurries[lane].set()
+        self._pokes[lane].set()
+
+    def accepted(self, lane: Lane) -> None:
+        """Something was accepted in this lane that is due now: look, unless a cohort is known to take it on."""
         self._pokes[lane].set()
 
     def start(self) -> None:
@@ -129,12 +140,14 @@ class Starter:
         return made
 
     async def _loop(self, lane: Lane) -> None:
-        poked = self._pokes[lane]
+        poked, hurried = self._pokes[lane], self._hurries[lane]
         while True:
             await poked.wait()
             poked.clear()
+            hurried.clear()
             try:
-                await self.group_all(lane)
+                if await self.group_all(lane) == 0 and POLICIES[lane].shared_by_all:
+                    await self._leave_to_takers(lane)
             except Exception as error:
                 if isinstance(error, AWAY):
                     log.warning("starter.database_away", lane=lane.label, code=type(error).__name__)
@@ -142,3 +155,12 @@ class Starter:
                     log.exception("starter.failed", lane=lane.label)  # whatever it was, the lane goes on
                 await asyncio.sleep(AGAIN_AFTER_S)
                 poked.set()
+
+    async def _leave_to_takers(self, lane: Lane) -> None:
+        """Wait for a moment where a cohort has said that it takes on what becomes due. When it ends or stops taking on, its
+        own process groups what is there by then; what comes after that waits here for no longer than this."""
+        for_s = await self._cohorts.taken_on_for(lane)
+        if for_s > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(for_s, TRUSTED_S)):
+                    await self._hurries[lane].wait()

@@ -151,7 +151,7 @@ async def _accepting(
         recipients=Recipients(RecipientRepository(pool), clock=clock),
         catalog=catalog,
         routes=CategoryRoutes(CategoryRepository(database.engine), clock=clock),
-        poke=starter.poke,
+        poke=starter.accepted,
         collector=collector,
         clock=clock,
     )

@@ -168,9 +168,10 @@ ADMISSION_LEASE = timedelta(milliseconds=250)
 """How long nobody else groups what a cohort has said that it takes on: a killed worker holds it up no longer."""
 ADMIT_EVERY = timedelta(milliseconds=20)
 """A cohort takes on more when its last group has ended, or, where receivers are slow, after this long."""
-IDLE_POLL = timedelta(milliseconds=10)
-"""When nothing is due it looks again so soon, as long as it lingers: sooner than a new cohort would start, and for a
-hundredth of what that costs."""
+LOOK_EVERY = timedelta(milliseconds=10)
+"""No sooner than this after it has looked the last time, whether anything was due then or not: a group costs the same
+dozen statements for one message as for many. Sooner than a new cohort would start, and for a hundredth of what that costs.
+Where more is due than it took, at once."""
 STARTING_FOR = timedelta(seconds=2)
 """A cohort that has not begun after this long counts as starting no more: its worker was killed, or there is none."""
 DRIVE_WINDOW = timedelta(seconds=10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -23,7 +23,7 @@ from activities.recording.follow_ups import ToldOutcomes
 from activities.recording.group_commit import GroupCommit
 from activities.recording.outcomes import Outcomes
 from domain.cohorts import UNPLANNED
-from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, BEHIND_AFTER, IDLE_POLL, POLICIES, WAITS_AFTER, Lane
+from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, BEHIND_AFTER, LOOK_EVERY, POLICIES, WAITS_AFTER, Lane
 from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -43,6 +43,9 @@ SCARCE_S = 0.1
 FOLLOW_UP_EVERY_S = 0.02
 FOLLOW_UP_MANY_EVERY_S = 0.2
 """In a cohort of many, where what fails by and by is followed up together."""
+LOOK_ALL_EVERY_S = 0.1
+"""A group is of what was taken on with it. After this long it is of all that the cohort has due: whoever else changed a row
+of it (a receipt, somebody who hurries it, an account that takes again) told nobody here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class CohortDrive:
             follow_ups_stop=follow_ups_stop,
             follow_up_every_s=FOLLOW_UP_EVERY_S if first else FOLLOW_UP_MANY_EVERY_S,
         )
+        self._looked_s = float("-inf")
+        """When it was looked up over which accounts something is due."""
 
     async def run(self) -> Driven:
         if self._entered.admits:
@@ -136,10 +141,12 @@ class CohortDrive:
             await self._groups.wait_all()
         return Driven(self._groups.handed_over, waits_s)
 
-    async def _plan(self, found: Entered | Admitted) -> None:
-        await self._parts.planner.plan(
+    async def _plan(self, found: Entered | Admitted) -> Collection[str]:
+        """Returns over which accounts it has something due now."""
+        written = await self._parts.planner.plan(
             self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, pacing=self._pacing
         )
+        return written.accounts
 
     def _hand_over(self, stopping: Callable[[], bool]) -> HandOver:
         parts = self._parts
@@ -167,9 +174,10 @@ class CohortDrive:
         somebody claimed it with theirs."""
         lingers_s = self._policy.lingers.total_seconds()
         since_s = time.monotonic()
-        until_s = since_s + lingers_s
+        until_s, next_s = since_s + lingers_s, since_s
         while not self._stopping() and not self._is_behind(since_s):
             await self._groups.wait_last(at_most=ADMIT_EVERY)
+            await asyncio.sleep(next_s - time.monotonic())
             try:
                 taken = await self._repositories.admission.admit_due(
                     self._cohort,
@@ -178,7 +186,8 @@ class CohortDrive:
                     limit=self._policy.admits_at_once,
                     few=self._policy.mixes_up_to,
                 )
-                await self._plan(taken)
+                next_s = time.monotonic() + (0.0 if taken.more else LOOK_EVERY.total_seconds())
+                over = {*taken.accounts, *await self._plan(taken)}
             except (*AWAY, *LOST_RACE) as error:
                 if isinstance(error, AWAY):
                     self._parts.losses.outages.met()
@@ -189,12 +198,11 @@ class CohortDrive:
             if taken.size == 0:
                 if time.monotonic() >= until_s:
                     break
-                await asyncio.sleep(IDLE_POLL.total_seconds())
                 continue
             until_s = time.monotonic() + lingers_s
             self._parts.pace.note(self._lane)
             GROUP_SIZE.labels(self._lane.label).observe(taken.size)
-            self._groups.start()
+            self._groups.start(over=over if time.monotonic() < self._looked_s + LOOK_ALL_EVERY_S else None)
             if taken.more:
                 self._poke()  # others help
                 if not self._policy.admits_beside_others:
@@ -250,6 +258,7 @@ class CohortDrive:
     async def accounts(self) -> Sequence[str]:
         """Those of this call over which something is due now."""
         if self._drive.serves_all:
+            self._looked_s = time.monotonic()
             return await self._repositories.claims.queue.accounts(self._cohort)
         return [self._drive.account] if self._drive.account else []
 

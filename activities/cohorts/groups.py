@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -65,9 +65,10 @@ class Groups:
         """How many have not ended."""
         return sum(not task.done() for task in self._tasks)
 
-    def start(self, *, recover: bool = False) -> None:
-        """Hand over what is due by now; with `recover`, after what an earlier attempt left without an outcome."""
-        self._begin(self._all_due(self._make(self._stopping), recover=recover))
+    def start(self, *, recover: bool = False, over: Collection[str] | None = None) -> None:
+        """Hand over what is due by now; with `recover`, after what an earlier attempt left without an outcome. `over`: the
+        accounts over which something is due, where that is known; None: it is looked up."""
+        self._begin(self._all_due(self._make(self._stopping), recover=recover, over=over))
 
     def due_again(self, account: str, at_s: float) -> None:
         """Something is due over this account at this time.monotonic()."""
@@ -118,13 +119,13 @@ class Groups:
         self._next_turn_s[account] = time.monotonic() + self._every_s
         self._begin(self._due_over(self._make(self._follow_ups_stop), account))
 
-    async def _all_due(self, hand_over: HandOver, *, recover: bool) -> None:
+    async def _all_due(self, hand_over: HandOver, *, recover: bool, over: Collection[str] | None) -> None:
         self.claiming += 1
         try:
             try:
                 if recover:
                     await hand_over.recover()
-                names = await self._due.accounts()
+                names = await self._due.accounts() if over is None else over
                 await _all(*[self.turns.take(name, partial(hand_over.account, name)) for name in names])
             finally:
                 self.claiming -= 1

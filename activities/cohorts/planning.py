@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -27,6 +28,16 @@ log = structlog.get_logger()
 MOST_AT_ONCE = 500
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a plan step has come to."""
+
+    count: int = 0
+    """Notifications that were still ours to plan."""
+    accounts: frozenset[str] = frozenset()
+    """Over these it may have left something due, over no other."""
+
+
 class Planner:
     def __init__(self, repository: PlanRepository, accounts: Accounts) -> None:
         self._repository = repository
@@ -34,18 +45,19 @@ class Planner:
 
     async def plan(
         self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, pacing: Pacing = UNPACED
-    ) -> int:
-        """Plan these notifications, a step's worth at a time; returns how many were still ours to plan. Digests among them
-        close before that."""
-        done, count = 0, 0
+    ) -> Written:
+        """Plan these notifications, a step's worth at a time. Digests among them close before that."""
+        done, count, accounts = 0, 0, set[str]()
         while done < len(unplanned):
             some = unplanned[done : done + pacing.batch_limit(MOST_AT_ONCE)]
             done += len(some)
             async with pacing.exclusive():
-                count += await self._plan_some(cohort, epoch=epoch, unplanned=some, now=now)
-        return count
+                written = await self._plan_some(cohort, epoch=epoch, unplanned=some, now=now)
+            count += written.count
+            accounts |= written.accounts
+        return Written(count, frozenset(accounts))
 
-    async def _plan_some(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> int:
+    async def _plan_some(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> Written:
         carriers = [item.notification_id for item in unplanned if item.carries]
         if carriers:
             await self._repository.close_digests(carriers)
@@ -58,7 +70,8 @@ class Planner:
                 plans.append(self._plan_one(item, persons=persons, mandatory=mandatory, now=now))
             except Exception:
                 await self._quarantine(cohort, epoch=epoch, item=item)
-        return await self._write(cohort, epoch=epoch, plans=plans)
+        count = await self._write(cohort, epoch=epoch, plans=plans)
+        return Written(count, frozenset(p.accounts[step.channel] for p in plans for step in p.plan.open))
 
     async def _mandatory(
         self, unplanned: Sequence[Unplanned], *, persons: Mapping[PersonKey, Person]

@@ -168,5 +168,5 @@ async def test_planning_closes_only_what_carries(office: Office) -> None:
     entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(office.pool, gate)), office.engine.accounts)
-    assert await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now) == 2
+    assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == 2
     assert not gate.reached.is_set()

@@ -159,9 +159,10 @@ class Engine:
         entered = await self.admission.enter(cohort.id, epoch=at, limit=500)
         if entered is None:
             return 0
-        return await Planner(self.plans, self.accounts).plan(
+        written = await Planner(self.plans, self.accounts).plan(
             cohort.id, epoch=at, unplanned=entered.unplanned, now=entered.now
         )
+        return written.count
 
     async def planned(self, count: int = 1, *, lane: Lane = Lane.MEDIUM, **fields: Any) -> tuple[CohortRow, list[UUID]]:
         """One cohort of `count` notifications whose steps wait for hand-over."""

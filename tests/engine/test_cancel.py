@@ -35,7 +35,7 @@ async def plan_gated(engine: Engine, cohort: CohortRow, gate: Gate) -> int:
     entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
-    return await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)
+    return (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count
 
 
 async def test_before_the_plan(engine: Engine) -> None:

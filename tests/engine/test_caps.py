@@ -42,7 +42,7 @@ async def test_of_two_that_are_planned_at_once_one_gets_the_last_place(engine: E
     after = asyncio.create_task(quick.plan(two, epoch=1, unplanned=second.unplanned, now=second.now))
     await done_or_blocked(engine.pool, after)
     gate.open.set()
-    assert [await before, await after] == [1, 1]
+    assert [(await before).count, (await after).count] == [1, 1]
     assert [r["notification_id"] for r in await engine.work()] == [first.unplanned[0].notification_id]
     assert await engine.end(second.unplanned[0].notification_id) == CAPPED
 
@@ -100,7 +100,7 @@ async def test_what_was_cancelled_before_its_plan_takes_no_place(engine: Engine)
     assert found is not None
     await engine.control.cancel("acme", notification_id=gone)
     planner = Planner(engine.plans, engine.accounts)
-    assert await planner.plan(cohort.id, epoch=1, unplanned=found.unplanned, now=found.now) == 1
+    assert (await planner.plan(cohort.id, epoch=1, unplanned=found.unplanned, now=found.now)).count == 1
     assert [r["notification_id"] for r in await engine.work()] == [here]
 
 

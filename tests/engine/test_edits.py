@@ -175,7 +175,7 @@ async def test_an_edit_that_waited_for_the_plan_replaces_its_steps(engine: Engin
     editing = asyncio.create_task(edit(engine, one, gate=looked))
     await done_or_blocked(engine.pool, editing)
     gate.open.set()
-    assert await planning == 1
+    assert (await planning).count == 1
     await looked.reached.wait()
     assert await engine.claim(cohort) == []
     looked.open.set()

@@ -37,7 +37,7 @@ async def test_a_plan_that_is_repeated_changes_nothing(engine: Engine) -> None:
     assert entered is not None
     planner = Planner(engine.plans, engine.accounts)
     for written in (1, 0):
-        assert await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now) == written
+        assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == written
     assert len(await engine.work(one)) == 1
     assert await engine.events(one) == ["planned"]
 
@@ -56,7 +56,7 @@ async def test_two_attempts_that_plan_at_once_write_one_plan(engine: Engine) -> 
     two = asyncio.create_task(second.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now))
     await done_or_blocked(engine.pool, two)
     gate.open.set()
-    assert [await one, await two] == [3, 0]
+    assert [(await one).count, (await two).count] == [3, 0]
     assert await engine.pool.fetchval("SELECT count(*) FROM event WHERE type = 'planned'") == 3
 
 
@@ -69,7 +69,7 @@ async def test_an_old_epoch_plans_nothing(engine: Engine) -> None:
     await engine.redriven(cohort)
     assert await engine.admission.enter(cohort.id, epoch=1, limit=10) is None
     planner = Planner(engine.plans, engine.accounts)
-    assert await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now) == 0
+    assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == 0
     [row] = await engine.work()
     assert row["n"] == 0
 

@@ -51,9 +51,10 @@ alive AS (
 ),
 moved AS (
     UPDATE work SET cohort = $2 WHERE ctid = ANY (ARRAY(SELECT tid FROM taken)) AND EXISTS (SELECT FROM alive)
-    RETURNING notification_id, n, tenant, lane, expires_at
+    RETURNING notification_id, n, tenant, lane, expires_at, account
 )
-SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took, (SELECT more FROM left_over) AS more
+SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took, (SELECT more FROM left_over) AS more,
+       (SELECT array_agg(DISTINCT account) FROM moved WHERE n > 0) AS accounts
 FROM (VALUES (1)) one LEFT JOIN LATERAL ({_UNPLANNED.format(rows="(SELECT * FROM moved WHERE n = 0)")}) p ON true"""
 
 _STOP_ADMITTING = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {ASYNC_COMMIT}"
@@ -97,6 +98,8 @@ class Admitted:
     more: bool
     """So much is due that others are needed: they group again."""
     unplanned: Sequence[Unplanned]
+    accounts: frozenset[str] = frozenset()
+    """Of the rows that have a plan."""
 
 
 class AdmissionRepository:
@@ -125,7 +128,8 @@ class AdmissionRepository:
             rows = await self._pool.fetch(_ADMIT_ALL, *arguments)
         else:
             rows = await self._pool.fetch(_ADMIT_FEW, *arguments, few)
-        return Admitted(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows))
+        accounts = frozenset(rows[0]["accounts"] or ())
+        return Admitted(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows), accounts)
 
 
 def _unplanned(rows: Sequence[asyncpg.Record]) -> list[Unplanned]:

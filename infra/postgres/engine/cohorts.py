@@ -58,6 +58,10 @@ none that has its share of the lane already, or waits for its accounts with so m
 
 _FEW_AT_WORK = "SELECT min(lane) FROM cohort WHERE takes_until > now() AND takes_until <= now() + $1::interval"
 
+_TAKEN_ON_FOR = """
+SELECT extract(epoch FROM max(takes_until) - now())::float8 FROM cohort
+WHERE lane = $1 AND takes_until > now() AND takes_until <= now() + $2::interval"""
+
 _RENEW = "UPDATE cohort SET lease = now() + $3 WHERE id = $1 AND epoch = $2"
 
 _LAPSED = "SELECT id, lane, tenant, epoch, size FROM cohort WHERE lease < now() ORDER BY lease LIMIT $1"
@@ -156,6 +160,11 @@ class CohortRepository:
         """The most urgent lane in which a cohort of few is at work, in any process."""
         lane = await self._pool.fetchval(_FEW_AT_WORK, ADMISSION_LEASE)
         return None if lane is None else Lane(lane)
+
+    async def taken_on_for(self, lane: Lane) -> float:
+        """For so many seconds some cohort has said that it takes on what becomes due in the lane; 0: none has."""
+        value: float | None = await self._pool.fetchval(_TAKEN_ON_FOR, int(lane), ADMISSION_LEASE)
+        return value or 0.0
 
     async def due_lanes(self) -> list[Lane]:
         """Lanes that hold due work without a cohort."""

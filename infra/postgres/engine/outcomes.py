@@ -28,7 +28,7 @@ from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.engine.suppressing import suppress
-from infra.postgres.engine.timeline import Entry, write_events
+from infra.postgres.engine.timeline import Entry, event_columns, insert_events
 
 _MATCH = """
 SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, w.awaiting,
@@ -38,11 +38,6 @@ LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n F
 LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d
      ON true
 ORDER BY o.place"""
-
-_END = """
-DELETE FROM work WHERE ctid = ANY (ARRAY(
-    SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
-    JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
 
 _AGAIN = """
 UPDATE work w SET state = 0, due_at = a.due_at, failures = a.failures, start_by = NULL, unknown_at = NULL,
@@ -72,14 +67,20 @@ FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::smallint[], $5::text[], 
      s(id, n, tenant, lane, channel, account, address, locale, chain, expires_at, cohort, version, fallback_after)
 ON CONFLICT DO NOTHING"""
 
-_RECORD = """
+_WRITE = f"""
+WITH gone AS (
+    DELETE FROM work WHERE ctid = ANY (ARRAY(
+        SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
+        JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))
+),
+told AS ({insert_events(first=3)})
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, provider, account, address, status, reason, class, code,
                            attempts, provider_id, sent_at, delivered_at, updated_at, receipt_until)
 SELECT id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id,
        CASE WHEN status IN ('sent', 'delivered') THEN now() - age END,
        CASE status WHEN 'delivered' THEN now() - age END, now(), CASE status WHEN 'sent' THEN now() - age + window_ END
-FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-            $10::text[], $11::text[], $12::smallint[], $13::text[], $14::interval[], $15::interval[])
+FROM unnest($11::uuid[], $12::smallint[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[],
+            $19::text[], $20::text[], $21::text[], $22::smallint[], $23::text[], $24::interval[], $25::interval[])
      o(id, n, tenant, channel, provider, account, address, status, reason, class, code, attempts, provider_id, age,
        window_)
 ON CONFLICT (notification_id, n) DO UPDATE SET
@@ -89,6 +90,9 @@ ON CONFLICT (notification_id, n) DO UPDATE SET
     provider_id = coalesce(EXCLUDED.provider_id, d.provider_id), sent_at = coalesce(d.sent_at, EXCLUDED.sent_at),
     delivered_at = coalesce(d.delivered_at, EXCLUDED.delivered_at), updated_at = now(),
     receipt_until = CASE EXCLUDED.status WHEN 'sent' THEN greatest(d.receipt_until, EXCLUDED.receipt_until) END"""
+"""Steps that have ended leave, what came of each is recorded, and the timeline tells it: none of it reads what another part
+writes, and each statement of its own would be another turn of two processes."""
+_RECORD_COLUMNS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +137,8 @@ class OutcomeRepository:
             )
             matches = await _unless_satisfied(connection, _matched(outcomes, rows, locked))
             await _change_work(connection, matches)
-            await _record(connection, [m for m in matches if m.recording.status is not None], now_s=now_s)
+            await _write(connection, matches, now_s=now_s)
             await leave_rest(connection, {m.outcome.claim.step: m.rest for m in matches})
-            await _write_events(connection, matches, now_s=now_s)
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
             await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
             await _take_in_receipts(connection, [m.outcome for m in matches])
@@ -189,13 +192,11 @@ async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutco
 
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
-    ended = [m.outcome for m in matches if m.recording.work is Work.END]
+    """Of the steps that go on."""
     staying = [m for m in matches if m.recording.work is Work.AGAIN]
     again = [m.outcome for m in staying]
     following = [m for m in matches if m.recording.opens_next]
     looking = [m.outcome.claim for m in matches if m.recording.work is Work.LOOK]
-    if ended:
-        await connection.execute(_END, [o.claim.notification_id for o in ended], [o.claim.n for o in ended])
     if again:
         await connection.execute(
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
@@ -218,11 +219,19 @@ def _next_row(match: _Match) -> tuple[Any, ...]:
             row["version"], fallback_after)  # fmt: skip
 
 
-async def _record(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
-    """One row a delivery: where two attempts of one delivery end in one flush, the later match stands."""
-    rows = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches}
-    if rows:
-        await connection.execute(_RECORD, *columns(list(rows.values())))
+async def _write(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
+    """One record a delivery: where two attempts of one delivery end in one flush, the later match stands."""
+    ended = [m.outcome.claim for m in matches if m.recording.work is Work.END]
+    records = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches if m.recording.status is not None}
+    entries = [
+        Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)
+        for m in matches for o in [m.outcome] for e in o.events if m.recording.tells(e.type)
+    ]  # fmt: skip
+    if ended or records or entries:
+        await connection.execute(
+            _WRITE, [c.notification_id for c in ended], [c.n for c in ended], *event_columns(entries),
+            *columns(list(records.values()), of=_RECORD_COLUMNS),
+        )  # fmt: skip
 
 
 def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
@@ -233,13 +242,6 @@ def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
             recording.status, recording.reason, result.result if result else None, result.code if result else None,
             attempts, result.provider_id if result else None, _age(o, now_s=now_s),
             o.window if result else None)  # fmt: skip
-
-
-async def _write_events(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
-    await write_events(connection, [
-        Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)
-        for m in matches for o in [m.outcome] for e in o.events if m.recording.tells(e.type)
-    ])  # fmt: skip
 
 
 def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:

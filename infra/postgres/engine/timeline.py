@@ -19,12 +19,21 @@ from domain.timeline import EventType
 from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection
 
-_WRITE = """
+_TYPES = ("uuid", "uuid", "smallint", "interval", "text", "uuid", "int", "json")
+
+
+def insert_events(*, first: int) -> str:
+    """The INSERT of `event_columns`; `first`: the number of the first of their parameters."""
+    parameters = ", ".join(f"${number}::{name}[]" for number, name in enumerate(_TYPES, first))
+    return f"""
 INSERT INTO event (notification_id, id, n, at, type, cohort, epoch, detail)
 SELECT id, event, n, now() - age, type, cohort, epoch, detail
-FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::interval[], $5::text[], $6::uuid[], $7::int[], $8::json[])
+FROM unnest({parameters})
      e(id, event, n, age, type, cohort, epoch, detail)
 ON CONFLICT DO NOTHING"""
+
+
+_WRITE = insert_events(first=1)
 
 _NOW = timedelta(0)
 
@@ -55,7 +64,12 @@ class Entry(NamedTuple):
 async def write_events(connection: Connection, entries: Sequence[Entry]) -> None:
     """Write them; those that are there already stay as they are."""
     if entries:
-        await connection.execute(_WRITE, *columns([_row(*entry) for entry in entries]))
+        await connection.execute(_WRITE, *event_columns(entries))
+
+
+def event_columns(entries: Sequence[Entry]) -> list[list[Any]]:
+    """As parameters of `insert_events`."""
+    return columns([_row(*entry) for entry in entries], of=len(_TYPES))
 
 
 async def write_event(connection: Connection, notification_id: UUID, kind: EventType, detail: dict[str, Any]) -> None:
