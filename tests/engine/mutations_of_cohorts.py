@@ -16,6 +16,7 @@ from tests.engine import (
     test_grouping,
     test_leaving_accounts,
     test_slow_receivers,
+    test_starter,
     test_taking_on,
 )
 from tests.engine import test_clock_steps_of_chains as of_chains
@@ -189,6 +190,14 @@ OF_COHORTS: Mutations = {
     "take on: whoever finds nothing is believed to have gone": (
         (Swap("admission._ADMIT_ALL", " OR takes_until < now() + $6::interval / 2"),),
         test_taking_on.test_whoever_finds_nothing_says_again_that_it_takes_on,
+    ),
+    "take on: nothing else is looked at": (
+        (Value("activities.cohorts.drive.LOOK_ALL_EVERY_S", float("inf")),),
+        test_taking_on.test_what_others_made_due_in_a_cohort_is_handed_over_with_what_it_takes_on,
+    ),
+    "left to takers: by any clock": (
+        (Swap("cohorts._TAKEN_ON_FOR", "takes_until <= now() + $2::interval", "$2::interval IS NOT NULL"),),
+        test_starter.test_no_time_of_another_clock_is_trusted,
     ),
     "take on: bulk too": (
         (Swap("admission._ADMIT_FEW", "<= $7", "> -$7"),),

@@ -209,7 +209,7 @@ MUTATIONS: Mutations = {
         test_outcomes.test_two_who_find_the_same_loss_tell_it_once,
     ),
     "events: ids made in the flush": (
-        (Swap("timeline._WRITE", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
+        (Swap("outcomes._WRITE", "SELECT id, event, n", "SELECT id, gen_random_uuid(), n"),),
         partial(test_outcomes.test_a_flush_repeated_after_a_lost_commit_writes_nothing_twice, result=OK),
     ),
     "claim: all in hand is what a lost reply took": (

@@ -270,7 +270,7 @@ async def test_what_others_made_due_in_a_cohort_is_handed_over_with_what_it_take
     await engine.plan(cohort)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '1 hour' WHERE channel = 'webhook'")
     running = asyncio.create_task(activities(engine, accounts=accounts_of(email, hook)).deliver(drive(cohort)))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(10):
         await email.until(lambda: email.inside == 1)
         await email.let_go()
         await engine.pool.execute("UPDATE work SET due_at = now() WHERE channel = 'webhook'")
