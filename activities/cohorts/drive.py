@@ -196,7 +196,7 @@ class CohortDrive:
                 self._groups.start()
                 break
             if taken.size == 0:
-                if time.monotonic() >= until_s:
+                if taken.is_second or time.monotonic() >= until_s:
                     break
                 continue
             until_s = time.monotonic() + lingers_s
@@ -207,6 +207,8 @@ class CohortDrive:
                 self._poke()  # others help
                 if not self._policy.admits_beside_others:
                     break
+            elif taken.is_second:
+                break  # two that look by turns find half as much each
         if self._groups.at_work:
             await self._repositories.admission.stop_admitting(self._cohort, epoch=self._epoch)
             self._poke()

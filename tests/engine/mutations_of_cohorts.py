@@ -191,6 +191,14 @@ OF_COHORTS: Mutations = {
         (Swap("admission._ADMIT_ALL", " OR takes_until < now() + $6::interval / 2"),),
         test_taking_on.test_whoever_finds_nothing_says_again_that_it_takes_on,
     ),
+    "take on: each of two": (
+        (Swap("admission._ADMIT_ALL", "o.id < $2", "false"),),
+        test_taking_on.test_of_two_that_take_on_the_older_goes_on,
+    ),
+    "take on: neither of two": (
+        (Swap("admission._ADMIT_ALL", "o.id < $2", "o.id <> $2"),),
+        test_taking_on.test_of_two_that_take_on_the_older_goes_on,
+    ),
     "take on: nothing else is looked at": (
         (Value("activities.cohorts.drive.LOOK_ALL_EVERY_S", float("inf")),),
         test_taking_on.test_what_others_made_due_in_a_cohort_is_handed_over_with_what_it_takes_on,

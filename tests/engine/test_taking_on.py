@@ -113,6 +113,42 @@ async def test_takers_at_once_never_share_a_row(engine: Engine) -> None:
     assert sum(sizes) + 2 == sum(held.values())
 
 
+async def test_of_two_that_take_on_the_older_goes_on(engine: Engine) -> None:
+    """Two are started where messages come faster than a workflow begins. Catches: both look by turns, and each group is of
+    half as many; and both leave it to each other."""
+    first = await at_work(engine)
+    second = await at_work_too(engine)
+    await engine.pool.execute("UPDATE cohort SET takes_until = now() + $1", ADMISSION_LEASE)
+    await engine.accepted(1, lane=HIGH)
+    taken = [
+        await engine.admission.admit_due(one.id, epoch=1, lane=HIGH, limit=10, few=None) for one in (first, second)
+    ]  # fmt: skip
+    assert [one.is_second for one in taken] == [False, True]
+    await engine.admission.stop_admitting(first.id, epoch=1)
+    taken.append(await engine.admission.admit_due(second.id, epoch=1, lane=HIGH, limit=10, few=None))
+    assert not taken[-1].is_second
+
+
+async def test_the_second_that_takes_on_hands_over_what_it_has_and_ends(engine: Engine) -> None:
+    """While the older one is at work. Catches: two that look by turns for as long as messages come."""
+    first = await at_work(engine)
+    await engine.pool.execute("UPDATE cohort SET takes_until = NULL")
+    [mine] = await engine.accepted(1, lane=HIGH)
+    second = await engine.grouped(HIGH)
+    provider = HeldProvider()
+    await provider.let_go()
+    running = asyncio.create_task(activities(engine, accounts=accounts_of(provider)).deliver(drive(second)))
+    async with asyncio.timeout(8):
+        while not running.done():
+            await engine.pool.execute(
+                "UPDATE cohort SET takes_until = now() + $2 WHERE id = $1", first.id, ADMISSION_LEASE
+            )  # fmt: skip
+            await engine.accepted(1, lane=HIGH)
+            await asyncio.sleep(0.005)
+    assert (await running).waits_s == {}
+    assert (await engine.end(mine))[2], "it has ended"
+
+
 async def at_work_too(engine: Engine) -> CohortRow:
     await engine.pool.execute("UPDATE cohort SET takes_until = NULL")
     return await at_work(engine)

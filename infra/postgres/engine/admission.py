@@ -54,7 +54,9 @@ moved AS (
     RETURNING notification_id, n, tenant, lane, expires_at, account
 )
 SELECT p.*, now() AS now, (SELECT count(*) FROM moved) AS took, (SELECT more FROM left_over) AS more,
-       (SELECT array_agg(DISTINCT account) FROM moved WHERE n > 0) AS accounts
+       (SELECT array_agg(DISTINCT account) FROM moved WHERE n > 0) AS accounts,
+       EXISTS (SELECT FROM cohort o WHERE o.id < $2 AND o.lane = $1 AND o.takes_until > now()
+                                      AND o.takes_until <= now() + $6::interval) AS is_second
 FROM (VALUES (1)) one LEFT JOIN LATERAL ({_UNPLANNED.format(rows="(SELECT * FROM moved WHERE n = 0)")}) p ON true"""
 
 _STOP_ADMITTING = f"UPDATE cohort SET takes_until = NULL WHERE id = $1 AND epoch = $2 RETURNING {ASYNC_COMMIT}"
@@ -100,6 +102,8 @@ class Admitted:
     unplanned: Sequence[Unplanned]
     accounts: frozenset[str] = frozenset()
     """Of the rows that have a plan."""
+    is_second: bool = False
+    """An older cohort of the lane takes on as well."""
 
 
 class AdmissionRepository:
@@ -128,8 +132,9 @@ class AdmissionRepository:
             rows = await self._pool.fetch(_ADMIT_ALL, *arguments)
         else:
             rows = await self._pool.fetch(_ADMIT_FEW, *arguments, few)
-        accounts = frozenset(rows[0]["accounts"] or ())
-        return Admitted(rows[0]["now"], rows[0]["took"], rows[0]["more"], _unplanned(rows), accounts)
+        one = rows[0]
+        accounts = frozenset(one["accounts"] or ())
+        return Admitted(one["now"], one["took"], one["more"], _unplanned(rows), accounts, one["is_second"])
 
 
 def _unplanned(rows: Sequence[asyncpg.Record]) -> list[Unplanned]:
