@@ -112,6 +112,7 @@ async def _windows_end(connection: Connection) -> None:
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """The API groups nothing by itself: a test says when something is driven."""
     monkeypatch.setattr(Starter, "poke", lambda *_: None)
+    monkeypatch.setattr(Starter, "accepted", lambda *_: None)
 
 
 @pytest.fixture
