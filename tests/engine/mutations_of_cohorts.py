@@ -15,6 +15,7 @@ from tests.engine import (
     test_failover,
     test_grouping,
     test_leaving_accounts,
+    test_looks,
     test_slow_receivers,
     test_starter,
     test_taking_on,
@@ -201,7 +202,7 @@ OF_COHORTS: Mutations = {
     ),
     "take on: nothing else is looked at": (
         (Value("activities.cohorts.drive.LOOK_ALL_EVERY_S", float("inf")),),
-        test_taking_on.test_what_others_made_due_in_a_cohort_is_handed_over_with_what_it_takes_on,
+        test_looks.test_what_others_made_due_in_a_cohort_is_handed_over_with_what_it_takes_on,
     ),
     "left to takers: by any clock": (
         (Swap("cohorts._TAKEN_ON_FOR", "takes_until <= now() + $2::interval", "$2::interval IS NOT NULL"),),
