@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import IntEnum
 
 BURST_SHARE = 0.1
 """The share of a second's permits that may go at once."""
+
+
+class PermitRank(IntEnum):
+    """Who asks, and so for whom a permit that is not there yet is kept."""
+
+    HIGH = 0
+    """The high lane: before everybody."""
+    FEW = 1
+    """Whoever has few messages: before bulk, for as long as that is no more than half of the permits."""
+    BULK = 2
+    """Has what the others leave, in turns."""
 
 
 @dataclass(frozen=True, slots=True)

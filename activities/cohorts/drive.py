@@ -24,6 +24,7 @@ from activities.recording.group_commit import GroupCommit
 from activities.recording.outcomes import Outcomes
 from domain.cohorts import UNPLANNED
 from domain.lanes import ADMISSION_LEASE, ADMIT_EVERY, BEHIND_AFTER, LOOK_EVERY, POLICIES, WAITS_AFTER, Lane
+from domain.permits import PermitRank
 from infra.postgres.engine.admission import AdmissionRepository, Admitted, Entered
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRepository
@@ -165,8 +166,15 @@ class CohortDrive:
             due_again=self._groups.due_again,
             waits_since=self._groups.waits_since,
             moved=self._groups.turns.moved,
-            lane=self._lane,
+            rank=self._rank,
         )
+
+    @property
+    def _rank(self) -> PermitRank:
+        """Of its messages among all that ask for permits of an account."""
+        if self._lane is Lane.HIGH:
+            return PermitRank.HIGH
+        return PermitRank.FEW if self._entered.shared else PermitRank.BULK
 
     async def _admit(self) -> None:
         """What becomes due in the lane while this cohort is at work joins it, group after group, until nothing is due: so

@@ -29,7 +29,8 @@ from activities.recording.outcomes import Outcomes, OutcomeWriter
 from activities.recording.patience import patiently
 from channels.base import Message
 from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
-from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES, SLOT_WITHIN, Lane
+from domain.lanes import CLAIM_WINDOW, MOST_INTERNAL_FAILURES, SLOT_WITHIN
+from domain.permits import PermitRank
 from domain.rechecks import Verdict
 from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
@@ -68,7 +69,7 @@ class HandOver:
         due_again: DueAgain = lambda *_: None,
         waits_since: dict[str, float] | None = None,
         moved: Callable[[str], None] = lambda _: None,
-        lane: Lane = Lane.MEDIUM,
+        rank: PermitRank = PermitRank.BULK,
     ) -> None:
         """`lost_to`: where lost ones are recorded, if not with the others. `moved` is told of an account when its slots
         have been waited for, and the next claim is made."""
@@ -89,7 +90,7 @@ class HandOver:
         self._cohort = cohort
         self._epoch = epoch
         self._stopping = stopping
-        self._lane = lane
+        self._rank = rank
         self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
         self._uncalled: set[str] = set()
         """Accounts that take nothing, over which something is due that needs no call."""
@@ -176,7 +177,7 @@ class HandOver:
                 most = self._pacing.batch_limit(begun * capabilities.max_batch)
                 if capabilities.many_servers and account.name not in self._proven:
                     most = min(most, account.unproven_at_once(self._accounts.clock(), taken=calls) * capabilities.max_batch)
-                limit = await self._rerouting.permitted(account, most, urgent=self._lane is Lane.HIGH)
+                limit = await self._rerouting.permitted(account, most, rank=self._rank)
             if limit:
                 async with self._pacing.exclusive():
                     blocked = account.blocked(self._accounts.clock(), taken=calls)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from activities.accounts.account import Account, Accounts
 from activities.recording.follow_ups import DueAgain
-from domain.permits import Granted
+from domain.permits import Granted, PermitRank
 from domain.shares import Blocked
 from domain.timeline import LeftFor
 from infra.postgres.engine.account_queue import AccountQueue
@@ -62,16 +62,16 @@ class Rerouting:
         if uncalled:
             self._uncalled(account.name)
 
-    async def permitted(self, account: Account, most: int, *, urgent: bool) -> int:
+    async def permitted(self, account: Account, most: int, *, rank: PermitRank) -> int:
         """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
         if account.permits is None:
             return most
         due, waiting = await self._queue.due(self._cohort, account=account.name, limit=most)
         if not due:
             return 0
-        granted = await account.permits.take(due, waiting=waiting, urgent=urgent)
+        granted = await account.permits.take(due, waiting=waiting, rank=rank)
         if granted.count == 0:
-            await self.park(account, wait=await self._turn(account, granted, urgent=urgent), spacing=granted.spacing)
+            await self.park(account, wait=await self._turn(account, granted, rank=rank), spacing=granted.spacing)
         return granted.count
 
     async def unused(self, account: Account, count: int, *, since_s: float) -> None:
@@ -81,9 +81,9 @@ class Rerouting:
             with contextlib.suppress(*AWAY):  # lost, as they would be if this process ended here
                 await account.permits.give_back(count, held_s=time.monotonic() - since_s)
 
-    async def _turn(self, account: Account, granted: Granted, *, urgent: bool) -> timedelta:
-        """What is urgent has the next permit, and stands behind nobody's turns."""
-        if urgent or account.permits is None:
+    async def _turn(self, account: Account, granted: Granted, *, rank: PermitRank) -> timedelta:
+        """Who goes before bulk has the next permit, and stands behind nobody's turns."""
+        if rank is not PermitRank.BULK or account.permits is None:
             return granted.wait
         waiting = await self._queue.waiting(self._cohort, account=account.name, limit=MOST_BOOKED)
         return await account.permits.turns(waiting, granted=granted)

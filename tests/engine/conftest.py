@@ -25,6 +25,7 @@ EMPTY = "; ".join(
         "category",
         "person",
         "receipt_inbox",
+        "permit",
         "tenant",
     )
 )

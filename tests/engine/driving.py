@@ -20,6 +20,7 @@ from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
 from domain.clock import Clock
 from domain.lanes import Lane
+from domain.permits import PermitRank
 from domain.results import SendResult
 from infra.clock import SYSTEM_CLOCK
 from infra.postgres.engine.admission import AdmissionRepository
@@ -141,7 +142,7 @@ def hand_over(
     claims: ClaimRepository | None = None,
     stopping: Callable[[], bool] = lambda: False,
     losses: Losses | None = None,
-    lane: Lane = Lane.MEDIUM,
+    rank: PermitRank = PermitRank.BULK,
 ) -> HandOver:
     return HandOver(
         claims or engine.claims,
@@ -152,7 +153,7 @@ def hand_over(
         epoch=cohort.epoch,
         stopping=stopping,
         losses=losses or Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
-        lane=lane,
+        rank=rank,
     )
 
 

@@ -16,6 +16,7 @@ from tests.engine import (
     test_grouping,
     test_leaving_accounts,
     test_looks,
+    test_permits,
     test_slow_receivers,
     test_starter,
     test_taking_on,
@@ -279,16 +280,32 @@ OF_COHORTS: Mutations = {
         test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
     ),
     "permits: nothing is owed to the high lane": (
-        (Swap("permits._LEASE", "THEN 0 ELSE owed END", "THEN 0 ELSE owed * 0 END"),),
-        test_slow_receivers.test_the_high_lane_gets_the_next_permit,
+        (Swap("permits._LEASE", "ELSE owed + CASE", "ELSE owed * 0 + CASE"),),
+        test_permits.test_the_high_lane_gets_the_next_permit,
     ),
     "permits: owed for ever": (
-        (Swap("permits._LEASE", "owed_until > clock_timestamp() AND", "true OR"),),
-        test_slow_receivers.test_a_permit_that_nobody_comes_for_is_not_kept_for_ever,
+        (Swap("permits._LEASE", "CASE WHEN owed_until > at AND", "CASE WHEN true OR"),),
+        test_permits.test_a_permit_that_nobody_comes_for_is_not_kept_for_ever,
+    ),
+    "permits: nothing is owed to those that have few": (
+        (Swap("permits._LEASE", "THEN few_owed ELSE 0 END END", "THEN few_owed * 0 ELSE 0 END END"),),
+        test_permits.test_whoever_has_few_gets_the_next_permit_before_bulk,
+    ),
+    "permits: few may have all": (
+        (Swap("permits._LEASE", "g.granted * 2 / $3::float8", "g.granted * 0 / $3::float8"),),
+        test_permits.test_bulk_keeps_half_beside_those_that_have_few,
+    ),
+    "permits: few before the high lane": (
+        (Swap("permits._LEASE", "WHEN 1 THEN owed +", "WHEN 1 THEN owed * 0 +"),),
+        test_permits.test_the_high_lane_goes_before_those_that_have_few,
+    ),
+    "permits: few ask as bulk": (
+        (Swap("admission._ENTER", "tenant IS NULL AS shared", "false AS shared"),),
+        test_permits.test_a_flood_over_a_slow_account_holds_up_no_other_tenant,
     ),
     "permits: everybody's turns begin now": (
         (Swap("permits._BOOK", "THEN booked_until END", "THEN NULL::timestamptz END"),),
-        test_slow_receivers.test_cohorts_beside_each_other_are_given_turns_one_after_the_other,
+        test_permits.test_cohorts_beside_each_other_are_given_turns_one_after_the_other,
     ),
     "claim: what is blocked too": (
         (

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from domain.lanes import Lane
+from domain.permits import PermitRank
 from infra.postgres.engine.claims import Claimed, ClaimRepository
 from tests.engine.driving import hand_over
 from tests.engine.fleet import Fleet
@@ -123,6 +124,6 @@ async def test_what_leaves_is_owed_no_permit(engine: Engine) -> None:
 
 async def high(fleet: Fleet) -> None:
     assert fleet.cohort is not None
-    passing = hand_over(fleet.engine, fleet.cohort, fleet.accounts, lane=Lane.HIGH)
+    passing = hand_over(fleet.engine, fleet.cohort, fleet.accounts, rank=PermitRank.HIGH)
     await passing.account("hook")
     await passing.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -314,30 +313,6 @@ async def test_an_endpoint_that_throttles_is_held_back_alone(engine: Engine) -> 
     assert len(provider.sent) <= 101 + 16
 
 
-async def test_the_high_lane_gets_the_next_permit(engine: Engine) -> None:
-    """Caught: an OTP found the bucket empty, again and again, because bulk took each permit as it came."""
-    leases, bucket = PermitRepository(engine.pool), Bucket.of(2)
-    assert (await leases.lease("a", bucket=bucket, wanted=1)).count == 1
-    refused = await leases.lease("a", bucket=bucket, wanted=1, urgent=True)
-    assert refused.count == 0
-    await _time_passes(engine, refused.wait)
-    bulk = await leases.lease("a", bucket=bucket, wanted=5)
-    assert bulk.count == 0
-    assert bulk.wait > refused.wait / 2, "it waits for the one after"
-    assert (await leases.lease("a", bucket=bucket, wanted=1, urgent=True)).count == 1
-    await _time_passes(engine, timedelta(seconds=0.6))
-    assert (await leases.lease("a", bucket=bucket, wanted=1)).count == 1, "nothing is owed any more"
-
-
-async def test_a_permit_that_nobody_comes_for_is_not_kept_for_ever(engine: Engine) -> None:
-    """Catches: an OTP that was cancelled meanwhile stops the account for everybody else."""
-    leases, bucket = PermitRepository(engine.pool), Bucket.of(2)
-    await leases.lease("a", bucket=bucket, wanted=1)
-    await leases.lease("a", bucket=bucket, wanted=1, urgent=True)
-    await _time_passes(engine, timedelta(seconds=3))
-    assert (await leases.lease("a", bucket=bucket, wanted=1)).count == 1
-
-
 async def test_what_did_not_go_used_no_permit(engine: Engine) -> None:
     """Caught: of an account with a rate, each look at a cohort whose receivers are held back used up permits."""
     leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
@@ -349,46 +324,6 @@ async def test_what_did_not_go_used_no_permit(engine: Engine) -> None:
     await activities(engine, accounts=Accounts([account])).deliver(drive(await engine.grouped()))
     assert len(account.provider.sent) == 2  # type: ignore[attr-defined]
     assert (await leases.lease("hook", bucket=bucket, wanted=20)).count == 8
-
-
-async def test_permits_that_come_back_make_no_more_than_there_can_be(engine: Engine) -> None:
-    """Catches: a burst above the account's rate."""
-    leases, bucket = PermitRepository(engine.pool), Bucket(10, 0.001)
-    await leases.lease("a", bucket=bucket, wanted=4)
-    await leases.give_back("a", count=50, most=bucket.burst)
-    assert (await leases.lease("a", bucket=bucket, wanted=50)).count == 10
-
-
-async def test_what_was_held_for_long_does_not_come_back(engine: Engine) -> None:
-    """Caught: permits that came back when the bucket had been filled again, and somebody had had that, were too many."""
-    leases = PermitRepository(engine.pool)
-    permits = Permits(leases, account="held", rate_per_second=2)
-    assert (await permits.take(1)).count == 1
-    await permits.give_back(1, held_s=0.5)
-    assert (await permits.take(1)).count == 0
-    await permits.give_back(1, held_s=0.0)
-    assert (await permits.take(1)).count == 1
-
-
-async def test_cohorts_beside_each_other_are_given_turns_one_after_the_other(engine: Engine) -> None:
-    """Caught: each gave its rows turns from now on, so that ten cohorts came back ten times as fast as the rate."""
-    limited = Permits(PermitRepository(engine.pool), account="memory-email", rate_per_second=2)
-    account = Account("memory-email", MemoryProvider(), Slots(4), permits=limited)
-    work = activities(engine, accounts=Accounts([account]))
-    for tenant in "abc":
-        await engine.accepted(FEW + 1, tenant=tenant)
-    for _ in "abc":
-        await work.deliver(drive(await engine.grouped()))
-    due = sorted(row["due_at"] for row in await engine.work())
-    gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(due)]
-    assert len(due) >= 3 * FEW
-    assert all(gap > 0.45 for gap in gaps)
-
-
-async def _time_passes(engine: Engine, time: timedelta) -> None:
-    await engine.pool.execute(
-        "UPDATE permit SET filled_at = filled_at - $1::interval, owed_until = owed_until - $1::interval", time
-    )
 
 
 async def _rows_of(engine: Engine, cohort: UUID) -> list[Any]:

@@ -36,9 +36,9 @@ _ENTER = f"""
 WITH alive AS (
     UPDATE cohort SET lease = now() + $3, holding = false, behind = false, begun = true,
                       takes_until = CASE WHEN $6 AND tenant IS NULL AND (begun OR size < $4) THEN now() + $5::interval END
-    WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS admits, {ASYNC_COMMIT}
+    WHERE id = $1 AND epoch = $2 RETURNING takes_until IS NOT NULL AS admits, tenant IS NULL AS shared, {ASYNC_COMMIT}
 )
-SELECT p.*, now() AS now, admits FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
+SELECT p.*, now() AS now, admits, shared FROM alive LEFT JOIN LATERAL ({_UNPLANNED.format(rows=_OF_COHORT)}) p ON true"""
 
 _ADMITTED = f""",
 left_over AS MATERIALIZED (SELECT {MORE_DUE} AS more),
@@ -88,6 +88,8 @@ class Entered:
     admits: bool
     """True: this cohort takes on due rows of tenants that share. No grouper takes them for `ADMISSION_LEASE` after each
     look."""
+    shared: bool
+    """Of tenants that have few messages, or where all share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,9 @@ class AdmissionRepository:
         `admits`: the caller can take on what becomes due. It is to, where tenants share the cohort and it was not full.
         """
         rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit, ADMISSION_LEASE, admits)
-        return Entered(rows[0]["now"], _unplanned(rows), rows[0]["admits"]) if rows else None
+        if not rows:
+            return None
+        return Entered(rows[0]["now"], _unplanned(rows), rows[0]["admits"], rows[0]["shared"])
 
     async def stop_admitting(self, cohort: UUID, *, epoch: int) -> None:
         """What becomes due from now on is others'."""

@@ -9,30 +9,44 @@ from datetime import timedelta
 
 import asyncpg
 
-from domain.permits import Bucket, Granted
+from domain.permits import Bucket, Granted, PermitRank
 
 _LEASE = """
 WITH b AS MATERIALIZED (
-    SELECT least($2::float8, left_over + $3::float8 * greatest(0, extract(epoch FROM clock_timestamp() - filled_at)))
-           AS full_now, clock_timestamp() AS at,
-           CASE WHEN owed_until > clock_timestamp() AND owed_until < clock_timestamp() + $6::interval
-                THEN owed ELSE 0 END AS owed
-    FROM permit WHERE account = $1 FOR UPDATE
+    SELECT least($2::float8, left_over + $3::float8 * greatest(0, extract(epoch FROM at - filled_at))) AS full_now, at,
+           CASE WHEN owed_until > at AND owed_until < at + $6::interval THEN owed ELSE 0 END AS owed,
+           CASE WHEN few_owed_until > at AND few_owed_until < at + $6::interval THEN few_owed ELSE 0 END AS few_owed,
+           greatest(at, CASE WHEN few_until < at + $6::interval THEN few_until END) AS few_from,
+           coalesce(booked_until > at AND booked_until < at + 2 * $6::interval, false) AS bulk_waits
+    FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p
 ),
-a AS MATERIALIZED (
-    SELECT *, least(greatest(floor(full_now - CASE WHEN $5 THEN 0 ELSE owed END), 0), $4::int)::int AS granted FROM b
+k AS MATERIALIZED (
+    SELECT *, few_from <= at AS few_first,
+           CASE $5::smallint WHEN 0 THEN 0
+                             WHEN 1 THEN owed + CASE WHEN few_from > at AND bulk_waits THEN $2::float8 ELSE 0 END
+                             ELSE owed + CASE WHEN few_from <= at THEN few_owed ELSE 0 END END AS kept
+    FROM b
 ),
-g AS MATERIALIZED (SELECT *, least($4::int - granted, $7::int) AS missing FROM a)
+a AS MATERIALIZED (SELECT *, least(greatest(floor(full_now - kept), 0), $4::int)::int AS granted FROM k),
+g AS MATERIALIZED (
+    SELECT a.*, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again
+    FROM a, LATERAL (SELECT least($4::int - granted, $7::int) AS missing) m
+)
 UPDATE permit p
 SET left_over = g.full_now - g.granted, filled_at = g.at,
-    owed = CASE WHEN $5 THEN greatest(g.owed - g.granted, g.missing) ELSE g.owed END,
-    owed_until = CASE WHEN $5 AND g.missing > 0
-                      THEN g.at + least($6::interval / 2, make_interval(secs => 1 + g.missing / $3::float8))
-                      ELSE p.owed_until END
+    owed = CASE $5::smallint WHEN 0 THEN greatest(g.owed - g.granted, g.missing) ELSE g.owed END,
+    owed_until = CASE WHEN $5::smallint = 0 AND g.missing > 0 THEN g.at + g.asks_again ELSE p.owed_until END,
+    few_owed = CASE $5::smallint WHEN 1 THEN least(greatest(g.few_owed - g.granted, g.missing), $2::float8)
+                                 ELSE g.few_owed END,
+    few_owed_until = CASE WHEN $5::smallint = 1 AND g.missing > 0 THEN g.few_from + g.asks_again
+                          ELSE p.few_owed_until END,
+    few_until = CASE WHEN $5::smallint = 1 AND g.few_first AND g.granted > 0
+                     THEN g.at + make_interval(secs => g.granted * 2 / $3::float8) ELSE p.few_until END
 FROM g WHERE p.account = $1
-RETURNING g.granted, g.full_now, CASE WHEN $5 THEN 0 ELSE g.owed END AS before"""
+RETURNING g.granted, g.full_now, g.kept"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
-bucket. What goes on or ends without a permit is owed none."""
+bucket. What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
+bucketful at most, and while they have had no more than half: up to `few_until` bulk that waits may take what is there."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
@@ -51,7 +65,7 @@ INSERT INTO permit (account, left_over, filled_at) VALUES ($1, $2, clock_timesta
 
 
 OWED_FOR = timedelta(minutes=1)
-"""The longest that a permit is kept for the high lane; a time further ahead is of another clock."""
+"""The longest that a permit is kept for somebody; a time further ahead is of another clock."""
 BOOKED_AHEAD = timedelta(seconds=55)
 """Turns are given so far ahead; what comes after that asks again then: a rate that was raised is used within a minute."""
 
@@ -61,12 +75,12 @@ class PermitRepository:
         self._pool = pool
 
     async def lease(
-        self, account: str, *, bucket: Bucket, wanted: int, waiting: int | None = None, urgent: bool = False
+        self, account: str, *, bucket: Bucket, wanted: int, waiting: int | None = None, rank: PermitRank = PermitRank.BULK
     ) -> Granted:
-        """At most `wanted` permits of `account`, as many as there are. `urgent`: for the high lane, to whom they are owed
-        where there are too few: to `waiting` messages at most (None: to all), as no others will ask again."""
+        """At most `wanted` permits of `account`, as many as there are for this rank. Where there are too few, they are owed
+        to who goes before bulk: to `waiting` messages at most (None: to all), as no others will ask again."""
         waits = wanted if waiting is None else waiting
-        arguments = (account, float(bucket.burst), bucket.per_second, wanted, urgent, OWED_FOR, waits)
+        arguments = (account, float(bucket.burst), bucket.per_second, wanted, int(rank), OWED_FOR, waits)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:
             await self._pool.execute(_BEGIN, account, float(bucket.burst))
@@ -74,7 +88,7 @@ class PermitRepository:
         assert row is not None, "made the moment before"
         if row["granted"]:
             return Granted(row["granted"])
-        wait_s = max(0.0, (1.0 + row["before"] - row["full_now"]) / bucket.per_second)
+        wait_s = max(0.0, (1.0 + row["kept"] - row["full_now"]) / bucket.per_second)
         return Granted(0, timedelta(seconds=wait_s), timedelta(seconds=1 / bucket.per_second))
 
     async def give_back(self, account: str, *, count: float, most: int) -> None:
