@@ -15,7 +15,8 @@ class CancelResult(StrEnum):
     CANCELLED = "cancelled"
     """Nothing was handed over, and nothing will be."""
     PARTLY_CANCELLED = "partly_cancelled"
-    """Some channels were stopped; others had been handed over or are being handed over at this moment."""
+    """Some channels were stopped; others had been handed over or are being handed over at this moment. Or it was stopped
+    between two attempts, and of an earlier one the answer was lost (`may_have_arrived`)."""
     ALREADY_HANDED_OFF = "already_handed_off"
     """Every channel was handed over or is being handed over at this moment; or the digest that it is in has closed."""
     ALREADY_FINISHED = "already_finished"
@@ -31,20 +32,25 @@ class CancelAnswer:
     """Channels that were stopped."""
     in_flight: tuple[str, ...] = ()
     """Channels being handed over at this moment; neither retry nor fallback will follow."""
+    may_have_arrived: tuple[str, ...] = ()
+    """Channels that are not tried any more, and over which it may have arrived: the answer of an attempt was lost."""
 
 
-def cancel_answer(status: Status, *, cancelled: Sequence[str], in_flight: Sequence[str]) -> CancelAnswer:
-    """The truth as it stands after the cancellation, whichever call brought it about: the notification's `status`, the
-    channels that were stopped, and those being handed over at this moment."""
-    stopped, moving = tuple(cancelled), tuple(in_flight)
+def cancel_answer(
+    status: Status, *, asked: bool, cancelled: Sequence[str], in_flight: Sequence[str], unknown: Sequence[str]
+) -> CancelAnswer:
+    """The truth as it stands after the cancellation, whichever call brought it about: the notification's `status`, whether
+    it was `asked` for before the end, the channels that were stopped, those being handed over at this moment, and those of
+    which it is not known whether it arrived."""
+    stopped, moving, maybe = tuple(cancelled), tuple(in_flight), tuple(unknown)
     if status is Status.COLLECTED:
         return CancelAnswer(CancelResult.ALREADY_HANDED_OFF, status)
     if moving:
         result = CancelResult.PARTLY_CANCELLED if stopped else CancelResult.ALREADY_HANDED_OFF
-        return CancelAnswer(result, Status.PROCESSING, stopped, moving)
-    if stopped or status is Status.CANCELLED:
+        return CancelAnswer(result, Status.PROCESSING, stopped, moving, maybe)
+    if stopped or status is Status.CANCELLED or (asked and status is Status.UNKNOWN):
         arrived = status in SUCCESS or status is Status.UNKNOWN
         result = CancelResult.PARTLY_CANCELLED if arrived else CancelResult.CANCELLED
     else:
         result = CancelResult.ALREADY_HANDED_OFF if status in SUCCESS else CancelResult.ALREADY_FINISHED
-    return CancelAnswer(result, status, stopped)
+    return CancelAnswer(result, status, stopped, (), maybe)

@@ -106,6 +106,8 @@ class ReportedStep:
     """DELIVERED or READ: what a chain waits for; None: there is no chain that waits."""
     resumable: bool = False
     """It has ended with places of its chain left, and nothing stands against going on."""
+    lost: bool = False
+    """An attempt of it may have arrived that no receipt has told of."""
 
     def met_by(self, status: Status) -> bool:
         """Nothing need follow any more."""
@@ -144,7 +146,8 @@ def _failed(step: ReportedStep) -> Consequence:
     if step.recorded not in {Status.SENT, Status.UNKNOWN, Status.RETRYING}:
         return Consequence(step.recorded)
     if not step.open and not step.handed_over:
-        return Consequence(Status.RETRYING, Move.RESUME) if step.resumable else Consequence(Status.FAILED)
+        ended = Status.UNKNOWN if step.lost else Status.FAILED
+        return Consequence(Status.RETRYING, Move.RESUME) if step.resumable else Consequence(ended)
     return Consequence(Status.RETRYING, Move.LOOK if step.awaiting else Move.NOTHING)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from domain.attempts import Awaited, Decision
+from domain.lost import NOTHING_LOST, Lost
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
@@ -39,6 +40,10 @@ class KnownStep:
     reason: str | None = None
     attempts: int = 0
     """Of its record: the number of the last attempt that is in it."""
+    lost: Lost = NOTHING_LOST
+    """Attempts of it that may have arrived, by all that is known with what is recorded now."""
+    settled: bool = False
+    """There were such attempts, and now it is known of the last of them that it did not arrive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class AttemptOutcome:
     """The provider reports later what becomes of it."""
     assumed: bool = False
     """Nobody knows what became of it, so that it counts as unknown."""
+    resends_unknown: bool = False
+    """It was asked for that what may have arrived is sent again."""
 
     @property
     def puts_off(self) -> bool:
@@ -96,6 +103,8 @@ class Recording:
     """Sent again, mostly over another account, although an earlier message was taken: its receipt has not come."""
     may_resume: bool = False
     """It ends here with places of its chain left, and a receipt may say that it failed."""
+    because: Reason | None = None
+    """Why it ends as unknown where that is not this attempt's doing: an earlier one may have arrived."""
 
     @property
     def goes_on(self) -> bool:
@@ -138,29 +147,50 @@ def stopped(
 
 def _current(known: KnownStep, outcome: AttemptOutcome) -> Recording:
     """Its claim is the open one."""
+    told, outcome = outcome.decision, _as_known(known, outcome)
     decision, arrived = outcome.decision, _arrived(known, outcome)
     if not arrived and _looks_again(known, outcome):
         return _recording(outcome, Work.LOOK, _current_status(known, outcome, ends=False))
     work = Work.END if arrived or decision.due_at is None else Work.AGAIN
-    return _recording(
+    recording = _recording(
         outcome,
         work,
         _current_status(known, outcome, ends=work is Work.END),
         opens_next=not arrived and decision.falls_back and outcome.has_next,
         on_top=work is Work.AGAIN and known.status in SUCCESS and not decision.awaiting,
     )
+    return _because(recording, told, decision)
 
 
 def _late(known: KnownStep, outcome: AttemptOutcome) -> Recording:
     """Its claim was called lost: a resend waits or is under way, or the step has ended."""
-    if _settles(known, outcome):
+    settles, told = _settles(known, outcome), outcome.decision
+    outcome = _as_known(known, outcome)
+    if settles:
         status = None if _recalled(known) else outcome.decision.status
         opens_next = outcome.decision.falls_back and outcome.has_next
-        return _recording(outcome, Work.END, status, opens_next=opens_next)
+        return _because(_recording(outcome, Work.END, status, opens_next=opens_next), told, outcome.decision)
     work = Work.KEEP
     if _outruns_its_resend(known, outcome):
         work = Work.AGAIN if outcome.decision.awaiting else Work.END
     return _recording(outcome, work, _late_status(known, outcome))
+
+
+def _as_known(known: KnownStep, outcome: AttemptOutcome) -> AttemptOutcome:
+    """The step ends by this attempt, and does not arrive by it: while an earlier one may have arrived, that is not known to
+    be its end. Its chain goes on as after any lost answer: where sending again was asked for."""
+    decision = outcome.decision
+    if not known.lost or decision.due_at is not None or decision.status in SUCCESS:
+        return outcome
+    falls_back = decision.falls_back and outcome.resends_unknown
+    kept = replace(decision, status=Status.UNKNOWN, reason=Reason.ANSWER_LOST, falls_back=falls_back)
+    return replace(outcome, decision=kept)
+
+
+def _because(recording: Recording, told: Decision, decision: Decision) -> Recording:
+    """`told`: what the worker has decided; `decision`: what that comes to by all that is known."""
+    kept = recording.status is Status.UNKNOWN and told.status is not decision.status
+    return replace(recording, because=told.reason) if kept else recording
 
 
 def _recording(
@@ -235,7 +265,7 @@ def _late_status(known: KnownStep, outcome: AttemptOutcome) -> Status | None:
         return news if news in SUCCESS else None
     if status is Status.RETRYING and news in SUCCESS:
         return news
-    if status is Status.UNKNOWN and known.attempts == outcome.attempt:
+    if status is Status.UNKNOWN and not known.lost and (known.settled or known.attempts == outcome.attempt):
         return news if news in FINAL else Status.FAILED
     better = merge(status, news)
     return better if better is not status else None

@@ -275,6 +275,7 @@ class Decider:
             awaits=awaits,
             falls_back_at=None if _may_be_there(claim, result) else claim.falls_back_at,
             window=capabilities.receipt_window if capabilities.receipts else None,
+            recognised=capabilities.idempotent,
         )
 
 

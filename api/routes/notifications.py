@@ -74,6 +74,7 @@ class Cancelled(BaseModel):
                     "status": "cancelled",
                     "cancelled": ["email"],
                     "in_flight": [],
+                    "may_have_arrived": [],
                 }
             ]
         }
@@ -84,6 +85,9 @@ class Cancelled(BaseModel):
     status: Status
     cancelled: list[str] = Field(description="Channels that were stopped.")
     in_flight: list[str] = Field(description="Channels being handed over at this moment; no retry or fallback follows.")
+    may_have_arrived: list[str] = Field(
+        description="Channels that are not tried any more, and over which it may have arrived: an answer was lost."
+    )
 
 
 class RecalledChannel(BaseModel):
@@ -170,6 +174,7 @@ async def cancel_notification(notification_id: UUID, principal: Controller, part
         status=answer.status,
         cancelled=list(answer.cancelled),
         in_flight=list(answer.in_flight),
+        may_have_arrived=list(answer.may_have_arrived),
     )
 
 

@@ -19,6 +19,7 @@ from infra.postgres.engine.chains import forget_rest
 from infra.postgres.engine.digests import leave_digest
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, retried
+from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS
 from infra.postgres.engine.timeline import write_event
 
 _LOCK = """
@@ -29,12 +30,12 @@ _HELD = "SELECT status, final, cancelled_at FROM notification WHERE id = $1 AND 
 _TAKE_BACK = """
 DELETE FROM work WHERE notification_id = $1 AND state = 0 RETURNING n, tenant, channel, account, address, attempt"""
 
-_RECORD = """
-INSERT INTO delivery (notification_id, n, tenant, channel, account, address, status, reason, attempts)
+_RECORD = f"""
+INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
 SELECT $1, * FROM unnest($2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::smallint[])
-ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
-WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"""
+ON CONFLICT (notification_id, n) DO UPDATE SET status = {END_STATUS}, reason = {END_REASON}, updated_at = now()
+WHERE d.status NOT IN ('sent', 'delivered', 'read')"""
 """A step that only waits for its receipt was handed over, and stays so."""
 
 _DIGEST = "SELECT digest FROM notification WHERE id = $1"
@@ -45,8 +46,9 @@ _END_UNPLANNED = """
 UPDATE notification SET status = 'cancelled', reason = $2, final = true, finished_at = now() WHERE id = $1 AND NOT final"""
 
 _STATE = """
-SELECT status, final,
+SELECT status, cancelled_at IS NOT NULL AS asked,
        ARRAY(SELECT channel FROM delivery WHERE notification_id = $1 AND status = 'cancelled' ORDER BY n) AS cancelled,
+       ARRAY(SELECT channel FROM delivery WHERE notification_id = $1 AND status = 'unknown' ORDER BY n) AS unknown,
        ARRAY(SELECT channel FROM work WHERE notification_id = $1 AND state = 1 AND n > 0 ORDER BY n) AS in_flight
 FROM notification WHERE id = $1"""
 
@@ -83,9 +85,13 @@ async def _cancel(
     stopped = not row["final"] and await stop(connection, notification_id)
     state = await connection.fetchrow(_STATE, notification_id)
     assert state is not None
-    answer = cancel_answer(Status(state["status"]), cancelled=state["cancelled"], in_flight=state["in_flight"])
+    answer = cancel_answer(
+        Status(state["status"]), asked=state["asked"], cancelled=state["cancelled"], in_flight=state["in_flight"],
+        unknown=state["unknown"],
+    )  # fmt: skip
     if stopped or (row["cancelled_at"] is None and not row["final"] and state["status"] != Status.COLLECTED):
         detail = {"answer": answer.result, "channels": answer.cancelled, "in_flight": answer.in_flight}
+        detail |= {"may_have_arrived": answer.may_have_arrived} if answer.may_have_arrived else {}
         detail |= {"because": because} if because is not None else {}
         await write_event(connection, notification_id, EventType.CANCELLED, detail)
     return answer

@@ -18,6 +18,7 @@ from domain.results import ResultClass
 from domain.states import Reason, Status
 from domain.timeline import EventType
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 StepKey = tuple[UUID, int]
@@ -29,11 +30,11 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
                   OFFSET 0) w ON true))
 RETURNING notification_id, n, tenant, channel, account, address, attempt"""
 
-_RECORD_STOPPED = """
+_RECORD_STOPPED = f"""
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
 SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                      $9::smallint[])
-ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
+ON CONFLICT (notification_id, n) DO UPDATE SET status = {END_STATUS}, reason = {END_REASON}, updated_at = now()
 WHERE d.status NOT IN ('sent', 'delivered', 'read', 'unknown')"""
 
 _SATISFIED = """

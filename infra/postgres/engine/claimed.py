@@ -12,7 +12,7 @@ import asyncpg
 
 from domain.attempts import Awaited
 from domain.channels import Channel
-from domain.lanes import POLICIES, Lane
+from domain.lanes import Lane
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.rechecks import Verdict, verdict
@@ -20,7 +20,7 @@ from domain.results import ResultClass
 from domain.states import Status
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
-from infra.postgres.engine.options import awaited_by, options_of
+from infra.postgres.engine.options import awaited_by, options_of, resends_unknown
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.tenants.windows import decode_window
 from infra.postgres.users.choices import decode_preferences
@@ -119,7 +119,7 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
     lane, channel, options = Lane(row["lane"]), Channel(row["channel"]), options_of(row["options"])
     wishes, chain = _wishes(row), chain_steps(row["chain"])
     put_off = _put_off(row, wishes, lane=lane, options=options)
-    on_unknown, otp_id = options.get("on_unknown"), options.get("otp")
+    otp_id = options.get("otp")
     return Claim(
         notification_id=row["notification_id"], n=row["n"], attempt=row["attempt"], tenant=row["tenant"], lane=lane,
         channel=channel, account=row["account"], address=row["address"],
@@ -129,7 +129,7 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         accepted_at=row["accepted_at"], category=row["category"], person_name=row["person_name"],
         template=row["template"], template_version=row["template_version"], content=row["content"], data=row["data"],
         metadata=row["metadata"],
-        resend_unknown=POLICIES[lane].resend_unknown if on_unknown is None else on_unknown == "resend",
+        resend_unknown=resends_unknown(options, lane=lane),
         verdict=verdict(
             cancelled=row["cancelled"], stale=row["stale"], gone=row["gone"], expired=row["expired"],
             suppressed=row["suppressed"], permitted=wishes.permit(channel), waits=put_off is not None,

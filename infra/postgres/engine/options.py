@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from domain.attempts import Awaited
+from domain.lanes import POLICIES, Lane
 from domain.states import Status
 
 
@@ -16,6 +17,12 @@ def options_of(stored: str | None) -> dict[str, Any]:
     """What was asked for; nothing, where that is not an object."""
     found = msgspec.json.decode(stored) if stored else None
     return found if isinstance(found, dict) else {}
+
+
+def resends_unknown(options: Mapping[str, Any], *, lane: Lane) -> bool:
+    """What may have arrived is sent again, as was asked for (`on_unknown`) or as its lane does."""
+    asked = options.get("on_unknown")
+    return POLICIES[lane].resend_unknown if asked is None else asked == "resend"
 
 
 def fallback_wait(stored: str | None) -> timedelta | None:

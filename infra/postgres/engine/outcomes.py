@@ -7,7 +7,7 @@ not begun. What each makes of its step is decided by `domain.recording`, under t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -15,28 +15,30 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.lost import NOTHING_LOST, Lost
 from domain.planning import PlannedStep
 from domain.recording import KnownStep, Recording, Work, gives_way, record
 from domain.states import Reason, Status
 from domain.work_row import ON_TOP, WorkState
 from infra.postgres.columns import columns
-from infra.postgres.engine.chains import ResumePoint, leave_rest, satisfied
+from infra.postgres.engine.chains import ResumePoint, StepKey, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, Held, HeldLately, Locked, lock_and_look, over_free
+from infra.postgres.engine.lost_attempts import keep_lost, lost_of, still_unknown
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.engine.suppressing import suppress
-from infra.postgres.engine.timeline import Entry, event_columns, insert_events
+from infra.postgres.engine.timeline import Entry, TimelineEvent, event_columns, insert_events
 
 _MATCH = """
 SELECT w.state, w.attempt, w.tenant, w.lane, w.expires_at, w.cohort, w.version, w.locale, w.awaiting,
-       w.receipt, d.status, d.reason, d.attempts
+       w.receipt, d.status, d.reason, d.attempts, d.lost
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY o(id, n, place)
 LEFT JOIN LATERAL (SELECT * FROM work WHERE notification_id = o.id AND n = o.n FOR UPDATE) w ON true
-LEFT JOIN LATERAL (SELECT status, reason, attempts FROM delivery WHERE notification_id = o.id AND n = o.n OFFSET 0) d
-     ON true
+LEFT JOIN LATERAL (SELECT status, reason, attempts, lost FROM delivery WHERE notification_id = o.id AND n = o.n
+                   OFFSET 0) d ON true
 ORDER BY o.place"""
 
 _AGAIN = """
@@ -101,9 +103,26 @@ class _Match:
 
     outcome: StepOutcome
     row: asyncpg.Record
+    known: KnownStep
     recording: Recording
     erased: bool
     """Its recipient was erased meanwhile: what happened is recorded without the address."""
+
+    @property
+    def news_of_lost(self) -> bool:
+        """Other attempts of the step may have arrived than was known."""
+        return self.known.lost != lost_of(self.row["lost"])
+
+    @property
+    def entries(self) -> Iterator[TimelineEvent]:
+        """What is told of it."""
+        recording = self.recording
+        for event in self.outcome.events:
+            if recording.tells(event.type):
+                yield event if recording.because is None else _corrected(event)
+        if recording.because is not None:
+            claim = self.outcome.claim
+            yield still_unknown(claim.channel, self.known.lost, because=recording.because, falls_back=recording.opens_next)
 
     @property
     def rest(self) -> ResumePoint | None:
@@ -139,6 +158,7 @@ class OutcomeRepository:
             await _change_work(connection, matches)
             await _write(connection, matches, now_s=now_s)
             await leave_rest(connection, {m.outcome.claim.step: m.rest for m in matches})
+            await keep_lost(connection, {m.outcome.claim.step: m.known.lost for m in matches if m.news_of_lost})
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
             await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
             await _take_in_receipts(connection, [m.outcome for m in matches])
@@ -151,21 +171,29 @@ class OutcomeRepository:
 
 def _matched(outcomes: Sequence[StepOutcome], rows: Sequence[asyncpg.Record], locked: Locked) -> list[_Match]:
     """Without those that give way to what was recorded meanwhile."""
+    counting = [
+        (outcome.stopped() if outcome.claim.notification_id in locked.cancelled else outcome, row)
+        for outcome, row in zip(outcomes, rows, strict=True)
+        if not (outcome.assumed and gives_way(_known(row), outcome.of_attempt))
+    ]  # fmt: skip
+    lost: dict[StepKey, Lost] = {}
+    for outcome, row in counting:  # of one step in the order of its attempts
+        step = outcome.claim.step
+        lost[step] = outcome.leaves(lost[step] if step in lost else lost_of(row["lost"]))
     matches = []
-    for outcome, row in zip(outcomes, rows, strict=True):
-        notification_id = outcome.claim.notification_id
-        what = outcome.stopped() if notification_id in locked.cancelled else outcome
-        known, attempt = _known(row), what.of_attempt
-        if not gives_way(known, attempt):
-            matches.append(_Match(what, row, record(known, attempt), notification_id in locked.erased))
+    for outcome, row in counting:
+        known = _known(row, lost=lost[outcome.claim.step])
+        erased = outcome.claim.notification_id in locked.erased
+        matches.append(_Match(outcome, row, known, record(known, outcome.of_attempt), erased))
     return matches
 
 
-def _known(row: asyncpg.Record) -> KnownStep:
+def _known(row: asyncpg.Record, *, lost: Lost = NOTHING_LOST) -> KnownStep:
     state, status = row["state"], row["status"]
     return KnownStep(
         None if state is None else WorkState(state), row["attempt"], bool(row["awaiting"]), row["receipt"],
-        None if status is None else Status(status), row["reason"], row["attempts"] or 0,
+        None if status is None else Status(status), row["reason"], row["attempts"] or 0, lost,
+        settled=row["lost"] is not None and not lost,
     )  # fmt: skip
 
 
@@ -180,7 +208,7 @@ async def _unless_satisfied(connection: Connection, matches: Sequence[_Match]) -
 
 def _stopped(match: _Match) -> _Match:
     outcome = match.outcome.stopped(end=(Status.SUPPRESSED, Reason.ARRIVED_ELSEWHERE))
-    return replace(match, outcome=outcome, recording=record(_known(match.row), outcome.of_attempt))
+    return replace(match, outcome=outcome, recording=record(match.known, outcome.of_attempt))
 
 
 async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutcome]) -> None:
@@ -225,7 +253,7 @@ async def _write(connection: Connection, matches: Sequence[_Match], *, now_s: fl
     records = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches if m.recording.status is not None}
     entries = [
         Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)
-        for m in matches for o in [m.outcome] for e in o.events if m.recording.tells(e.type)
+        for m in matches for o in [m.outcome] for e in m.entries
     ]  # fmt: skip
     if ended or records or entries:
         await connection.execute(
@@ -242,6 +270,11 @@ def _record_row(match: _Match, *, now_s: float) -> tuple[Any, ...]:
             recording.status, recording.reason, result.result if result else None, result.code if result else None,
             attempts, result.provider_id if result else None, _age(o, now_s=now_s),
             o.window if result else None)  # fmt: skip
+
+
+def _corrected(event: TimelineEvent) -> TimelineEvent:
+    """Whatever it says of the step's state: that is unknown."""
+    return replace(event, detail=event.detail | {"status": Status.UNKNOWN}) if "status" in event.detail else event
 
 
 def _age(outcome: StepOutcome, *, now_s: float) -> timedelta:

@@ -16,11 +16,12 @@ import asyncpg
 from domain.attempts import Awaited
 from domain.receipts import Move, why_failed
 from domain.results import ResultClass
-from domain.states import SUCCESS, Status, Strategy
+from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import StepKey, leave_rest, resumable, resume, stop_other_steps
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.lost_attempts import keep_lost, lost_of
 from infra.postgres.engine.options import awaited_by, options_of
 from infra.postgres.engine.step_reports import StepReports
 from infra.postgres.engine.suppressing import suppress
@@ -36,11 +37,11 @@ ORDER BY 1, 2"""
 
 _STEPS = """
 SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
-       d.address, d.status, d.reason, d.sent_at, d.account, d.class, d.rest IS NOT NULL AS rest, w.state, w.awaiting,
-       w.chain, w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
+       d.address, d.status, d.reason, d.sent_at, d.account, d.class, d.rest IS NOT NULL AS rest, d.lost, w.state,
+       w.awaiting, w.chain, w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY x(id, n, place)
 JOIN LATERAL (SELECT tenant, lane, strategy, options, erased_at FROM notification WHERE id = x.id OFFSET 0) m ON true
-JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, class, rest FROM delivery
+JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, class, rest, lost FROM delivery
               WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true
 LEFT JOIN LATERAL (SELECT state, awaiting, chain, address, attempt, locale, failures, tried FROM work
                    WHERE notification_id = x.id AND n = x.n FOR UPDATE) w ON true
@@ -105,6 +106,7 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     known = [StepReports(row, messages.get((row["notification_id"], row["n"]), []), _chain(row)) for row in rows]
     known = await _with_resumable(connection, known)
     await _record(connection, [step for step in known if step.evidence is not None])
+    await keep_lost(connection, {step.key: step.lost for step in known if step.lost != lost_of(step.row["lost"])})
     await _tell(connection, known)
     lanes = await _move(connection, known, releases=not driven)
     await stop_other_steps(connection, [step.key for step in known if step.satisfies])
@@ -119,7 +121,7 @@ async def stop_waiting(connection: Connection, steps: Sequence[StepKey]) -> None
 
 
 async def _with_resumable(connection: Connection, steps: Sequence[StepReports]) -> list[StepReports]:
-    failed = [s.key for s in steps if s.row["rest"] and s.row["state"] is None and s.evidence is Status.FAILED]
+    failed = [s.key for s in steps if s.row["rest"] and s.row["state"] is None and s.may_resume]
     arriving = {s.key[0] for s in steps if s.satisfies}
     may = await resumable(connection, [key for key in failed if key[0] not in arriving])
     return [replace(step, resumable=step.key in may) for step in steps] if may else list(steps)
@@ -135,6 +137,8 @@ async def _record(connection: Connection, steps: Sequence[StepReports]) -> None:
 def _record_row(step: StepReports) -> tuple[Any, ...]:
     known, status, failure = step.known, step.consequence.status, step.failure
     reason, result, code = step.row["reason"] if status is known else None, None, None
+    if status is Status.UNKNOWN:
+        reason = Reason.ANSWER_LOST
     if status in {Status.FAILED, Status.RETRYING} and status is not known and failure is not None:
         reason = why_failed(step.failed) if status is Status.FAILED else None
         result, code = failure["class"], failure["code"]

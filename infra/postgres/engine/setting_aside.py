@@ -6,13 +6,16 @@ that a worker of that version can have it; `domain.unreadable.aside` says for ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
+from domain.lost import LostAttempt
+from domain.states import Reason, Status
+from domain.timeline import EventType, Stage
+from domain.unreadable import Aside, aside
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.unreadable import Aside, aside
@@ -20,14 +23,16 @@ from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS, keep_lost, lost_of, still_unknown
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _LOOK = """
-SELECT w.* FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[]) x(id, n, attempt, faults)
+SELECT w.*, d.lost FROM unnest($1::uuid[], $2::smallint[], $3::smallint[], $4::smallint[]) x(id, n, attempt, faults)
 JOIN LATERAL (SELECT notification_id, n, attempt, faults, state, tenant, channel, account, address,
                      expires_at <= now() AS expired
               FROM work WHERE notification_id = x.id AND n = x.n AND attempt = x.attempt AND faults = x.faults
-              OFFSET 0) w ON true"""
+              OFFSET 0) w ON true
+LEFT JOIN LATERAL (SELECT lost FROM delivery WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true"""
 """Going back keeps the attempt; `faults` says that it has not gone back already."""
 
 _ASIDE = f"""
@@ -44,10 +49,10 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) w ON true))"""
 
-_RECORD = """
+_RECORD = f"""
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason)
 SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[])
-ON CONFLICT (notification_id, n) DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, updated_at = now()
+ON CONFLICT (notification_id, n) DO UPDATE SET status = {END_STATUS}, reason = {END_REASON}, updated_at = now()
 WHERE d.status = 'retrying'"""
 """What an earlier attempt has brought stands."""
 
@@ -110,15 +115,23 @@ async def _end(
         [r["account"] for r, _ in ending], [r["address"] for r, _ in ending], [a.status for _, a in ending],
         [a.reason for _, a in ending],
     )  # fmt: skip
+    await keep_lost(connection, {
+        (r["notification_id"], r["n"]): (*lost_of(r["lost"]), LostAttempt(r["attempt"], r["account"]))
+        for r, a in ending if a.status is Status.UNKNOWN
+    })  # fmt: skip
     await write_events(connection, [
-        Entry(r["notification_id"], r["n"], TimelineEvent(*_told(r["channel"], a, codes[r["notification_id"], r["n"]])))
-        for r, a in ending
+        Entry(r["notification_id"], r["n"], event)
+        for r, a in ending for event in _told(r, a, codes[r["notification_id"], r["n"]])
     ])  # fmt: skip
     await decide_ends(connection, sorted(set(ids)))
 
 
-def _told(channel: str, ended: Aside, code: str) -> tuple[EventType, dict[str, Any]]:
+def _told(row: asyncpg.Record, ended: Aside, code: str) -> Iterator[TimelineEvent]:
+    channel, lost = row["channel"], lost_of(row["lost"])
     if ended.reason is Reason.QUARANTINED or ended.status is Status.UNKNOWN:
-        return EventType.QUARANTINED, {"channel": channel, "code": code}
-    kind = EventType.EXPIRED if ended.status is Status.EXPIRED else EventType.SUPPRESSED
-    return kind, {"channel": channel, "reason": ended.reason, "stage": Stage.HAND_OVER}
+        yield TimelineEvent(EventType.QUARANTINED, {"channel": channel, "code": code})
+    else:
+        kind = EventType.EXPIRED if ended.status is Status.EXPIRED else EventType.SUPPRESSED
+        yield TimelineEvent(kind, {"channel": channel, "reason": ended.reason, "stage": Stage.HAND_OVER})
+    if lost and ended.status is not Status.UNKNOWN and ended.reason is not None:
+        yield still_unknown(channel, lost, because=ended.reason)

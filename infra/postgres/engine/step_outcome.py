@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.attempts import Awaited, Decision
+from domain.lost import Lost, LostAttempt, after_answer
 from domain.recording import CANCELLED, AttemptOutcome, stopped
 from domain.results import ResultClass, SendResult
 from domain.states import Reason, Status
@@ -44,6 +45,8 @@ class StepOutcome:
     """The provider reports later what becomes of it, at most for this long; None: it does not."""
     assumed: bool = False
     """Nobody brought the outcome home, so that it counts as unknown: said only while the claim is still open."""
+    recognised: bool = False
+    """The account recognises a repeated delivery id."""
 
     @property
     def of_attempt(self) -> AttemptOutcome:
@@ -51,8 +54,15 @@ class StepOutcome:
         claim, result = self.claim, self.result
         return AttemptOutcome(
             claim.attempt, self.decision, None if result is None else result.result, claim.awaiting, claim.receipt,
-            bool(claim.chain), self.awaits, self.window is not None, self.assumed,
+            bool(claim.chain), self.awaits, self.window is not None, self.assumed, claim.resend_unknown,
         )  # fmt: skip
+
+    def leaves(self, lost: Lost) -> Lost:
+        """Which attempts of the step may have arrived, after this one."""
+        result = None if self.result is None else self.result.result
+        if not lost and result is not ResultClass.UNKNOWN:
+            return lost
+        return after_answer(lost, LostAttempt(self.claim.attempt, self.claim.account, self.recognised), result)
 
     def stopped(self, *, end: tuple[Status, Reason] = CANCELLED) -> StepOutcome:
         """What it comes to where nothing may follow any more (`domain.recording.stopped`), and what is told of that."""

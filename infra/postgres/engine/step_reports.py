@@ -9,11 +9,15 @@ import asyncpg
 
 from domain.attempts import Awaited
 from domain.ids import referred
+from domain.lanes import Lane
+from domain.lost import Lost, after_reports
 from domain.receipts import Consequence, Report, ReportedStep, better, consequence, messages_of, stands
 from domain.results import ResultClass
 from domain.states import Reason, Status, Strategy
 from domain.work_row import WorkState
 from infra.postgres.engine.chains import ResumePoint, StepKey
+from infra.postgres.engine.lost_attempts import lost_of
+from infra.postgres.engine.options import options_of, resends_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,26 @@ class StepReports:
         ])  # fmt: skip
 
     @property
+    def lost(self) -> Lost:
+        """Attempts that may have arrived: those whose answers were lost, without what receipts have told of. A receipt
+        that names no attempt is about the account's latest."""
+        lost = lost_of(self.row["lost"])
+        if not lost:
+            return lost
+        numbers = self._numbers
+        told = {number for m, number in zip(self.messages, numbers, strict=True) if m["status"] is not None}
+        return after_reports(
+            lost, [(m["account"], m["attempt"]) for m, n in zip(self.messages, numbers, strict=True) if n in told]
+        )
+
+    @property
+    def may_resume(self) -> bool:
+        """Its chain may go on, for all that is known of its own messages: it has failed, or may come twice."""
+        if self.evidence is not Status.FAILED or not self.lost:
+            return self.evidence is Status.FAILED
+        return resends_unknown(options_of(self.row["options"]), lane=Lane(self.row["lane"]))
+
+    @property
     def _silent(self) -> Status | None:
         """The last message was taken by an account that reports nothing: what was said of an earlier one is not the end
         of the step."""
@@ -72,6 +96,7 @@ class StepReports:
                 awaiting=bool(self.row["awaiting"]),
                 wants=self.chain.status if self.chain and self.row["chain"] else None,
                 resumable=self.resumable,
+                lost=bool(self.lost),
             ),
             evidence,
         )

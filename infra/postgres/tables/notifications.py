@@ -140,10 +140,12 @@ delivery = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     time_column("receipt_until"),
     Column("rest", JSON),
+    Column("lost", JSON),
     postgresql_partition_by="RANGE (notification_id)",
 )
 """`receipt_until`: a receipt may still come for what was sent; NULL where none is expected (any more). `rest`: what is left
-of its chain, should a receipt say that it failed (`infra.postgres.engine.chains`)."""
+of its chain, should a receipt say that it failed (`infra.postgres.engine.chains`). `lost`:
+attempts that may have arrived; NULL where there are none (`infra.postgres.engine.lost_attempts`)."""
 Index("delivery_receipt", delivery.c.receipt_until, postgresql_where=delivery.c.receipt_until.isnot(None))
 Index("delivery_awaited", delivery.c.notification_id, postgresql_where=delivery.c.receipt_until.isnot(None))
 
