@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from domain.attempts import Awaited, Decision
+from domain.lost import LostAttempt
 from domain.recording import AttemptOutcome, KnownStep, Recording, Work, gives_way, record, stopped
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, rank
@@ -36,6 +37,11 @@ RESEND_WAITS = KnownStep(WorkState.OPEN, 1, status=Status.RETRYING, attempts=1)
 RESEND_UNDER_WAY = KnownStep(WorkState.IN_HAND, 2, status=Status.RETRYING, attempts=1)
 LOOKED_AT = KnownStep(WorkState.IN_HAND, 2, awaiting=True, status=Status.SENT, attempts=1)
 RECALLED = KnownStep(None, status=Status.CANCELLED, reason=Reason.RECALLED_BY_REQUEST, attempts=1)
+
+ONE_LOST = (LostAttempt(1, "a"),)
+RESENT = replace(RESEND_UNDER_WAY, attempt=2, lost=ONE_LOST)
+"""The first attempt may have arrived, and the second is under way."""
+LAST = replace(FALLS_BACK, attempt=2)
 
 
 def ended(status: Status) -> KnownStep:
@@ -86,6 +92,25 @@ CURRENT = {
         replace(OVERDUE, receipt="RECIPIENT", decision=REFUSED.decision),
         Recording(Work.END, Status.FAILED, Reason.RECIPIENT_REFUSED, opens_next=True),
     ),
+    "failed for good, and an earlier one may have arrived": (
+        RESENT, LAST, Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RETRIES_EXHAUSTED),
+    ),
+    "the same where sending again was asked for": (
+        RESENT, replace(LAST, resends_unknown=True),
+        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, opens_next=True, because=Reason.RETRIES_EXHAUSTED),
+    ),
+    "expired, and an earlier one may have arrived": (
+        RESENT, replace(EXPIRED, attempt=2),
+        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.EXPIRED_BEFORE_HAND_OVER),
+    ),
+    "to be tried again, and an earlier one may have arrived": (
+        RESENT, replace(RETRY, attempt=2), Recording(Work.AGAIN, Status.RETRYING),
+    ),
+    "taken after one that may have arrived": (RESENT, replace(SENT, attempt=2), Recording(Work.END, Status.SENT)),
+    "lost as well": (RESENT, replace(LOST, attempt=2), Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST)),
+    "failed beside one that was taken and one that may have been": (
+        replace(RESENT, status=Status.SENT), LAST, Recording(Work.END, Status.SENT),
+    ),
 }  # fmt: skip
 """Its claim is the open one."""
 
@@ -117,6 +142,22 @@ LATE = {
     "the step was never recorded, and is not open": (KnownStep(None), SENT, Recording(Work.KEEP, Status.SENT)),
     "it was edited away": (KnownStep(None), RETRY, Recording(Work.KEEP, None)),
     "it was recalled": (RECALLED, SENT, Recording(Work.KEEP, None)),
+    "refused for good before its resend began, and another one may have arrived": (
+        replace(RESEND_WAITS, attempt=2, attempts=2, lost=ONE_LOST), replace(REFUSED, attempt=2, has_next=True),
+        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RECIPIENT_REFUSED),
+    ),
+    "it was called unknown and was refused, and another one may have arrived": (
+        replace(ended(Status.UNKNOWN), attempts=2, lost=ONE_LOST), replace(REFUSED, attempt=2), Recording(Work.KEEP, None),
+    ),
+    "the last of those that may have arrived did not": (
+        replace(ended(Status.UNKNOWN), attempts=2, settled=True), REFUSED,
+        Recording(Work.KEEP, Status.FAILED, Reason.RECIPIENT_REFUSED),
+    ),
+    "it was cancelled in between, and did not arrive": (
+        replace(ended(Status.UNKNOWN), attempts=2, settled=True),
+        replace(RETRY, decision=Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)),
+        Recording(Work.KEEP, Status.CANCELLED, Reason.CANCELLED_BY_REQUEST),
+    ),
 }  # fmt: skip
 """Its claim was called lost, or the step has ended."""
 
@@ -210,6 +251,15 @@ def test_evidence_never_gives_way_to_less(known: KnownStep, outcome: AttemptOutc
         assert known.status is not None
         assert rank(recording.status) >= rank(known.status)
     assert (recording.reason is None) or recording.status not in SUCCESS
+
+
+@given(steps(), outcomes())
+def test_what_may_have_arrived_is_never_said_not_to_have(known: KnownStep, outcome: AttemptOutcome) -> None:
+    known = replace(known, lost=(*ONE_LOST, LostAttempt(4, "a")))
+    recording = record(known, outcome)
+    assert recording.status in {None, Status.RETRYING, Status.UNKNOWN, *SUCCESS}
+    fell_back = recording.opens_next and recording.status is Status.UNKNOWN
+    assert not fell_back or outcome.resends_unknown or outcome.result is ResultClass.UNKNOWN
 
 
 @given(steps(), outcomes())

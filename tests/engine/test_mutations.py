@@ -253,7 +253,7 @@ MUTATIONS: Mutations = {
         reported(test_receipts.test_a_late_refusal_takes_back_the_resend_that_waits, answer=PERMANENT),
     ),
     "cancel: what was sent counts as stopped": (
-        (Swap("cancelling._RECORD", "WHERE delivery.status NOT IN ('sent', 'delivered', 'read')"),),
+        (Swap("cancelling._RECORD", "WHERE d.status NOT IN ('sent', 'delivered', 'read')"),),
         test_missing_receipts.test_cancelling_what_waits_for_a_receipt_keeps_what_was_sent,
     ),
     "accept: work for every row": (

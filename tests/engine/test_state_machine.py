@@ -31,7 +31,7 @@ from domain.states import Status
 from infra.postgres.engine.account_queue import bound_of
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
-from tests.engine.mutations import RECORDING, Swap, Value
+from tests.engine.mutations import ENGINE, RECORDING, Swap, Value
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
 from tests.engine.world import World
 
@@ -272,6 +272,9 @@ MUTATIONS: dict[str, Swap | Value] = {
         "clock_steps._BEGUN_AHEAD", "w.falls_back_at - $2::interval, now() + s.after", "w.falls_back_at, w.falls_back_at"
     ),
     "receipts: a failure after the end is the end": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
+    "cancel: what may have arrived was not taken": Swap("cancelling._RECORD", "d.lost IS NULL", "true"),
+    "outcome: what may have arrived was not taken": Value(f"{RECORDING}._as_known", lambda _, outcome: outcome),
+    "receipts: what may have arrived was not taken": Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),
     "sweep: the lost are forgotten": Swap("claims._LOST", "state = 1 AND unknown_at", "state = 1 AND false AND unknown_at"),
 }
 """Found within some tens of histories; `MOST` is far more than that."""

@@ -25,6 +25,9 @@ WHERE w.falls_back_at > greatest(now(), m.send_at) + (m.options ->> 'fallback_af
 _OPEN = """
 SELECT notification_id, n, state, awaiting, receipt, cohort, EXISTS (SELECT FROM cohort c WHERE c.id = w.cohort) AS driven
 FROM work w"""
+_NOT_ARRIVED = """
+SELECT notification_id, n, status FROM delivery
+WHERE status IN ('failed', 'expired', 'cancelled', 'suppressed') AND reason <> 'recalled_by_request'"""
 _ATTEMPTS = """
 SELECT detail->>'class' AS class, (detail->>'attempt')::int AS attempt FROM event
 WHERE notification_id = $1 AND n = $2 AND type = 'attempt'"""
@@ -44,6 +47,8 @@ class Witness:
     """How often a provider took it, and we know."""
     known: dict[Step, dict[int, Status]] = field(default_factory=dict)
     """By attempt, what its answer and its receipts say."""
+    out_there: dict[Step, set[int]] = field(default_factory=dict)
+    """Attempts that a provider was given, and of which nothing says what became of them."""
     reported: set[tuple[UUID, int, int]] = field(default_factory=set)
     """Attempts that a receipt has come for: they were taken, whatever we hear."""
     accused: set[UUID] = field(default_factory=set)
@@ -72,8 +77,13 @@ class Witness:
         return stands(self.known.get(step, {}).values())
 
     def learn(self, claim: Claim, status: Status) -> None:
+        self.settled(claim)
         messages = self.known.setdefault((claim.notification_id, claim.n), {})
         messages[claim.attempt] = better(messages.get(claim.attempt), status)
+
+    def settled(self, claim: Claim) -> None:
+        """It is known of this attempt whether it arrived."""
+        self.out_there[claim.step].discard(claim.attempt)
 
     async def holds(self) -> None:
         """What must be true at every moment."""
@@ -98,6 +108,8 @@ class Witness:
                 self.ended[one] = (status, reason)
             else:
                 assert one in opened | reportable, "it has not ended and nobody will look at it again"
+        for row in await self.engine.pool.fetch(_NOT_ARRIVED):
+            assert not self.out_there.get((row["notification_id"], row["n"])), f"{row['status']}, and it may be there"
 
     async def is_the_truth(self) -> None:
         """What a user would check: what arrived is called sent unless taken back, and nothing came twice in silence."""

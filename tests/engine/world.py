@@ -90,6 +90,7 @@ class World(Witness):
             await self.may_be_sent(claim)
             self.handed[claim.step] = self.handed.get(claim.step, 0) + 1
             self.in_hand.append(claim)
+            self.out_there.setdefault(claim.step, set()).add(claim.attempt)
             self.given += [claim] * (claim.channel is Channel.WEBHOOK)
 
     async def take_nothing(self, cohort: CohortRow, channel: Channel) -> None:
@@ -112,6 +113,7 @@ class World(Witness):
         return claim.ends_unsent
 
     def _was_not_taken(self, claim: Claim) -> None:
+        self.settled(claim)
         self.given = [c for c in self.given if attempt_of(c) != attempt_of(claim)]
 
     async def report(self, claim: Claim, status: Status) -> None:
