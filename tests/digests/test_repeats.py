@@ -9,7 +9,7 @@ from uuid import UUID
 from domain.channels import Channel
 from tests.accept.conftest import Api, body
 from tests.digests.conftest import Office
-from tests.engine.support import PERMANENT
+from tests.engine.support import LOST, PERMANENT
 
 ONCE = {"window": "PT5M"}
 
@@ -110,3 +110,16 @@ async def test_windows_that_have_ended_are_swept(office: Office) -> None:
     )
     assert await office.engine.accept.forget_slots(limit=10) == 1
     assert (await office.api.count("dedupe"), await office.api.count("digest")) == (0, 1)
+
+
+async def test_what_may_have_arrived_and_was_cancelled_is_still_the_original(office: Office) -> None:
+    """Caught: cancelled while its resend waited, it was taken for what had never been handed over, and the repeat was sent
+    to whoever had it already."""
+    first = await posted(office.api, on_unknown="resend")
+    office.engine.providers[Channel.EMAIL].script(LOST)
+    await office.deliver()
+    assert (await office.call(first, "cancel"))["may_have_arrived"] == ["email"]
+    again = await posted(office.api, on_unknown="resend")
+    assert await state(office.api, again) == ("suppressed", "duplicate", str(first))
+    await office.deliver()
+    assert office.texts == ["hello"]

@@ -39,6 +39,7 @@ from tests.engine import (
 from tests.engine.conftest import EMPTY, open_pool
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Value
 from tests.engine.mutations_of_cohorts import OF_COHORTS
+from tests.engine.mutations_of_lost import OF_LOST
 from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
 from tests.engine.support import OK, PERMANENT, Engine
 
@@ -80,6 +81,7 @@ def any_outcome_opens_the_next(known: KnownStep, outcome: AttemptOutcome) -> Rec
 
 MUTATIONS: Mutations = {
     **OF_COHORTS,
+    **OF_LOST,
     **OF_RECEIPTS,
     "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
     "claim: waits for locked rows": (

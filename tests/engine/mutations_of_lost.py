@@ -1,0 +1,93 @@
+"""Rules of attempts that may have arrived, to be taken out one by one, each with its guard."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from domain.lost import Lost, LostAttempt
+from domain.recording import AttemptOutcome, KnownStep
+from domain.results import ResultClass
+from domain.states import SUCCESS, Reason, Status
+from tests.engine import test_may_have_arrived as guards
+from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
+from tests.engine.support import PERMANENT, RETRY, Engine
+
+KEPT = ("d.lost IS NULL", "true")
+
+
+def knowing(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
+    """The guard over providers that recognise a repeated delivery id."""
+
+    async def run(engine: Engine) -> None:
+        await guard(Engine.over(engine.pool, idempotent=True), **arguments)
+
+    return run
+
+
+def the_chain_goes_on(known: KnownStep, outcome: AttemptOutcome) -> AttemptOutcome:
+    decision = outcome.decision
+    if not known.lost or decision.due_at is not None or decision.status in SUCCESS:
+        return outcome
+    return replace(outcome, decision=replace(decision, status=Status.UNKNOWN, reason=Reason.ANSWER_LOST))
+
+
+def the_last_alone(_: Lost, attempt: LostAttempt, result: ResultClass | None) -> Lost:
+    return (attempt,) if result is ResultClass.UNKNOWN else ()
+
+
+OF_LOST: Mutations = {
+    "lost: a cancellation forgets it": (
+        (Swap("cancelling._RECORD", *KEPT),), guards.test_cancelling_what_waits_for_its_resend,
+    ),
+    "lost: the last failure is the end": (
+        (Value(f"{RECORDING}._as_known", lambda _, outcome: outcome),),
+        partial(guards.test_later_failures_say_nothing_of_the_lost_one, answer=RETRY, because="retries_exhausted"),
+    ),
+    "lost: what stops the resend is the end": (
+        (Value(f"{RECORDING}._as_known", lambda _, outcome: outcome),),
+        partial(
+            guards.test_what_stops_its_resend_is_told_and_is_not_its_end,
+            change=guards.EXPIRE, event="expired", reason="expired_before_hand_over",
+        ),
+    ),
+    "lost: its chain goes on all the same": (
+        (Value(f"{RECORDING}._as_known", the_chain_goes_on),),
+        knowing(guards.test_its_chain_goes_on_only_where_it_may_come_twice, options=guards.HOLD),
+    ),
+    "lost: only the last counts": (
+        (Value(f"{ENGINE}.step_outcome.after_answer", the_last_alone),),
+        partial(guards.test_of_two_that_were_lost_both_must_have_failed, together=False, turned=True),
+    ),
+    "lost: any answer of who recognises it settles it": (
+        (Value("domain.lost._OF_THE_MESSAGE", frozenset(ResultClass)),),
+        knowing(guards.test_of_a_message_that_was_not_looked_at_nothing_is_known),
+    ),
+    "lost: no answer of who recognises it settles it": (
+        (Value("domain.lost._OF_THE_MESSAGE", frozenset()),),
+        knowing(guards.test_who_recognises_it_and_refuses_it_never_took_it, answer=PERMANENT),
+    ),
+    "lost: arrived elsewhere, so not here": (
+        (Swap("chains._RECORD_STOPPED", *KEPT),),
+        guards.test_what_arrived_over_another_channel_does_not_say_that_it_did_not_over_this,
+    ),
+    "lost: put aside, and forgotten": (
+        (Swap("setting_aside._RECORD", *KEPT),),
+        partial(guards.test_what_no_version_can_read_any_more, change=guards.EXPIRE, told="expired_before_hand_over"),
+    ),
+    "lost: a receipt settles all": (
+        (Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),),
+        partial(guards.test_by_its_receipts_it_has_failed_when_all_that_may_have_arrived_did, turned=False),
+    ),
+    "lost: a receipt settles nothing": (
+        (Value(f"{ENGINE}.step_reports.after_reports", lambda lost, _: lost),),
+        partial(guards.test_by_its_receipts_it_has_failed_when_all_that_may_have_arrived_did, turned=False),
+    ),
+    "lost: a receipt has its chain go on all the same": (
+        (Value(f"{ENGINE}.step_reports.StepReports.may_resume", property(lambda s: s.evidence is Status.FAILED)),),
+        partial(guards.test_a_receipt_has_its_chain_go_on_only_where_it_may_come_twice, options=guards.HOLD),
+    ),
+}  # fmt: skip
+"""Name of a rule -> what takes it out, and the test that must fail then."""
