@@ -14,13 +14,13 @@ from activities.accounts.slots import Slots
 from api.recalls import RecallService
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
-from domain.attempts import ASIDE_WAITS
 from domain.cancelling import CancelResult
 from domain.channels import Channel
 from domain.ids import reference
 from domain.lanes import Lane
 from domain.results import SendResult
 from domain.states import Status
+from domain.unreadable import ASIDE_WAITS
 from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow

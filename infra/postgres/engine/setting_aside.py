@@ -16,9 +16,6 @@ from domain.lost import LostAttempt
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
 from domain.unreadable import Aside, aside
-from domain.states import Reason, Status
-from domain.timeline import EventType, Stage
-from domain.unreadable import Aside, aside
 from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.ends import decide_ends
