@@ -53,7 +53,7 @@ class EventType(StrEnum):
     `took_ms`, `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
     UNKNOWN = "unknown"
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend, fallback (no more resends: the next place of
-    its chain) or hold."""
+    its chain) or hold. Told once more where it is not tried any more `because` of a later failure or a rule: the reason."""
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`; where the one before waited for too long over an account
     that takes nothing, `reason`: circuit_open, throttled, busy, account_paused or account_broken."""
@@ -70,8 +70,8 @@ class EventType(StrEnum):
     QUARANTINED = "quarantined"
     """Failed three times inside this service. `code`."""
     CANCELLED = "cancelled"
-    """Cancelled by request. `answer`, `channels`, `in_flight`; `because`, where a one-time code was the reason: verified or
-    resent."""
+    """Cancelled by request. `answer`, `channels`, `in_flight`; `may_have_arrived`, where there are such; `because`, where a
+    one-time code was the reason: verified or resent."""
     RECALLED = "recalled"
     """Recall was asked for. `answer`, `channels`: [{n, channel, result}]."""
     EDITED = "edited"
