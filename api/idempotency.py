@@ -87,7 +87,7 @@ class Creation:
             self.key_seen = True
             if kept is None:
                 made = await unit(connection)
-                await keep(connection, scope, answer=(made.again or made.shown).model_dump_json().encode())
+                await keep(connection, scope, answer=_encoded(made.again or made.shown))
                 return self._made(made)
         first = judge(_key_of(scope), kept)
         if isinstance(first, TongdaError):
@@ -117,7 +117,7 @@ class Creation:
 
     def _made(self, made: Created) -> Response:
         code = status.HTTP_200_OK if made.existed else status.HTTP_201_CREATED
-        return self._answer(made.shown.model_dump_json().encode(), code=code)
+        return self._answer(_encoded(made.shown), code=code)
 
     def _replayed(self, body: bytes) -> Response:
         answer = self._answer(body, code=status.HTTP_200_OK)
@@ -188,3 +188,8 @@ def checked(key: str | None) -> str | None:
 
 def _key_of(scope: Scope) -> Key:
     return Key(scope.tenant, scope.app, scope.route, scope.key, scope.body_hash, b"")
+
+
+def _encoded(shown: BaseModel) -> bytes:
+    """As the published schema names its fields: by their aliases."""
+    return shown.model_dump_json(by_alias=True).encode()

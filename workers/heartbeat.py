@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from domain.health import Circuit
 from domain.refusal import PROBLEM
 from infra.postgres.errors import is_away
 from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
+from infra.postgres.tenants.worker_signs import name_of
 from infra.telemetry.engine_metrics import ACCOUNT_REFUSED
 
 log = structlog.get_logger()
@@ -40,15 +41,17 @@ class Heartbeat:
         process: UUID,
         version: Callable[[], int],
         name: str = "",
+        lanes: Sequence[str] = (),
         outages: Outages | None = None,
     ) -> None:
-        """`outages` counts those that a beat meets, also while nothing else goes on in this process."""
+        """`lanes`: what the process serves. `outages` counts those that a beat meets, also while nothing else goes on in this
+        process."""
         self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository
         self._process = process
         self._version = version
-        self._name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._name = name or name_of(f"{socket.gethostname()}:{os.getpid()}", lanes=lanes)
         self._said: dict[str, tuple[object, ...]] = {}
 
     async def beat(self) -> None:

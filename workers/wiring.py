@@ -67,13 +67,15 @@ class Wired:
 
 
 @contextlib.asynccontextmanager
-async def wired(settings: Settings, *, client: Client, stopping: Callable[[], bool]) -> AsyncIterator[Wired]:
-    """Open what the process needs; on the way out nothing is in flight any more and everything is closed."""
+async def wired(
+    settings: Settings, *, client: Client, stopping: Callable[[], bool], lanes: Sequence[str] = ()
+) -> AsyncIterator[Wired]:
+    """`lanes`: what the process says that it serves. Open what the process needs; on the way out nothing is in flight any more and everything is closed."""
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings, name="tongda-worker")
         stack.push_async_callback(database.close)
         pool, outages = database.pool, Outages()
-        accounts = await _accounts(settings, database, stack, outages=outages)
+        accounts = await _accounts(settings, database, stack, outages=outages, lanes=lanes)
         cohorts, claims, outcomes = CohortRepository(pool), ClaimRepository(pool), OutcomeRepository(pool)
         losses = Losses(claims, accounts, clock=SYSTEM_CLOCK, outages=outages)
         otp = OtpRepository(pool)
@@ -107,7 +109,7 @@ def _partitions(settings: Settings, pool: asyncpg.Pool) -> PartitionRepository:
 
 
 async def _accounts(
-    settings: Settings, database: Database, stack: contextlib.AsyncExitStack, *, outages: Outages
+    settings: Settings, database: Database, stack: contextlib.AsyncExitStack, *, outages: Outages, lanes: Sequence[str]
 ) -> Accounts:
     """The installation's accounts, from the settings (for e-mail as many as are listed, one of each other channel), and the
     tenants', from the database, which are kept up with it."""
@@ -142,7 +144,7 @@ async def _accounts(
     await loader.load()
     stack.push_async_callback(loader.close)
     health = AccountHealthRepository(database.pool)
-    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version, outages=outages)
+    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version, lanes=lanes, outages=outages)
     stack.push_async_callback(heartbeat.stop)
     await stack.enter_async_context(_running(loader.run_forever(), heartbeat.run_forever()))
     return accounts

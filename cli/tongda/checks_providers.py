@@ -1,4 +1,5 @@
-"""What `doctor` looks at in the tenant's own provider accounts: can they be used, are they in order in the workers."""
+"""What `doctor` looks at in provider accounts, the tenant's own and the installation's: can they be used, are they in order in
+the workers."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from cli.tongda.finding import Finding, failed, ok, skipped, warning
 from cli.tongda.place import NoPlace, find_place
 
 CHECK: Final = "provider accounts"
+MEND_SHARED: Final = "mend its server or network, or what the operator of the installation has set (docs/settings.md)"
 MOST_TRIED: Final = 10
 """A test connects to the outside: of many accounts only the first are tried."""
 
@@ -24,11 +26,15 @@ def check_providers() -> list[Finding]:
     except NoPlace:
         return [skipped(CHECK, "the key comes first")]
     try:
-        own = [one for one in _all(api) if one["source"] == "tenant"]
-        if not own:
-            return [ok(CHECK, "none of your own: the installation's are used")]
+        accounts = list(_all(api))
+        own = [one for one in accounts if one["source"] == "tenant"]
         found = [finding for number, one in enumerate(own) for finding in _look(api, one, tried=number < MOST_TRIED)]
-        return found or [ok(CHECK, f"{len(own)}, all in use")]
+        served = {one["channel"] for one in own}
+        for one in accounts:
+            if one["source"] != "tenant" and one["channel"] not in served:
+                found += _look_at_shared(api, one)
+        in_use = f"{len(own)}, all in use" if own else "none of your own: the installation's are used, and are in order"
+        return found or [ok(CHECK, in_use)]
     except (Refused, Unreachable) as error:
         return [skipped(CHECK, str(error).splitlines()[0])]
     finally:
@@ -66,6 +72,19 @@ def _look(api: Api, one: dict[str, Any], *, tried: bool) -> Iterator[Finding]:
         yield failed(CHECK, f"{one['id']} fails in the workers: {health['failure'] or 'no answer'}", do=do)
     elif tried:
         yield from _tried(api, path, one)
+
+
+def _look_at_shared(api: Api, one: dict[str, Any]) -> Iterator[Finding]:
+    """An account of the installation, which serves the channels that the tenant has none of its own for, and whose settings
+    are not the tenant's to change. Raises Refused, Unreachable."""
+    do = f"`scripts/tongda providers health {one['id']}` says more; {MEND_SHARED}"
+    if one["state"] == "refused":
+        yield failed(CHECK, f"{one['id']}, the installation's, is refused by its provider: {one['failure']}", do=do)
+        return
+    health = api.get(f"/v1/providers/{segment(one['id'])}/health").json()
+    if health["circuit"] == "open":
+        said = f"{one['id']}, the installation's, fails in the workers: {health['failure'] or 'no answer'}"
+        yield failed(CHECK, said, do=do)
 
 
 def _tried(api: Api, path: str, one: dict[str, Any]) -> Iterator[Finding]:

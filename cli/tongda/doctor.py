@@ -19,11 +19,11 @@ from cli.tongda.show import Output, OutputOption, clean
 from infra.settings import Settings
 
 MARKS: Final = {State.OK: "✓", State.WARNING: "!", State.FAILED: "✗", State.SKIPPED: "·"}
-SERVERS: Final = ("PostgreSQL", "Temporal", "SMTP", "Cassandra", "directory")
+SERVERS: Final = ("PostgreSQL", "workers", "Temporal", "SMTP", "Cassandra", "directory")
 
 
 def doctor(*, output: OutputOption = Output.TABLE) -> None:
-    """Check settings, API, key, accounts, servers, mail, directory, clock, disk and ports. Exit code 1 when anything
+    """Check settings, API, key, accounts, servers, workers, mail, directory, clock, disk and ports. Exit code 1 when anything
     failed."""
     found = examine()
     good = not any(finding.state is State.FAILED for finding in found)
@@ -56,19 +56,21 @@ async def _servers(settings: Settings) -> Sequence[Finding]:
     from cli.tongda import checks_servers as servers
     from cli.tongda.checks_directory import check_directory
     from cli.tongda.checks_sealed import check_sealed
+    from cli.tongda.checks_workers import check_workers
 
     facts = here.facts_of(os.environ) or {}
     own_mail = any(os.environ.get(f"TONGDA_SMTP_{name}") for name in ("HOST", "PORT"))
     sandbox_url = "" if own_mail else str(facts.get("sandbox_url") or "")
-    postgres, sealed, temporal, mail, cassandra, directory = await asyncio.gather(
+    postgres, workers, sealed, temporal, mail, cassandra, directory = await asyncio.gather(
         servers.check_postgres(settings),
+        check_workers(settings),
         check_sealed(settings),
         servers.check_temporal(settings),
         servers.check_mail(settings, sandbox_url=sandbox_url),
         servers.check_cassandra(settings),
         check_directory(settings),
     )
-    return [*postgres, *sealed, *temporal, mail, *cassandra, directory]
+    return [*postgres, workers, *sealed, *temporal, mail, *cassandra, directory]
 
 
 def _line(finding: Finding) -> str:

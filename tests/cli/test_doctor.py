@@ -13,16 +13,19 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from cli.tongda import checks_here, checks_servers
+from cli.tongda import checks_here, checks_servers, checks_workers
 from cli.tongda.finding import State
 from infra.postgres.condition import Condition, revisions
+from infra.postgres.tenants.worker_signs import Sign, name_of
 from infra.settings import Settings
 from tests.cli.conftest import Cli, Said, tongda
+from workers.roles import Role
 from workers.schedules import SWEEP_SCHEDULE, sync
 
 NOWHERE = "127.0.0.1:9"
@@ -74,6 +77,28 @@ async def _prepare(address: str) -> None:
     await sync(await connect(Settings(temporal_address=address)))
 
 
+async def _sign(database: str, *, lanes: str = "high,medium,low,housekeeping", silent_s: float = 0) -> None:
+    """As a worker process does, so long ago; those before are forgotten."""
+    connection = await asyncpg.connect(database)
+    await connection.execute("DELETE FROM worker")
+    await connection.execute(
+        "INSERT INTO worker (process, name, accounts_version, at) VALUES ($1, $2, 0, now() - $3::interval)",
+        uuid4(),
+        name_of("host:4711", lanes=lanes.split(",")),
+        timedelta(seconds=silent_s),
+    )
+    await connection.close()
+
+
+@pytest.fixture
+def a_worker(cli: Cli) -> Iterator[None]:
+    """One of every lane has just given a sign; none is there afterwards."""
+    asyncio.run(_sign(cli.database))
+    yield
+    asyncio.run(_sign(cli.database, silent_s=3600))
+
+
+@pytest.mark.usefixtures("a_worker")
 def test_all_is_well(environment: dict[str, str], temporal_address: str) -> None:
     asyncio.run(_prepare(temporal_address))
     with mail_server() as port:
@@ -84,12 +109,36 @@ def test_all_is_well(environment: dict[str, str], temporal_address: str) -> None
     assert found["sweep"][0] == "ok"
 
 
+@pytest.mark.usefixtures("a_worker")
 def test_what_is_away_is_named_with_what_to_do(environment: dict[str, str]) -> None:
     said, found = examined(environment)
     assert said.code == 1
     assert {check for check, (state, *_) in found.items() if state == "failed"} == {"Temporal", "SMTP"}
     assert "TONGDA_TEMPORAL_ADDRESS" in found["Temporal"][2]
     assert "TONGDA_SMTP_HOST" in found["SMTP"][2]
+
+
+@pytest.mark.usefixtures("a_worker")
+def test_workers_that_stand_still_are_missed(cli: Cli, environment: dict[str, str]) -> None:
+    """A stopped process writes no log and ends no connection: only its silence tells."""
+    asyncio.run(_sign(cli.database, silent_s=25))
+    state, says, do = examined(environment)[1]["workers"]
+    assert state == "failed"
+    assert "none of lanes high, medium, low, housekeeping has been heard of for 2" in says
+    assert "python -m workers --lanes high,medium,low,housekeeping" in do
+
+
+@pytest.mark.usefixtures("a_worker")
+def test_a_lane_without_a_worker_is_missed(cli: Cli, environment: dict[str, str]) -> None:
+    asyncio.run(_sign(cli.database, lanes="medium,low,housekeeping"))
+    state, says, do = examined(environment)[1]["workers"]
+    assert (state, says) == ("failed", "none of lane high has been heard of")
+    assert "`python -m workers --lanes high`" in do
+
+
+def test_the_lanes_are_the_workers_own_and_an_older_worker_may_serve_any() -> None:
+    assert tuple(Role) == checks_workers.LANES
+    assert checks_workers.judged([Sign("host:1", timedelta(seconds=3), None)]).state is State.OK
 
 
 def test_no_database_no_api_no_secret_shown(environment: dict[str, str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import asyncpg
 import pytest
@@ -76,3 +78,25 @@ def test_what_does_not_work_is_said_by_test_and_by_doctor(cli: Cli, tmp_path: Pa
     assert "providers change" in do
     cli("providers", "pause", account)
     assert examined(environment)[1]["provider accounts"][0] == "warning"
+
+
+@pytest.mark.usefixtures("no_accounts")
+async def test_trouble_with_the_installations_accounts_is_said_by_doctor(cli: Cli, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(cli.database)
+    process = uuid4()
+    await connection.execute("INSERT INTO worker (process, name, accounts_version, at) VALUES ($1, 'w', 0, now())", process)
+    await connection.execute(
+        "INSERT INTO account_health (account, process, circuit, slow_share, in_flight, slots, failed_at, failure, at)"
+        " VALUES ('smtp-default', $1, 'open', 0, 0, 16, now(), 'RETRY connect_failed', now())",
+        process,
+    )
+    environment = {**cli.environment(), "TONGDA_HOME": str(tmp_path)}
+    said, found = await asyncio.to_thread(examined, environment)
+    await connection.execute("DELETE FROM account_health")
+    await connection.execute("DELETE FROM worker WHERE process = $1", process)
+    await connection.close()
+    state, says, do = found["provider accounts"]
+    assert (said.code, state) == (1, "failed")
+    assert "smtp-default" in says
+    assert "RETRY connect_failed" in says
+    assert "providers health smtp-default" in do
