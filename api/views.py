@@ -13,7 +13,7 @@ import msgspec
 from domain.cohorts import workflow_id
 from domain.lanes import Lane
 from domain.states import Status
-from domain.timeline import EventType
+from domain.timeline import EventType, Told, first_end, first_lane
 from infra.postgres.lists.reading import Details
 
 WorkflowUrl = Callable[[UUID, int], str]
@@ -80,19 +80,28 @@ def workflow(cohort: UUID, epoch: int, *, url: WorkflowUrl) -> dict[str, str]:
 
 def timeline(row: asyncpg.Record, events: list[Any], *, url: WorkflowUrl) -> list[dict[str, Any]]:
     """Every event in order; the first and the last come from the notification itself."""
-    lane = Lane(row["lane"]).label
+    told = [Told(event["at"], event["type"], event["n"], _detail(event)) for event in events]
+    lane = first_lane(Lane(row["lane"]).label, told)
     accepted = {"lane": lane, "app": row["app"], **({"test": True} if row["test"] else {})}
     items = [_event(row["accepted_at"], EventType.ACCEPTED, 0, accepted)]
-    for event in events:
-        detail = msgspec.json.decode(event["detail"]) if event["detail"] else {}
+    for event, entry in zip(events, told, strict=True):
+        detail = dict(entry.detail)
         if event["cohort"] is not None and event["epoch"] is not None:
             detail["workflow"] = workflow(event["cohort"], event["epoch"], url=url)
         items.append(_event(event["at"], event["type"], event["n"], detail))
     if row["finished_at"] is not None:
-        end = {"status": row["status"], "reason": row["reason"]}
+        status, reason = first_end((Status(row["status"]), row["reason"]), told, finished_at=row["finished_at"])
+        end = {"status": status, "reason": reason}
         items.append(_event(row["finished_at"], EventType.FINISHED, 0, end))
     items.sort(key=lambda item: item["at"])  # stable: events of one moment keep their order
     return [{**item, "at": _time(item["at"])} for item in items]
+
+
+def _detail(event: Any) -> dict[str, Any]:
+    detail: dict[str, Any] = msgspec.json.decode(event["detail"]) if event["detail"] else {}
+    if event["type"] == EventType.EXPEDITED and "lane" in detail:  # as earlier versions wrote it
+        return {"from": detail["lane"], "to": Lane.HIGH.label}
+    return detail
 
 
 def _event(at: datetime, kind: str, n: int, detail: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
+
+from domain.lanes import Lane
+from domain.states import FINAL, Reason, Status, merge, rank
 
 
 class Stage(StrEnum):
@@ -40,7 +47,8 @@ class LeftFor(StrEnum):
 
 class EventType(StrEnum):
     ACCEPTED = "accepted"
-    """Stored and answered with 202. `lane`, `app`, `test` where a test-send made it; read from the notification itself."""
+    """Stored and answered with 202. `lane` as it was then, `app`, `test` where a test-send made it; read from the
+    notification itself and from what has changed it since."""
     COLLECTED = "collected"
     """It waits in a digest. `digest`: the notification that carries it, which may be itself."""
     DIGEST_CLOSED = "digest_closed"
@@ -75,9 +83,10 @@ class EventType(StrEnum):
     RECALLED = "recalled"
     """Recall was asked for. `answer`, `channels`: [{n, channel, result}]."""
     EDITED = "edited"
-    """Changed before anything was handed over; it is planned anew. `fields` (names only), `version`."""
+    """Changed before anything was handed over; it is planned anew. `fields` (names only), `version`; where another lane
+    came of it, `from` and `to`."""
     EXPEDITED = "expedited"
-    """Made due at once, in the high lane. `lane`: the one it came from."""
+    """Made due at once, in the high lane. `from`, `to`: the lanes."""
     RESENT = "resent"
     """A new notification was made from it. `as`: its id."""
     VERIFIED = "verified"
@@ -87,7 +96,8 @@ class EventType(StrEnum):
     ERASED = "erased"
     """The recipient was erased: content, data and addresses are gone."""
     FINISHED = "finished"
-    """All steps ended. `status`, `reason`; read from the notification itself."""
+    """All steps ended. `status`, `reason` as they were then; read from the notification itself, and where it has changed
+    since, from what had happened by then."""
     RECEIPT = "receipt"
     """The provider reported what became of it. `status` (sent, delivered, read, failed), `account`, `provider_id`, `at`:
     when, by the provider's clock; of a failure `class` and `code`."""
@@ -95,3 +105,55 @@ class EventType(StrEnum):
     """It had ended, and a receipt says that it failed: its chain goes on. `channel`, `chain`."""
     READ = "read"
     """The recipient read it."""
+
+
+def moved(before: Lane, after: Lane) -> dict[str, str]:
+    """The part of a detail that says that the lane was changed."""
+    return {"from": before.label, "to": after.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An entry as it was written."""
+
+    at: datetime
+    type: str
+    n: int
+    detail: Mapping[str, Any]
+
+
+def first_lane(now: str, told: Sequence[Told]) -> str:
+    """The lane that it was accepted with, by the one that it has `now` and every entry in order."""
+    return next((str(entry.detail["from"]) for entry in told if "from" in entry.detail), now)
+
+
+def first_end(
+    now: tuple[Status, str | None], told: Sequence[Told], *, finished_at: datetime
+) -> tuple[Status, str | None]:
+    """State and reason at `finished_at`, by those of `now`: a receipt, or a recipient who reads, changes them later."""
+    if not any(entry.at > finished_at and entry.type in _CORRECTS for entry in told):
+        return now
+    reached: dict[int, Status] = {}
+    for entry in told:
+        status = _said(entry)
+        if entry.at <= finished_at and status is not None:
+            reached[entry.n] = merge(reached.get(entry.n, status), status)
+    best = max(reached.values(), key=rank, default=None)
+    if best is None or best not in FINAL or best is now[0]:
+        return now
+    return best, str(Reason.ANSWER_LOST) if best is Status.UNKNOWN else None
+
+
+_CORRECTS = frozenset({"attempt", "receipt", "read", "recalled"})
+"""Entries that may change how it has ended."""
+
+
+def _said(entry: Told) -> Status | None:
+    if entry.type in (EventType.READ, EventType.UNKNOWN):
+        return Status.READ if entry.type == EventType.READ else Status.UNKNOWN
+    if entry.type not in (EventType.ATTEMPT, EventType.RECEIPT):
+        return None
+    try:
+        return Status(entry.detail.get("status", ""))
+    except ValueError:
+        return None

@@ -35,6 +35,9 @@ _WELCOME: Final[dict[str, Any]] = {
 }
 
 
+MAILED: Final = frozenset({"sent", "delivered", "read"})
+
+
 class DemoFailed(Exception):
     """The API refused something; the text says what."""
 
@@ -54,14 +57,18 @@ class Shown:
     """What the API says of the e-mail."""
     workflow_url: str = ""
 
-    def note(self, state: dict[str, Any], *, timeline: dict[str, Any], expected: list[str], must_end: bool) -> None:
-        """Take in what the API says of the notification now."""
+    def note(
+        self, state: dict[str, Any], *, timeline: dict[str, Any], expected: list[str], must_end: bool, mailed: bool
+    ) -> None:
+        """Take in what the API says of the notification now. `mailed`: a mail server has to have taken the e-mail."""
         by_channel = {d.get("channel"): str(d.get("status", "")) for d in state.get("deliveries", [])}
         self.email_status = by_channel.get("email", "")
         self.status = str(state.get("status", ""))
         workflows = [w for w in state.get("workflows", []) if w.get("id")]
         self.workflow_url = str(workflows[0].get("url") or "") if workflows else ""
         self.missing = [f"{channel}: nothing arrived" for channel in expected if channel not in self.arrived_ms]
+        if mailed and self.email_status not in MAILED:
+            self.missing.append(f"email: your mail server has not taken it ({self.email_status or 'not handed over'})")
         if must_end and not state.get("final"):
             self.missing.append(f"the notification is still {self.status}")
         said = json.dumps(timeline)
@@ -70,7 +77,9 @@ class Shown:
 
 
 class Demo:
-    def __init__(self, *, api_url: str, sandbox_url: str, key: str, own_mail: bool) -> None:
+    def __init__(self, *, api_url: str, sandbox_url: str, key: str, own_mail: bool, strict: bool = False) -> None:
+        """`strict`: an own mail server has to have taken the e-mail, too."""
+        self._strict = strict
         self._sandbox_url = sandbox_url
         self._own_mail = own_mail
         self._heard: list[tuple[float, str]] = []
@@ -159,6 +168,7 @@ class Demo:
                 timeline=await self._call("GET", f"{path}/timeline"),
                 expected=self._expected,
                 must_end=time.monotonic() < lenient_from or not self._own_mail,
+                mailed=self._own_mail and self._strict,
             )
             if not shown.missing or time.monotonic() > deadline:
                 return

@@ -44,6 +44,7 @@ def _where(screen: Screen, *, places: Places) -> None:
         ("received", places.sandbox_url),
         ("live inbox", f"{places.sandbox_url}/inbox"),
         ("Temporal Web UI", places.temporal_ui_url or "-"),
+        ("worker metrics", "  ".join(places.metrics_urls.values())),
         ("API key", places.key_file),
         ("logs", places.log_dir),
     ):

@@ -98,7 +98,9 @@ async def _work(home: Home, *, service: Service, screen: Screen, once: bool) -> 
     await _have_key(home, places=places)
     home.publish({**_facts(places), "processes": service.processes()})
     async with screen.step("sending one notification over three channels", done="demo"):
-        demo = Demo(api_url=places.api_url, sandbox_url=places.sandbox_url, key=home.api_key(), own_mail=places.own_mail)
+        demo = Demo(
+            api_url=places.api_url, sandbox_url=places.sandbox_url, key=home.api_key(), own_mail=places.own_mail, strict=once
+        )  # fmt: skip
         try:
             shown = await demo.run()
         except (DemoFailed, httpx.HTTPError) as failure:

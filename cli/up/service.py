@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Places:
     database_url: str
     key_file: str
     log_dir: str
+    metrics_urls: Mapping[str, str]
+    """Of each worker process, by its name."""
     own_mail: bool
     """E-mail goes to the operator's own server, so nobody here sees it arrive."""
 
@@ -60,6 +62,7 @@ class Service:
         self._hurry = hurry
         self._ports = Ports()
         self._children: list[Child] = []
+        self._metrics_urls: dict[str, str] = {}
         self._watches: list[asyncio.Task[None]] = []
 
     async def start(self) -> Places:
@@ -86,6 +89,7 @@ class Service:
             database_url=environment["DATABASE_URL"],
             key_file=str(self._home.key_file),
             log_dir=str(self._home.logs),
+            metrics_urls=dict(sorted(self._metrics_urls.items())),
             own_mail=own_mail,
         )
 
@@ -189,7 +193,7 @@ class Service:
             command = self._python(name, "workers", "--lanes", lanes, stop_s=WORKER_STOP_S, METRICS_PORT=port)
             return Launch(command, [port], lambda: answers(f"http://{LOOPBACK}:{port}/readyz"), CHILD_READY_S)
 
-        await self._launch(prepare)
+        self._metrics_urls[name] = f"http://{LOOPBACK}:{await self._launch(prepare)}/metrics"
 
     async def _launch(self, prepare: Callable[[int], Launch]) -> int:
         return (await self._launch_all(prepare))[0]

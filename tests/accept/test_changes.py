@@ -71,7 +71,8 @@ async def test_what_was_edited_is_shown_and_the_rest_stays(api: Api) -> None:
     assert moment(shown["expires_at"]) - moment(shown["send_at"]) == timedelta(hours=72), "the lane's own life moves along"
     items = (await api.http.get(f"/v1/notifications/{one}/timeline")).json()["items"]
     [edited] = [item for item in items if item["type"] == "edited"]
-    assert edited["detail"] == {"fields": ["content", "send_at", "priority"], "version": 2}
+    lanes = {"from": "medium", "to": "low"}
+    assert edited["detail"] == {"fields": ["content", "send_at", "priority"], "version": 2, **lanes}
 
 
 async def test_a_posted_span_moves_along_and_a_moment_stays(api: Api) -> None:

@@ -109,6 +109,37 @@ async def test_the_timeline_is_whole_and_in_order(api: Api) -> None:
     assert "example.com" not in str(items)
 
 
+async def test_the_first_and_the_last_entry_tell_what_was_then(api: Api) -> None:
+    """Caught: `finished status=read` stood before `read`, because both came from the row as it is now."""
+    end = NOW + timedelta(seconds=2)
+    notification = await insert_notification(
+        api.pool, accepted_at=NOW, finished_at=end, status="read", final=True, lane=0, user_id="u-1"
+    )
+    for seconds, kind, n, detail in (
+        (1, "expedited", 0, '{"from": "medium", "to": "high"}'),
+        (2, "attempt", 1, '{"attempt": 1, "status": "sent"}'),
+        (9, "receipt", 1, '{"status": "delivered"}'),
+        (20, "read", 1, None),
+    ):
+        at = NOW + timedelta(seconds=seconds)
+        await insert_event(api.pool, notification, at=at, type=kind, n=n, detail=detail)
+    items = await timeline(api, notification)
+    assert [item["type"] for item in items] == ["accepted", "expedited", "attempt", "finished", "receipt", "read"]
+    assert items[0]["detail"]["lane"] == "medium"
+    assert items[3]["detail"] == {"status": "sent", "reason": None}
+
+
+async def test_expedited_and_edited_tell_both_lanes(api: Api) -> None:
+    body = {"to": {"email": "a@example.com"}, "content": {"title": "x"}, "priority": "low", "send_at": "2027-01-01T00:00:00Z"}
+    one = (await api.post("/v1/notifications", body)).json()["id"]
+    assert (await api.call("PATCH", f"/v1/notifications/{one}", json={"priority": "medium"})).status_code == 200
+    assert (await api.post(f"/v1/notifications/{one}/expedite")).json()["result"] == "expedited"
+    accepted, edited, expedited = [item["detail"] for item in (await timeline(api, UUID(one)))][:3]
+    assert accepted["lane"] == "low"
+    assert (edited["from"], edited["to"]) == ("low", "medium")
+    assert expedited == {"from": "medium", "to": "high"}
+
+
 async def test_a_removed_notification_is_gone_everywhere(api: Api) -> None:
     notification = await insert_notification(api.pool, deleted_at=datetime.now(UTC))
     for path in ("", "/timeline"):

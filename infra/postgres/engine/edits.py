@@ -17,7 +17,7 @@ import asyncpg
 from domain.edits import Fence, fence
 from domain.errors import Conflict, HandedOff, NotFound
 from domain.lanes import Lane
-from domain.timeline import EventType
+from domain.timeline import EventType, moved
 from domain.work_row import WorkState
 from infra.postgres.engine.digests import is_open, leave_digest
 from infra.postgres.engine.locks import Connection, retried
@@ -29,7 +29,7 @@ MOST_VERSIONS = 30_000
 _STORED = "SELECT * FROM notification WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL"
 
 _LOCK = """
-SELECT version, final, cancelled_at, digest FROM notification
+SELECT version, final, cancelled_at, digest, lane FROM notification
 WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
 _STEPS = "SELECT state, attempt FROM work WHERE notification_id = $1 ORDER BY n FOR UPDATE"
@@ -110,7 +110,8 @@ class EditRepository:
                 return None
             if row["version"] >= MOST_VERSIONS:
                 raise Conflict("It was edited too often; cancel it and send a new one.")
-            return await _replace(connection, notification_id, edit, attempt=max((s["attempt"] for s in steps), default=0))
+            attempt = max((s["attempt"] for s in steps), default=0)
+            return await _replace(connection, notification_id, edit, attempt=attempt, before=Lane(row["lane"]))
 
         return await retried(self._pool, unit)
 
@@ -134,7 +135,7 @@ async def _check_fences(
         raise HandedOff(f"It can no longer be edited; fence reached: {reached}.", fence=reached)
 
 
-async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *, attempt: int) -> Edited:
+async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *, attempt: int, before: Lane) -> Edited:
     await connection.execute(_CLEAR_WORK, notification_id)
     await connection.execute(_CLEAR_DROPS, notification_id)
     if edit.leaves and edit.digest is not None:
@@ -145,6 +146,6 @@ async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *,
     )  # fmt: skip
     assert made is not None
     await connection.execute(_PLAN_AGAIN, notification_id, attempt)
-    detail = {"fields": edit.fields, "version": made["version"]}
+    detail = {"fields": edit.fields, "version": made["version"], **(moved(before, edit.lane) if edit.lane != before else {})}
     await write_event(connection, notification_id, EventType.EDITED, detail)
     return Edited(made["version"], made["expires_at"], made["due"])

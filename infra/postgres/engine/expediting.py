@@ -12,7 +12,7 @@ import msgspec
 from domain.errors import NotFound
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
-from domain.timeline import EventType
+from domain.timeline import EventType, moved
 from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, retried
@@ -91,7 +91,7 @@ class ExpediteRepository:
             after = fallback_wait(options_of(row["options"]).get("fallback_after"))
             await connection.execute(_MOVE, notification_id, waiting, after)
             await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
-            await write_event(connection, notification_id, EventType.EXPEDITED, {"lane": lane.label})
+            await write_event(connection, notification_id, EventType.EXPEDITED, moved(lane, Lane.HIGH))
             return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
 
         return await retried(self._pool, unit)
