@@ -20,8 +20,9 @@ from api.accept.writer import judge
 from api.line import Line
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
+from domain.otp import STORED_CHANNELS
 from domain.states import SUCCESS, Reason, Status
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, lane_of
+from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.lists.pages import Filters, Position
 from infra.postgres.lists.retrying import RetryRepository
@@ -74,14 +75,14 @@ class RetryService:
             refused = await self._refused([old])
             if not refused and await self._retries.was_retried(asked.one):
                 refused = {asked.one: "already_retried"}
-            return _body(1, done=None, skipped=list(refused.items()), position=None)
+            return _body(1, made=None, skipped=list(refused.items()), position=None)
         matched, position, skipped = 0, asked.position, list[tuple[UUID, str]]()
         while True:
             page = await self._retries.counted(tenant, filters=asked.filters, limit=1000, position=position)
             skipped += (await self._refused(page.rows)).items()
             matched, position = matched + len(page.rows), page.position
             if position is None or matched >= MOST_COUNTED or len(page.rows) < 1000:
-                return _body(matched, done=None, skipped=skipped, position=position)
+                return _body(matched, made=None, skipped=skipped, position=position)
 
     async def retry(self, asked: Asked, *, sender: Sender, key: str | None, raw: bytes) -> RetryAnswer:
         """Raises NotFound, Conflict (`idempotency_conflict`), Overloaded, TimeoutError."""
@@ -108,7 +109,8 @@ class RetryService:
 
         def answer(done: set[UUID]) -> bytes:
             late = [(old, "already_retried") for old in rows if old not in done]
-            return _body(len(olds), done=len(done), skipped=[*skipped, *late], position=position)
+            made = [(old, id_of(rows[old])) for old in rows if old in done]
+            return _body(len(olds), made=made, skipped=[*skipped, *late], position=position)
 
         states = RETRIABLE if asked.one is not None else frozenset({str(asked.filters.status)})
         done = await self._retries.store(rows, states=frozenset(states), key=key, answer=answer)
@@ -145,7 +147,13 @@ class RetryService:
                 refusal = gone[user].code
             if refusal is not None:
                 refused[old["id"]] = refusal
-        return refused
+        addressed = [old for old in olds if old["id"] not in refused and _only_identities(old)]
+        return refused | dict.fromkeys(await self._retries.suppressed(addressed), str(Reason.ADDRESS_SUPPRESSED))
+
+
+def _only_identities(old: asyncpg.Record) -> bool:
+    """It goes to nothing but addresses that can be suppressed, and they are known: a user's without channels are planned."""
+    return old["user_id"] is None or bool(old["channels"]) and STORED_CHANNELS.isdisjoint(old["channels"])
 
 
 def _refusal(old: asyncpg.Record) -> str | None:
@@ -169,14 +177,21 @@ def _refusal(old: asyncpg.Record) -> str | None:
     return None
 
 
-def _body(matched: int, *, done: int | None, skipped: Sequence[tuple[UUID, str]], position: Position | None) -> bytes:
-    """`done`: None in a dry run."""
+def _body(
+    matched: int,
+    *,
+    made: Sequence[tuple[UUID, UUID]] | None,
+    skipped: Sequence[tuple[UUID, str]],
+    position: Position | None,
+) -> bytes:
+    """`made`: (old, new); None in a dry run."""
     return msgspec.json.encode(
         {
-            "dry_run": done is None,
+            "dry_run": made is None,
             "matched": matched,
-            "retried": done or 0,
+            "retried": len(made or ()),
             "retriable": matched - len(skipped),
+            "made": [{"id": str(old), "as": str(new)} for old, new in (made or ())[:MOST_NAMED]],
             "skipped": [{"id": str(old), "code": code} for old, code in skipped[:MOST_NAMED]],
             "skipped_by_code": dict(sorted(Counter(code for _, code in skipped).items())),
             "next_cursor": cursor_of(position),

@@ -89,10 +89,18 @@ class RetryRequest(Body):
 
 class Skipped(BaseModel):
     """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `otp_message`, `is_a_test`,
-    `duplicate`, `content_erased`, `recipient_gone` or `recipient_unknown`."""
+    `duplicate`, `content_erased`, `recipient_gone`, `recipient_unknown` or `address_suppressed` (every address that it could go
+    to)."""
 
     id: UUID
     code: str
+
+
+class Again(BaseModel):
+    """One that is tried anew."""
+
+    id: UUID
+    as_: UUID = Field(alias="as", description="The new notification.")
 
 
 class Retried(BaseModel):
@@ -107,6 +115,9 @@ class Retried(BaseModel):
                     "matched": 2,
                     "retried": 1,
                     "retriable": 1,
+                    "made": [
+                        {"id": "01a20a32-744b-7020-809a-bb07e52cad05", "as": "01a20a39-1c2e-7d11-9a44-0f6c2b7e8d90"}
+                    ],
                     "skipped": [{"id": "01a20a32-744b-7020-809a-bb07e52cad04", "code": "recipient_gone"}],
                     "skipped_by_code": {"recipient_gone": 1},
                     "next_cursor": None,
@@ -121,6 +132,7 @@ class Retried(BaseModel):
     retriable: int = Field(
         description="Of those that matched, what can be tried anew; in a real run the same as `retried`."
     )
+    made: list[Again] = Field(description="What was tried anew, and as what.")
     skipped: list[Skipped] = Field(description="The first thousand.")
     skipped_by_code: dict[str, int] = Field(description="How many are skipped for which reason.")
     next_cursor: str | None

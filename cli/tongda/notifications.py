@@ -28,6 +28,7 @@ STOPPED: Final = frozenset({"cancelled", "partly_cancelled"})
 TAKEN_BACK: Final = frozenset({"recalled", "partly_recalled", "cancelled"})
 RECALLS: Final = {"N": "n", "CHANNEL": "channel", "RESULT": "result"}
 SKIPPED: Final = {"ID": "id", "CODE": "code"}
+MADE: Final = {"ID": "id", "AS": "as"}
 POLL_S: Final = 0.2
 
 
@@ -203,9 +204,10 @@ def _recalled(body: dict[str, Any]) -> str:
 
 def _retried(body: dict[str, Any]) -> str:
     told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried", "retriable")})
+    made = f"\n\n{show.grid(MADE, body['made'])}" if body["made"] else ""
     skipped = f"\n\n{show.grid(SKIPPED, body['skipped'])}" if body["skipped"] else ""
     more = f"\nmore: --cursor {show.clean(body['next_cursor'])}" if body["next_cursor"] else ""
-    return told + skipped + more
+    return told + made + skipped + more
 
 
 def _story(body: dict[str, Any]) -> str:

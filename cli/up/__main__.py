@@ -15,7 +15,9 @@ def main() -> int:
     # Imports take a second; a signal in that time waits for its handler instead of breaking off in the middle.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     from cli.up.run import run
+    from infra.telemetry.logs import configure
 
+    configure(os.environ.get("TONGDA_LOG_LEVEL", "INFO"))
     parser = argparse.ArgumentParser(prog="scripts/run", description="Start the whole service on this machine.")
     parser.add_argument("--once", action="store_true", help="send one notification, check that it arrived, and stop")
     return asyncio.run(run(once=parser.parse_args().once, ending=ENDING))

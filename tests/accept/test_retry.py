@@ -44,6 +44,9 @@ async def test_a_new_one_for_each_that_fits(api: Api) -> None:
     await made(api)
     done = await retry(api, status="failed", reason="content_refused")
     counts = {"matched": 3, "retried": 3, "retriable": 3}
+    made_of = {one["id"]: one["as"] for one in done.pop("made")}
+    assert sorted(made_of) == sorted(failed)
+    assert {(await read(api, new))["resend_of"] for new in made_of.values()} == set(failed)
     assert done == {"dry_run": False, **counts, "skipped": [], "skipped_by_code": {}, "next_cursor": None}
     assert await news(api) == sorted(failed)
     rows = await api.pool.fetch(
@@ -88,7 +91,7 @@ async def test_a_dry_run_counts_and_does_nothing(api: Api) -> None:
         await ended(api)
     done = await retry(api, status="failed", dry_run=True)
     counts = {"matched": 3, "retried": 0, "retriable": 3}
-    assert done == {"dry_run": True, **counts, "skipped": [], "skipped_by_code": {}, "next_cursor": None}
+    assert done == {"dry_run": True, **counts, "made": [], "skipped": [], "skipped_by_code": {}, "next_cursor": None}
     assert await news(api) == []
     one = await ended(api)
     assert (await retry(api, id=one, dry_run=True))["matched"] == 1
@@ -175,3 +178,43 @@ async def test_only_this_tenants(api: Api) -> None:
     assert (await retry(api, status="failed"))["matched"] == 0
     answer = await api.post({"id": one}, path=RETRY)
     assert answer.status_code == 404
+
+
+async def suppress(api: Api, address: str) -> None:
+    await api.pool.execute(
+        "INSERT INTO suppression (tenant, channel, address, reason, id)"
+        " VALUES ('acme', 'email', $1, 'recipient_refused', gen_random_uuid())", address,
+    )  # fmt: skip
+
+
+async def test_what_cannot_go_out_is_skipped_and_counted(api: Api) -> None:
+    """Catches: an address that its 550 has suppressed. A dry run and the real one counted it, and it ended suppressed."""
+    gone = await ended(api, reason="recipient_refused", to={"email": "gone@example.com"})
+    there = await ended(api, reason="recipient_refused", to={"email": "there@example.com"})
+    await suppress(api, "gone@example.com")
+    for dry_run in (True, False):
+        done = await retry(api, status="failed", dry_run=dry_run)
+        assert (done["matched"], done["retriable"], done["retried"]) == (2, 1, 0 if dry_run else 1)
+        assert done["skipped"] == [{"id": gone, "code": "address_suppressed"}]
+        assert done["skipped_by_code"] == {"address_suppressed": 1}
+    assert await news(api) == [there]
+    alone = await retry(api, id=gone)
+    assert (alone["retried"], alone["made"]) == (0, [])
+
+
+async def test_a_user_with_a_way_that_is_left_is_tried_anew(api: Api) -> None:
+    """The address that a plan would take counts, on each channel; the inbox is always there."""
+    person = "INSERT INTO person (tenant, id) VALUES ('acme', $1)"
+    identity = "INSERT INTO identity (tenant, person_id, channel, address, id) VALUES ('acme', $1, 'email', $2, gen_random_uuid())"
+    for user, addresses in (("u-none", ["a@x.example"]), ("u-two", ["c@x.example", "b@x.example"])):
+        await api.pool.execute(person, user)
+        for address in addresses:
+            await api.pool.execute(identity, user, address)
+    for address in ("a@x.example", "b@x.example"):
+        await suppress(api, address)
+    none = await ended(api, to={"user": "u-none"}, channels=["email"])
+    inbox = await ended(api, to={"user": "u-none"}, channels=["email", "inapp"])
+    two = await ended(api, to={"user": "u-two"}, channels=["email"])
+    done = await retry(api, status="failed")
+    assert done["skipped"] == [{"id": none, "code": "address_suppressed"}]
+    assert await news(api) == sorted([inbox, two])

@@ -12,6 +12,7 @@ from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 from infra.postgres.lists.pages import Filters, Page, Position, page
+from infra.postgres.users.suppressions import digest_sql
 
 _LOCK = """
 SELECT n.id, n.status FROM unnest($1::uuid[]) x(id)
@@ -22,8 +23,29 @@ SELECT x.id FROM unnest($1::uuid[]) x(id)
 WHERE EXISTS (SELECT FROM event e WHERE e.notification_id = x.id AND e.type = 'resent' OFFSET 0)"""
 
 _JUDGED = """
-n.id, n.tenant, n.user_id, n.to_address, n.status, n.final, n.reason, n.template, n.options,
+n.id, n.tenant, n.user_id, n.to_channel, n.to_address, n.channels, n.status, n.final, n.reason, n.template, n.options,
 CASE WHEN n.content IS NOT NULL THEN '' END AS content"""
+
+_SUPPRESSED = f"""
+WITH o AS MATERIALIZED (
+    SELECT id, tenant, user_id, string_to_array(channels, ',') AS channels, to_channel, to_address
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[])
+         o(id, tenant, user_id, channels, to_channel, to_address)),
+a AS (
+    SELECT id, tenant, to_channel AS channel, to_address AS address FROM o WHERE user_id IS NULL
+    UNION ALL
+    SELECT o.id, o.tenant, i.channel, i.address FROM o
+    JOIN LATERAL (SELECT DISTINCT ON (channel) channel, address FROM identity
+                  WHERE tenant = o.tenant AND person_id = o.user_id AND channel = ANY (o.channels)
+                  ORDER BY channel, is_primary DESC, created_at, id) i ON true
+    WHERE o.user_id IS NOT NULL)
+SELECT a.id FROM a LEFT JOIN LATERAL (
+    SELECT true AS suppressed FROM suppression
+    WHERE tenant = a.tenant AND channel = a.channel
+      AND address IN (a.address, {digest_sql(tenant="a.tenant", channel="a.channel", address="a.address")})
+    LIMIT 1) s ON true
+GROUP BY a.id HAVING bool_and(s.suppressed IS NOT NULL)"""
+"""Of several addresses on a channel the one that a plan takes (`infra.postgres.engine.plans`)."""
 
 _ORIGINS = """
 UPDATE notification n SET origin = o.origin FROM unnest($3::uuid[], $4::uuid[]) o(id, origin)
@@ -47,6 +69,18 @@ class RetryRepository:
         """The same, of each row only what says whether it can be tried anew."""
         async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
             return await page(connection, tenant, filters=filters, limit=limit, position=position, columns=_JUDGED)
+
+    async def suppressed(self, rows: Sequence[asyncpg.Record]) -> set[UUID]:
+        """Those all of whose addresses are suppressed; a user's are those that a plan would take for the notification's
+        channels."""
+        if not rows:
+            return set()
+        columns = [
+            [row["id"] for row in rows], [row["tenant"] for row in rows], [row["user_id"] for row in rows],
+            [",".join(row["channels"]) for row in rows], [row["to_channel"] for row in rows],
+            [row["to_address"] for row in rows],
+        ]  # fmt: skip
+        return {row["id"] for row in await self._pool.fetch(_SUPPRESSED, *columns)}
 
     async def was_retried(self, notification_id: UUID) -> bool:
         """A newer one was made from it."""
