@@ -22,6 +22,7 @@ from api.container import open_container
 from infra import garbage
 from infra.postgres.patience import until_there
 from infra.settings import Settings
+from infra.settings_problems import problems_of
 from infra.telemetry.logs import configure
 
 log = structlog.get_logger()
@@ -141,11 +142,6 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _settings_problem(error: ValidationError) -> str:
-    """One line that names the variables."""
-    return "; ".join(f"TONGDA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-
-
 def _said(line: str) -> None:
     print(f"tongda api: {line}", file=sys.stderr, flush=True)
 
@@ -154,7 +150,7 @@ def main() -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        _said(f"bad settings: {_settings_problem(error)}")
+        _said(problems_of(error))
         return 1
     configure(settings.log_level)
     where = f"{settings.api_host}:{settings.api_port}"

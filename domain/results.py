@@ -28,6 +28,14 @@ class ResultClass(StrEnum):
     """It was sent and the answer was lost: it may or may not have been taken."""
 
 
+class Refuser(StrEnum):
+    """With PERMANENT: what refuses, where it is not the content."""
+
+    ENDPOINT = "endpoint"
+    """The address that is called takes none of it: it is not there, moved, or may not be called."""
+    MAILBOX_FULL = "mailbox_full"
+
+
 @dataclass(frozen=True, slots=True)
 class SendResult:
     """What became of one recipient's message in one attempt."""
@@ -43,3 +51,5 @@ class SendResult:
     """The wait that the provider asked for."""
     of_recipient: bool = False
     """With RETRY: it concerns this recipient alone (greylisting, a full mailbox), and says nothing of the account."""
+    refuser: Refuser | None = None
+    """With PERMANENT; None: the content is refused."""

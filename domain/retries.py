@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from domain.lanes import Lane
-from domain.results import ResultClass, SendResult
+from domain.results import Refuser, ResultClass, SendResult
 from domain.states import Reason, Status
 
 JITTER = 0.2
@@ -40,6 +40,9 @@ class Case(StrEnum):
     """An address that is dead or has opted out."""
     PERMANENT = "PERMANENT"
     """A payload or template that is refused."""
+    ENDPOINT = "PERMANENT of the endpoint"
+    """Not there, moved, or not to be called."""
+    MAILBOX_FULL = "PERMANENT, mailbox full"
     LOST_HOLD = "UNKNOWN, hold"
     """A lost answer: it may have been taken, and the provider would not know that it comes again."""
     LOST_RESEND = "UNKNOWN, resend"
@@ -48,6 +51,7 @@ class Case(StrEnum):
     KNOWN_RESEND = "UNKNOWN, resend, recognised"
 
 
+_REFUSED_BY = {Refuser.ENDPOINT: Case.ENDPOINT, Refuser.MAILBOX_FULL: Case.MAILBOX_FULL}
 _LOST_CASES = {
     (False, False): Case.LOST_HOLD,
     (False, True): Case.LOST_RESEND,
@@ -63,6 +67,8 @@ def case_of(result: SendResult, *, recognised: bool, resend: bool) -> Case:
         return _LOST_CASES[recognised, resend]
     if result.result is ResultClass.RETRY and result.of_recipient:
         return Case.RETRY_ONE
+    if result.result is ResultClass.PERMANENT and result.refuser is not None:
+        return _REFUSED_BY[result.refuser]
     return Case(result.result.value)
 
 
@@ -133,6 +139,8 @@ ALL = None
 _EXHAUSTED = Ends(End(Status.FAILED, Reason.RETRIES_EXHAUSTED))
 _ADDRESS = Ends(End(Status.FAILED, Reason.RECIPIENT_REFUSED))
 _CONTENT = Ends(End(Status.FAILED, Reason.CONTENT_REFUSED))
+_ENDPOINT = Ends(End(Status.FAILED, Reason.ENDPOINT_REFUSED))
+_FULL = Ends(End(Status.FAILED, Reason.MAILBOX_FULL))
 _TO_MEND = End(Status.FAILED, Reason.ACCOUNT_MISCONFIGURED)
 _MISCONFIGURED = Ends(_TO_MEND, late=_TO_MEND)
 _LOST = End(Status.UNKNOWN, Reason.ANSWER_LOST)
@@ -156,6 +164,8 @@ RULES: dict[Case, Rule] = {
     Case.CONFIG: Rule(ALL, _MISCONFIGURED, Elsewhere.AT_ONCE, least=timedelta(seconds=60)),
     Case.RECIPIENT: Rule(0, _ADDRESS, suppresses=True),
     Case.PERMANENT: Rule(0, _CONTENT),
+    Case.ENDPOINT: Rule(0, _ENDPOINT),
+    Case.MAILBOX_FULL: Rule(0, _FULL),
     # it may be there: the next channel may show it twice as well, so the chain goes on only where `resend` was asked for
     Case.LOST_HOLD: Rule(0, _ANSWER_LOST, falls_back=False),
     # each may show once more

@@ -58,6 +58,11 @@ class Reason(StrEnum):
     """The same went to the same recipient within the window that it names itself (`dedupe`)."""
     CONTENT_REFUSED = "content_refused"
     """The provider refuses this content; sending it again cannot help."""
+    ENDPOINT_REFUSED = "endpoint_refused"
+    """What is called is not there, has moved, or may not be called (a webhook's 404 or redirect, a private network): its owner
+    has to mend it."""
+    MAILBOX_FULL = "mailbox_full"
+    """The mail server says, for good, that the recipient's mailbox has no room for it (552 5.2.2)."""
     UNDELIVERED = "undelivered"
     """The provider took it, and reported later that it did not arrive."""
     ARRIVED_ELSEWHERE = "arrived_elsewhere"

@@ -22,6 +22,7 @@ from temporalio.worker import Worker
 from infra import garbage
 from infra.postgres.patience import until_there
 from infra.settings import Settings
+from infra.settings_problems import problems_of
 from infra.telemetry.logs import configure
 from infra.temporal import connect
 from workers.factory import make_worker
@@ -55,6 +56,8 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
     life, loop = Life(), asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, life.stop.set)
+    lanes = ",".join(roles)
+    log.info("worker.started", lanes=lanes, pid=os.getpid())
     async with serving(settings.metrics_port, host=settings.metrics_host, ready=lambda: life.ready):
         client = await _connected(settings, life)
         url = settings.database_url.get_secret_value()
@@ -68,7 +71,8 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
                 await stack.enter_async_context(_syncing(client))
             workers = [make_worker(client, role, wired=process) for role in roles]
             garbage.set_for_serving()
-            await _serve(workers, life)
+            await _serve(workers, life, lanes=lanes)
+    log.info("worker.stopped", lanes=lanes)
 
 
 async def _connected(settings: Settings, life: Life) -> Client | None:
@@ -97,13 +101,15 @@ async def _syncing(client: Client) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _serve(workers: Sequence[Worker], life: Life) -> None:
+async def _serve(workers: Sequence[Worker], life: Life, *, lanes: str) -> None:
     """Run all workers; when one ends, the process ends."""
     runs = [asyncio.create_task(worker.run()) for worker in workers]
     stop = asyncio.create_task(life.stop.wait())
     life.ready = True
+    log.info("worker.ready", lanes=lanes)
     await asyncio.wait([*runs, stop], return_when=asyncio.FIRST_COMPLETED)
     life.ready = False
+    log.info("worker.draining", lanes=lanes, asked=life.stopping())
     life.stop.set()
     await asyncio.gather(*(worker.shutdown() for worker in workers))
     await asyncio.gather(*runs)
@@ -130,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         roles = parse(parser.parse_args(arguments).lanes)
         settings = Settings()
-    except (ValueError, ValidationError) as error:
-        print(f"tongda workers: {error}", file=sys.stderr)
+    except ValueError as error:  # pydantic's among them
+        said = problems_of(error) if isinstance(error, ValidationError) else error
+        print(f"tongda workers: {said}", file=sys.stderr)
         return 1
     if not settings.secret_key.get_secret_value():
         print("tongda workers: set TONGDA_SECRET_KEY (32 characters or more): webhooks are signed with it", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from channels.base import SmtpReply
-from domain.results import ResultClass, SendResult
+from domain.results import Refuser, ResultClass, SendResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Rule:
     stages: frozenset[str] = frozenset()
     codes: frozenset[int] = frozenset()
     enhanced: tuple[str, ...] = ()
+    refuser: Refuser | None = None
 
     def matches(self, reply: SmtpReply, enhanced: str) -> bool:
         return (
@@ -43,7 +44,7 @@ PERMANENT_RULES: tuple[Rule, ...] = (
     Rule(ResultClass.PERMANENT, stages=frozenset({"mail"})),
     Rule(ResultClass.RECIPIENT, enhanced=("5.1.", "5.2.1")),
     # A full mailbox may empty: this message is lost, the address is not
-    Rule(ResultClass.PERMANENT, enhanced=("5.2.2",)),
+    Rule(ResultClass.PERMANENT, enhanced=("5.2.2",), refuser=Refuser.MAILBOX_FULL),
     Rule(ResultClass.PERMANENT, enhanced=("5.",)),
     # No enhanced code: said at RCPT it is about the address, after DATA about the text
     Rule(ResultClass.RECIPIENT, stages=frozenset({"rcpt"}), codes=_RECIPIENT_CODES),
@@ -61,5 +62,5 @@ def result_of(reply: SmtpReply, *, provider_id: str | None = None) -> SendResult
     if 400 <= reply.code < 500:
         # 421 closes the connection whatever stage it comes at; other refusals at RCPT are about the mailbox (greylisting)
         return SendResult(ResultClass.RETRY, code=code, of_recipient=reply.stage == "rcpt" and reply.code != 421)
-    meaning = next(rule.meaning for rule in PERMANENT_RULES if rule.matches(reply, enhanced))
-    return SendResult(meaning, code=code)
+    rule = next(rule for rule in PERMANENT_RULES if rule.matches(reply, enhanced))
+    return SendResult(rule.meaning, code=code, refuser=rule.refuser)

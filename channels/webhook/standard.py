@@ -43,7 +43,7 @@ from channels.provider_types import ProviderType, Wiring, given
 from domain.channels import Channel
 from domain.errors import FieldError
 from domain.receipts import WINDOW
-from domain.results import ResultClass, SendResult
+from domain.results import Refuser, ResultClass, SendResult
 
 USER_AGENT = "Tongda-Webhooks/1"
 TIMEOUT_S = 9.0
@@ -60,6 +60,9 @@ MEANINGS: Mapping[int, ResultClass] = {
 }
 """Statuses with a meaning of their own; otherwise 2xx is OK, 5xx RETRY, and the rest PERMANENT (redirects included).
 401 and 403 are the receiver's own guard, which its owner can mend: they say nothing of an account of ours."""
+
+CONTENT_REFUSED = frozenset({400, 409, 413, 415, 422})
+"""Of the statuses that are PERMANENT, those about this message. The others, such as 404 and redirects, are about the endpoint."""
 
 _encoder = msgspec.json.Encoder(uuid_format="canonical")
 
@@ -204,7 +207,8 @@ def result_of(reply: HttpReply, *, delivery_id: str, now: float) -> SendResult:
         wait = retry_after(reply.headers.get("retry-after", ""), now=now)
         if wait is not None:
             meaning = ResultClass.RATE
-    return SendResult(meaning, code=code, retry_after=wait)
+    elsewhere = meaning is ResultClass.PERMANENT and reply.status not in CONTENT_REFUSED
+    return SendResult(meaning, code=code, retry_after=wait, refuser=Refuser.ENDPOINT if elsewhere else None)
 
 
 def retry_after(value: str, *, now: float) -> timedelta | None:

@@ -18,6 +18,7 @@ from cli.tongda.place import NoPlace, find_address, find_place, home, running
 from cli.up.ports import is_free
 from infra.postgres.tenants.keys import key_hint
 from infra.settings import Settings
+from infra.settings_problems import problems_of
 
 MEBIBYTE: Final = 1024 * 1024
 LOW_DISK: Final = 1024 * MEBIBYTE
@@ -25,6 +26,10 @@ NO_DISK: Final = 200 * MEBIBYTE
 REQUEST_S: Final = 5.0
 LOCAL: Final = ("127.0.0.1", "localhost", "::1")
 KEY_MISSING: Final = "set TONGDA_SECRET_KEY, the same for every process, to 32 random characters or more"
+
+
+OWN: Final = ("TONGDA_DATABASE_URL", "TONGDA_DATABASE_URL_FILE", "TONGDA_API_URL")
+"""With one of these somebody has said what is to be looked at."""
 
 
 def facts_of(environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -51,11 +56,14 @@ def settings_of(environment: Mapping[str, str]) -> tuple[Settings | None, list[F
     try:
         settings = Settings(**known)
     except ValidationError as error:
-        said = (f"TONGDA_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        return None, [failed("settings", "; ".join(said), do="set these variables as docs/settings.md says")]
+        return None, [failed("settings", problems_of(error), do="set these variables as docs/settings.md says")]
     if serves_here(environment) and not facts and not settings.secret_key.get_secret_value():
         says = "valid, but there is no secret key: no live inboxes, no signed webhooks"
+        if not any(environment.get(name) for name in OWN):
+            says += "; no service runs here: the rest is checked against the defaults"
         return settings, [warning("settings", says, do=KEY_MISSING)]
+    if not facts and not any(environment.get(name) for name in OWN):
+        return settings, [ok("settings", "valid; no service runs here: the rest is checked against the defaults")]
     return settings, [ok("settings", "valid")]
 
 
@@ -101,7 +109,9 @@ def _check_key() -> Finding:
     except Refused as refused:
         if refused.status == httpx.codes.UNAUTHORIZED:
             return failed("key", "the API does not take it", do="set TONGDA_API_KEY to one that is still valid")
-        return failed("key", str(refused).splitlines()[0], do="see the log of the API")
+        away = refused.status == httpx.codes.SERVICE_UNAVAILABLE
+        do = "the API cannot ask its database: see PostgreSQL below, or `/readyz`" if away else "see the log of the API"
+        return failed("key", str(refused).splitlines()[0], do=do)
     except Unreachable as error:
         return failed("key", str(error).splitlines()[0], do="look at the API first")
     finally:

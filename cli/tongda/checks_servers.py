@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -26,13 +27,31 @@ MIGRATE: Final = "run `python -m infra.postgres.migrate`"
 HOUSEKEEPING: Final = "start a worker with `python -m workers --lanes housekeeping`: it makes them within 30 s"
 
 
+STILL: Final = (
+    "it runs, or its machine stands still: look at its disk and load; if it does not run, start it (`scripts/tongda up` brings "
+    "its own)"
+)
+
+
+def _place(settings: Settings) -> str:
+    """host:port, without what else the address holds."""
+    try:
+        parts = urlsplit(settings.database_url.get_secret_value())
+        return f"{parts.hostname or 'its socket'}:{parts.port or 5432}"
+    except ValueError:
+        return "the address of TONGDA_DATABASE_URL"
+
+
 async def check_postgres(settings: Settings) -> list[Finding]:
     """Reached, its version; migrations; partitions; clocks."""
     rest = ("migrations", "partitions", "clock")
     try:
         async with asyncio.timeout(ANSWER_S):
             connection = await asyncpg.connect(settings.database_url.get_secret_value())
-    except (OSError, ValueError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except TimeoutError:
+        unseen = [skipped(name, "PostgreSQL does not answer") for name in rest]
+        return [failed("PostgreSQL", f"no answer from {_place(settings)} within {ANSWER_S:.0f} s", do=STILL), *unseen]
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         said = str(error) if isinstance(error, asyncpg.PostgresError) else type(error).__name__
         do = "start PostgreSQL (`scripts/tongda up` brings its own), or set TONGDA_DATABASE_URL to where it is"
         unseen = [skipped(name, "PostgreSQL cannot be reached") for name in rest]
@@ -42,7 +61,9 @@ async def check_postgres(settings: Settings) -> list[Finding]:
         async with asyncio.timeout(ANSWER_S):
             found = await look(connection)
         answered = datetime.now(UTC)
-    except (OSError, TimeoutError, asyncpg.PostgresError) as error:
+    except TimeoutError:
+        return [failed("PostgreSQL", f"no answer from {_place(settings)} within {ANSWER_S:.0f} s", do=STILL)]
+    except (OSError, asyncpg.PostgresError) as error:
         return [failed("PostgreSQL", f"does not answer questions: {type(error).__name__}", do="see its log")]
     finally:
         connection.terminate()

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from cli.up.ports import Ports, is_free
 from infra.secret_files import file_of, secret_variables
 from infra.settings import Settings
+from infra.settings_problems import problems_of
 
 PREFIX = "TONGDA_"
 
@@ -69,8 +70,7 @@ class Environment:
         try:
             Settings()
         except ValidationError as error:
-            said = (f"{PREFIX}{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-            raise BadEnvironment("; ".join(said)) from None
+            raise BadEnvironment(problems_of(error)) from None
         for name in ("SANDBOX_HTTP_PORT", "SANDBOX_SMTP_PORT", "API_PORT"):
             value = self.get(name)
             if value and not (value.isascii() and value.isdigit() and int(value) <= 65535):

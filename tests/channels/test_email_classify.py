@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from channels.base import SmtpReply
 from channels.email.classify import result_of
-from domain.results import ResultClass
+from domain.results import Refuser, ResultClass
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,7 @@ def test_what_a_reply_means(reply: SmtpReply, meaning: ResultClass, code: str) -
     result = result_of(reply, provider_id="x")
     assert (result.result, result.code) == (meaning, code)
     assert not result.delivered
+    assert (result.refuser is Refuser.MAILBOX_FULL) == (code == "552 5.2.2")
 
 
 @given(

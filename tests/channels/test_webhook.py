@@ -16,7 +16,7 @@ from channels.base import HttpReply
 from channels.memory import MemoryHttp
 from channels.webhook.standard import WebhookProvider, retry_after, sign, signing_key
 from domain.channels import Channel
-from domain.results import ResultClass, SendResult
+from domain.results import Refuser, ResultClass, SendResult
 from tests.channels.samples import NOTIFICATION, SECRET, content, message
 
 URL = "https://hooks.example/a"
@@ -133,6 +133,9 @@ async def test_what_is_no_json_is_permanent_or_sent_whole(data: dict[str, object
 async def test_what_a_status_means(status: int, meaning: ResultClass) -> None:
     result = await answered(HttpReply(status, {}, b"<html>anything</html>"))
     assert (result.result, result.code, result.delivered) == (meaning, f"http_{status}", meaning is ResultClass.OK)
+    of_content = status in (400, 409, 413, 415, 422)
+    endpoint = meaning is ResultClass.PERMANENT and not of_content
+    assert result.refuser is (Refuser.ENDPOINT if endpoint else None), "a 404 says nothing of the content"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from domain.attempts import AttemptedStep, Decision, decide
 from domain.lanes import POLICIES, Lane
 from domain.receipts import why_failed
-from domain.results import ResultClass, SendResult
+from domain.results import Refuser, ResultClass, SendResult
 from domain.retries import FOR_GOOD, JITTER, MOST_ATTEMPTS, RULES, WAITS, Case, Elsewhere, case_of
 from domain.states import SUCCESS, Status
 
@@ -21,6 +21,8 @@ NONE = timedelta(0)
 ANSWERS: dict[Case, tuple[SendResult, bool, bool]] = {
     **{Case(one.value): (SendResult(one), False, False) for one in ResultClass if one.value in set(Case)},
     Case.RETRY_ONE: (SendResult(ResultClass.RETRY, of_recipient=True), False, False),
+    Case.ENDPOINT: (SendResult(ResultClass.PERMANENT, refuser=Refuser.ENDPOINT), False, False),
+    Case.MAILBOX_FULL: (SendResult(ResultClass.PERMANENT, refuser=Refuser.MAILBOX_FULL), False, False),
     Case.LOST_HOLD: (SendResult(ResultClass.UNKNOWN), False, False),
     Case.LOST_RESEND: (SendResult(ResultClass.UNKNOWN), False, True),
     Case.KNOWN_HOLD: (SendResult(ResultClass.UNKNOWN), True, False),
@@ -39,7 +41,7 @@ def after(
     answer, recognised, resend = ANSWERS[case]
     step = AttemptedStep(lane, failures, expires_at, resend, recognised, bool(elsewhere), None, attempt, throttled,
                          falls_back_at)  # fmt: skip
-    result = SendResult(answer.result, retry_after=stated, of_recipient=answer.of_recipient)
+    result = SendResult(answer.result, retry_after=stated, of_recipient=answer.of_recipient, refuser=answer.refuser)
     return decide(step, result, now=NOW, spread=spread)
 
 
@@ -174,7 +176,7 @@ def test_another_account_is_used_as_the_table_says(case: Case, lane: Lane) -> No
 def test_a_refusal_for_good_is_one_at_once_and_in_a_receipt() -> None:
     """Otherwise the same refusal would end a message here and be carried to another account there."""
     assert {
-        case.value for case, rule in RULES.items() if not rule.most and rule.most is not None and rule.falls_back
+        ANSWERS[case][0].result for case, rule in RULES.items() if not rule.most and rule.most is not None and rule.falls_back
     } == FOR_GOOD
     for result in FOR_GOOD | {ResultClass.CONFIG}:
         assert why_failed(result) is RULES[Case(result.value)].ends.tried.reason

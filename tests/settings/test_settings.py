@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cli import settings_table
 from cli.up.environment import BadEnvironment, from_process
 from infra.secret_files import secret_variables
 from infra.settings import Settings
+from infra.settings_problems import problems_of
 
 KEY = "k" * 32
 SECRETS = sorted(secret_variables(Settings))
@@ -59,6 +62,29 @@ def test_what_cannot_be_used_is_refused(monkeypatch: pytest.MonkeyPatch, name: s
         Settings()
     assert [error["loc"] for error in caught.value.errors()] == [(name.lower(),)]
     assert "secret@" not in str(caught.value)
+    said = problems_of(caught.value)
+    assert f"TONGDA_{name}" in said
+    assert "docs/settings.md" in said
+    assert not [quoted for quoted in ("\n", "secret@", "ftp://secret", "pydantic") if quoted in said]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SMTP_PORT", "abc", "TONGDA_SMTP_PORT: a whole number from 1 to 65535"),
+        ("SMTP_PORT", "0", "TONGDA_SMTP_PORT: a whole number from 1 to 65535"),
+        ("OTP_PER_RECIPIENT_HOUR", "many", "TONGDA_OTP_PER_RECIPIENT_HOUR: a whole number, at least 0"),
+        ("SMTP_SECURITY", "ssl", "TONGDA_SMTP_SECURITY: one of none, starttls, tls"),
+        ("LOG_LEVEL", "LOUD", "TONGDA_LOG_LEVEL: it does not look like one. DEBUG, INFO, WARNING or ERROR"),
+        ("SECRET_KEY", "short", "TONGDA_SECRET_KEY needs at least 32 characters"),
+    ],
+)
+def test_one_line_says_what_a_setting_has_to_be(name: str, value: str, said: str) -> None:
+    """Caught: the workers printed four lines of pydantic's."""
+    environment = {**os.environ, f"TONGDA_{name}": value}
+    started = [sys.executable, "-m", "workers", "--lanes", "high"]
+    done = subprocess.run(started, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, f"tongda workers: {said} (docs/settings.md)\n")
 
 
 def test_a_user_without_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,18 @@ async def test_a_child_that_does_not_listen_is_killed_after_its_grace(tmp_path: 
     assert child.ending() == "was killed by SIGKILL"
 
 
+async def test_of_a_child_that_was_killed_the_log_is_not_blamed(tmp_path: Path) -> None:
+    """Caught: lines that were minutes old stood there like the cause."""
+    child = await Child.start(command(tmp_path, sys.executable, "-c", STUBBORN))
+    await until_said(child, "up")
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+    said = str(child.failure())
+    assert "killed from outside (signal 9" in said
+    assert "its log says nothing about it" in said
+    assert "\n  | up" not in said
+
+
 async def test_hurry_ends_the_grace(tmp_path: Path) -> None:
     child = await Child.start(command(tmp_path, sys.executable, "-c", STUBBORN, stop_s=60.0))
     await until_said(child, "up")
