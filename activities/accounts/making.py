@@ -158,5 +158,6 @@ def refused_target(settings: AccountSettings, *, guard: SsrfGuard) -> tuple[str,
         try:
             guard.check_mail_host(target.host, port=target.port)
         except TargetRefused as error:
-            return target.pointer, error.code
+            of_port = error.code == "target_port" and hasattr(settings, "port")
+            return f"{target.pointer.rpartition('/')[0]}/port" if of_port else target.pointer, error.code
     return None

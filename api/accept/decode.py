@@ -115,6 +115,8 @@ def _sentence(code: str, text: str, *, pointer: str) -> str:
         return "There is no such field."
     if code == "required":
         return "This field is required."
+    if "RFC3339" in text:
+        return "A time with its offset, such as 2026-11-28T10:00:00+08:00."
     if code == "not_allowed":
         # msgspec quotes the value, which may be personal data and does not belong in an answer, and not what is allowed
         names = [step for step in pointer.split("/") if step and not step.isdecimal()]

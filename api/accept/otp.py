@@ -54,9 +54,9 @@ STAND_IN = "0"
 """What a template is checked with in place of each digit."""
 _REFUSALS: dict[Verdict, str] = {
     Verdict.WRONG: "The code does not fit.",
-    Verdict.EXPIRED: "The code has expired.",
-    Verdict.USED: "The code was used before.",
-    Verdict.LOCKED: "There were too many wrong guesses.",
+    Verdict.EXPIRED: "The code has expired. Ask for a new code.",
+    Verdict.USED: "The code was used before. Ask for a new code.",
+    Verdict.LOCKED: "There were too many wrong guesses. Ask for a new code.",
 }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response, status
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from api.accept.otp import OtpAnswer
 from api.accept.rows import Sender, key_errors
@@ -46,12 +48,23 @@ class OtpSent(BaseModel):
     resend_after: datetime = Field(description="Before this it is not sent again: 429.")
 
 
+DIGITS = re.compile(rf"^[0-9]{{{SHORTEST},{LONGEST}}}$")
+
+
+def _digits(value: str) -> str:
+    if not DIGITS.fullmatch(value):
+        raise PydanticCustomError("string_pattern_mismatch", f"A code has {SHORTEST} to {LONGEST} digits.")  # type: ignore[misc]
+    return value
+
+
 class Guess(Body):
     """What the person typed."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"code": "123456"}]})
 
-    code: str = Field(pattern=rf"^[0-9]{{{SHORTEST},{LONGEST}}}$", description="Digits alone.")
+    code: Annotated[str, AfterValidator(_digits)] = Field(
+        description="Digits alone.", json_schema_extra={"pattern": DIGITS.pattern}
+    )
 
 
 class Verified(BaseModel):

@@ -79,7 +79,11 @@ def tell(api: Api, accepted: httpx.Response, *, wait: float | None, output: Outp
         return
     state = _until_final(api, accepted.json()["id"], within_s=wait)
     show.answer(state, output=output, table=_details)
-    if state.json()["status"] not in WENT_WELL or not state.json()["final"]:
+    found = state.json()
+    if not found["final"]:
+        out = f"It is {found['status']}, and not final" if found["status"] in WENT_WELL else "Not out"
+        raise ended(f"{out} after {wait:g} s; it goes on: tongda timeline {show.clean(found['id'])}", code=FAILED)
+    if found["status"] not in WENT_WELL:
         raise typer.Exit(FAILED)
 
 
@@ -99,6 +103,7 @@ def listing(
     category: options.Category = None,
     template: options.Template = None,
     reason: options.Reason = None,
+    final: options.Final = None,
     collected_in: options.CollectedIn = None,
     q: options.Query = None,
     since: options.Since = None,
@@ -110,7 +115,7 @@ def listing(
     """List notifications, newest first. A page may have few items or none and still say how to go on."""
     wanted = options.filters(
         status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
-        reason=reason, collected_in=collected_in, q=q, since=since, until=until, cursor=cursor,
+        reason=reason, final=None if final is None else str(final).lower(), collected_in=collected_in, q=q, since=since, until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
         show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))
@@ -220,6 +225,14 @@ def _short(detail: dict[str, Any]) -> dict[str, Any]:
     there = {name: value for name, value in detail.items() if value is not None}
     if isinstance(workflow := there.get("workflow"), dict):
         there["workflow"] = workflow["id"]
-    if isinstance(channels := there.get("channels"), list):
-        there["channels"] = ",".join(map(str, channels))
-    return there
+    return {name: _list(value) if isinstance(value, list) else _part(value) for name, value in there.items()}
+
+
+def _list(values: list[Any]) -> str:
+    """Such as "email,webhook", or "1 email recalled; 2 webhook too_late" of objects."""
+    nested = any(isinstance(one, dict) for one in values)
+    return ("; " if nested else ",").join(str(_part(one)) for one in values)
+
+
+def _part(value: Any) -> Any:
+    return " ".join(str(one) for one in value.values() if one is not None) if isinstance(value, dict) else value

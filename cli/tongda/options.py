@@ -17,6 +17,9 @@ User = Annotated[str | None, typer.Option(help="The recipient's user id.")]
 Category = Annotated[str | None, typer.Option()]
 Template = Annotated[str | None, typer.Option()]
 Reason = Annotated[str | None, typer.Option(help="Why it ended undelivered: content_refused, no_address, ...")]
+Final = Annotated[
+    bool | None, typer.Option("--final/--open", help="Only what has ended, or only what is still open.", show_default=False)
+]
 CollectedIn = Annotated[str | None, typer.Option(metavar="ID", help="What the message of this one carries (digests).")]
 Query = Annotated[
     str | None, typer.Option("--q", help="A notification's id, a user's id, an address, or words of what was posted.")

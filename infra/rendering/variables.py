@@ -91,7 +91,7 @@ def _errors(found: jsonschema_rs.ValidationError, *, prefix: str) -> Iterator[Fi
     code = _CODES.get(kind.name, "not_allowed")
     match kind:
         case jsonschema_rs.ValidationErrorKind.Required(property=name):
-            yield FieldError(pointer(prefix, *found.instance_path, str(name).strip('"')), code, "is required")
+            yield FieldError(pointer(prefix, *found.instance_path, str(name).strip('"')), code, "This field is required.")
         case jsonschema_rs.ValidationErrorKind.AdditionalProperties(unexpected=names):
             for name in names:
                 yield FieldError(pointer(prefix, *found.instance_path, name), code, "is not a variable of this template")

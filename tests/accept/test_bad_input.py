@@ -113,6 +113,12 @@ async def test_a_value_that_is_not_allowed_is_answered_with_those_that_are(api: 
     assert (error["pointer"], error["detail"]) == ("/channels/1", "One of: email, inapp, webhook.")
 
 
+async def test_a_time_that_is_none_is_answered_with_one(api: Api) -> None:
+    answer = await api.post(body(send_at="tomorrow"))
+    [error] = answer.json()["errors"]
+    assert (error["pointer"], error["detail"]) == ("/send_at", "A time with its offset, such as 2026-11-28T10:00:00+08:00.")
+
+
 BODIES: list[tuple[str, bytes, int]] = [
     ("not JSON", b"{", 400),
     ("nothing", b"", 400),

@@ -274,3 +274,21 @@ def test_an_api_that_is_not_ready_and_something_else(tmp_path: Path, body: bytes
         thread.join(5)
     assert said.code == 1
     assert says in found["API"][1]
+
+
+async def test_a_postgresql_that_stands_still_is_not_told_to_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen machine takes the connection and says nothing."""
+    monkeypatch.setattr(checks_servers, "ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as still:
+        port = still.getsockname()[1]
+        settings = Settings(database_url=SecretStr(f"postgresql://tongda:hunter2@127.0.0.1:{port}/tongda"))
+        found = await checks_servers.check_postgres(settings)
+    assert f"no answer from 127.0.0.1:{port} within" in found[0].says
+    assert found[0].do.startswith("it runs, or its machine stands still")
+    assert "hunter2" not in str(found)
+    assert {one.state for one in found[1:]} == {State.SKIPPED}
+
+
+def test_where_no_service_runs_it_says_what_is_looked_at(tmp_path: Path, environment: dict[str, str]) -> None:
+    said = [checks_here.settings_of(given)[1][0].says for given in ({"TONGDA_HOME": str(tmp_path)}, environment)]
+    assert ["no service runs here" in one for one in said] == [True, False]

@@ -56,9 +56,17 @@ async def test_a_timeline_for_people(cli: Cli) -> None:
     async with asyncpg.create_pool(cli.database, min_size=1) as pool:
         detail = json.dumps({"channels": ["email", "inapp"], "drops": None})
         await insert_event(pool, UUID(notification), type="planned", detail=detail)
+        parts = [{"n": 1, "channel": "inapp", "result": "recalled"}, {"n": 2, "channel": "email", "result": "not_supported"}]
+        await insert_event(pool, UUID(notification), type="recalled", detail=json.dumps({"channels": parts}))
+        off = {"put_off": {"reason": "quiet_hours", "until": "2026-12-01T08:00:00Z"}}
+        await insert_event(pool, UUID(notification), type="put_off", detail=json.dumps(off))
     line = next(line for line in cli("timeline", notification).out.splitlines() if "planned" in line)
     assert "channels=email,inapp" in line
     assert "null" not in line
+    out = cli("timeline", notification).out
+    assert "channels=1 inapp recalled; 2 email not_supported" in out
+    assert "put_off=quiet_hours 2026-12-01T08:00:00Z" in out
+    assert not set("{}'") & set(out), "no language's own way of writing things"
 
 
 def test_an_idempotency_key_sends_once(cli: Cli) -> None:
@@ -141,6 +149,8 @@ async def test_what_failed_is_counted_and_tried_again(cli: Cli) -> None:
     assert json.loads(cli("retry", *failed, "--dry-run", "-o", "json").out)["matched"] == 1
     done = cli("retry", *failed, "--idempotency-key", "retry-1", "-o", "json")
     assert (done.code, json.loads(done.out)["retried"]) == (0, 1), done.err
+    [made] = json.loads(done.out)["made"]
+    assert (made["id"], json.loads(cli("get", made["as"], "-o", "json").out)["resend_of"]) == (notification, notification)
     assert cli("retry", *failed, "--idempotency-key", "retry-1", "-o", "json").out == done.out
     again = cli("retry", notification)
     assert (again.code, "already_retried" in again.out) == (1, True)
@@ -150,6 +160,10 @@ def test_waiting_in_vain_is_1(cli: Cli) -> None:
     done = cli("send", *MAIL, "--wait", "0")
     assert done.code == 1
     assert "scheduled" in done.out
+    notification = json.loads(cli("send", *MAIL, "--wait", "0", "-o", "json").out)["id"]
+    assert "Not out after 0 s; it goes on: tongda timeline " in done.err
+    assert notification in cli("list", "--open", "--limit", "500").out
+    assert notification not in cli("list", "--final", "--limit", "500").out
 
 
 def test_tail_shows_changes_and_ends_cleanly_at_ctrl_c(cli: Cli, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -35,6 +36,7 @@ async def test_one_after_another_waits_for_the_cool_down(otp: Otp) -> None:
     await otp.made(purpose="login")
     answer = await otp.make({"email": "Fang+2@EXAMPLE.com"}, purpose="login")
     assert (answer.status_code, answer.json()["code"]) == (429, "otp_too_soon")
+    assert re.search(r"a moment ago; again in [0-9]+ s\.$", answer.json()["detail"])
     assert 55 <= int(answer.headers["retry-after"]) <= 60
     await otp.made(purpose="payment")
     await otp.made({"email": "li@example.com"}, purpose="login")

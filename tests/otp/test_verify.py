@@ -80,6 +80,7 @@ async def test_what_is_no_code_is_refused_and_not_counted(otp: Otp, guess: str) 
     answer = await otp.verify(made["id"], guess)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["errors"][0]["pointer"] == "/code"
+    assert answer.json()["errors"][0]["detail"] == "A code has 4 to 10 digits."
     assert guess not in answer.text or guess == ""
     assert await otp.api.pool.fetchval("SELECT attempts FROM otp") == 0
 

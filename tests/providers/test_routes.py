@@ -124,7 +124,7 @@ async def test_a_secret_goes_to_no_other_host_than_it_was_given_for(
         ({"settings": {"host": "h", "sender": "nobody"}}, "/settings/sender", "format"),
         ({"settings": {"host": "h", "sender": "a@b.example", "security": "ssl"}}, "/settings/security", "not_allowed"),
         ({"settings": {"host": "h", "sender": "a@b.example", "username": "u"}}, "/settings/password", "required"),
-        ({"settings": {"host": "h", "sender": "a@b.example", "port": 6379}}, "/settings/host", "not_allowed"),
+        ({"settings": {"host": "h", "sender": "a@b.example", "port": 6379}}, "/settings/port", "not_allowed"),
         ({"settings": {"host": "10.0.0.7", "sender": "a@b.example"}}, "/settings/host", "not_allowed"),
         ({"settings": {"host": "169.254.169.254", "sender": "a@b.example"}}, "/settings/host", "not_allowed"),
         ({"settings": {"host": "2130706433", "sender": "a@b.example"}}, "/settings/host", "not_allowed"),

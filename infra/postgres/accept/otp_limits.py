@@ -90,7 +90,9 @@ def _refuse(rows: Sequence[asyncpg.Record], counted: Sequence[Counted], *, more:
 def too_many(scope: Scope, *, wait_s: float) -> TooManyRequests:
     """The refusal, with the wait in whole seconds."""
     code = "otp_too_soon" if scope is Scope.COOLDOWN else "otp_limited"
-    return TooManyRequests(WORDS[scope], code=code, retry_after_s=max(1, math.ceil(wait_s)))
+    wait = max(1, math.ceil(wait_s))
+    told = f"{WORDS[scope].removesuffix('.')}; again in {wait} s." if scope is Scope.COOLDOWN else WORDS[scope]
+    return TooManyRequests(told, code=code, retry_after_s=wait)
 
 
 async def forget_counters(pool: asyncpg.Pool, *, limit: int) -> int:
