@@ -17,9 +17,7 @@ from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
 from domain.work_row import WorkState
 
-_FOR_GOOD = frozenset(
-    {Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED, Reason.ENDPOINT_REFUSED, Reason.MAILBOX_FULL}
-)
+_FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED, Reason.ENDPOINT_REFUSED, Reason.MAILBOX_FULL})
 _MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})
 """Ends that a receipt may correct to a failure."""
 CANCELLED = (Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)

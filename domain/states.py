@@ -59,8 +59,8 @@ class Reason(StrEnum):
     CONTENT_REFUSED = "content_refused"
     """The provider refuses this content; sending it again cannot help."""
     ENDPOINT_REFUSED = "endpoint_refused"
-    """What is called is not there, has moved, or may not be called (a webhook's 404 or redirect, a private network): its owner
-    has to mend it."""
+    """What is called is not there, has moved, or may not be called (a webhook's 404 or redirect, a private network): its
+    owner has to mend it."""
     MAILBOX_FULL = "mailbox_full"
     """The mail server says, for good, that the recipient's mailbox has no room for it (552 5.2.2)."""
     UNDELIVERED = "undelivered"

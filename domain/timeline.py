@@ -127,9 +127,7 @@ def first_lane(now: str, told: Sequence[Told]) -> str:
     return next((str(entry.detail["from"]) for entry in told if "from" in entry.detail), now)
 
 
-def first_end(
-    now: tuple[Status, str | None], told: Sequence[Told], *, finished_at: datetime
-) -> tuple[Status, str | None]:
+def first_end(now: tuple[Status, str | None], told: Sequence[Told], *, finished_at: datetime) -> tuple[Status, str | None]:
     """State and reason at `finished_at`, by those of `now`: a receipt, or a recipient who reads, changes them later."""
     if not any(entry.at > finished_at and entry.type in _CORRECTS for entry in told):
         return now

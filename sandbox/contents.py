@@ -17,7 +17,12 @@ def opened(item: Item) -> dict[str, Any]:
     """`headers` (pairs, decoded), `text`, `html` (None where there is none) and `raw`."""
     raw = item.seen.raw.decode("utf-8", "replace")
     if item.seen.channel == "webhook":
-        return {"headers": [(str(name), str(value)) for name, value in item.seen.headers], "text": pretty_json(raw), "html": None, "raw": raw}
+        return {
+            "headers": [(str(name), str(value)) for name, value in item.seen.headers],
+            "text": pretty_json(raw),
+            "html": None,
+            "raw": raw,
+        }
     message: Message = BytesParser(policy=policy.compat32).parsebytes(item.seen.raw)
     return {
         "headers": [(name, readable(str(value))) for name, value in message.items()],

@@ -64,9 +64,7 @@ async def run(settings: Settings, roles: Sequence[Role]) -> None:
         if client is None or not await until_there(url, stopping=life.stop):
             return
         async with contextlib.AsyncExitStack() as stack:
-            process = await stack.enter_async_context(
-                wired(settings, client=client, stopping=life.stopping, lanes=roles)
-            )
+            process = await stack.enter_async_context(wired(settings, client=client, stopping=life.stopping, lanes=roles))
             if Role.HOUSEKEEPING in roles:
                 await stack.enter_async_context(_syncing(client))
             workers = [make_worker(client, role, wired=process) for role in roles]

@@ -44,8 +44,8 @@ class Heartbeat:
         lanes: Sequence[str] = (),
         outages: Outages | None = None,
     ) -> None:
-        """`lanes`: what the process serves. `outages` counts those that a beat meets, also while nothing else goes on in this
-        process."""
+        """`lanes`: what the process serves. `outages` counts those that a beat meets, also while nothing else goes on in
+        this process."""
         self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository

@@ -70,7 +70,8 @@ class Wired:
 async def wired(
     settings: Settings, *, client: Client, stopping: Callable[[], bool], lanes: Sequence[str] = ()
 ) -> AsyncIterator[Wired]:
-    """`lanes`: what the process says that it serves. Open what the process needs; on the way out nothing is in flight any more and everything is closed."""
+    """Open what the process needs; on the way out nothing is in flight any more and everything is closed. `lanes`: what the
+    process says that it serves."""
     async with contextlib.AsyncExitStack() as stack:
         database = await Database.open(settings, name="tongda-worker")
         stack.push_async_callback(database.close)

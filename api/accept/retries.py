@@ -152,8 +152,8 @@ class RetryService:
 
 
 def _only_identities(old: asyncpg.Record) -> bool:
-    """It goes to nothing but addresses that can be suppressed, and they are known: a user's without channels are planned."""
-    return old["user_id"] is None or bool(old["channels"]) and STORED_CHANNELS.isdisjoint(old["channels"])
+    """It goes to nothing but addresses that can be suppressed, and these are known: without channels a plan decides."""
+    return old["user_id"] is None or (bool(old["channels"]) and STORED_CHANNELS.isdisjoint(old["channels"]))
 
 
 def _refusal(old: asyncpg.Record) -> str | None:

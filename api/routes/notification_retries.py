@@ -89,8 +89,8 @@ class RetryRequest(Body):
 
 class Skipped(BaseModel):
     """One that is not tried anew: `still_open`, `arrived`, `cancelled`, `already_retried`, `otp_message`, `is_a_test`,
-    `duplicate`, `content_erased`, `recipient_gone`, `recipient_unknown` or `address_suppressed` (every address that it could go
-    to)."""
+    `duplicate`, `content_erased`, `recipient_gone`, `recipient_unknown` or `address_suppressed` (each address
+    that it could go to)."""
 
     id: UUID
     code: str
@@ -115,9 +115,7 @@ class Retried(BaseModel):
                     "matched": 2,
                     "retried": 1,
                     "retriable": 1,
-                    "made": [
-                        {"id": "01a20a32-744b-7020-809a-bb07e52cad05", "as": "01a20a39-1c2e-7d11-9a44-0f6c2b7e8d90"}
-                    ],
+                    "made": [{"id": "01a20a32-744b-7020-809a-bb07e52cad05", "as": "01a20a39-1c2e-7d11-9a44-0f6c2b7e8d90"}],
                     "skipped": [{"id": "01a20a32-744b-7020-809a-bb07e52cad04", "code": "recipient_gone"}],
                     "skipped_by_code": {"recipient_gone": 1},
                     "next_cursor": None,

@@ -53,7 +53,7 @@ DIGITS = re.compile(rf"^[0-9]{{{SHORTEST},{LONGEST}}}$")
 
 def _digits(value: str) -> str:
     if not DIGITS.fullmatch(value):
-        raise PydanticCustomError("string_pattern_mismatch", f"A code has {SHORTEST} to {LONGEST} digits.")  # type: ignore[misc]
+        raise PydanticCustomError("string_pattern_mismatch", f"A code has {SHORTEST} to {LONGEST} digits.")
     return value
 
 

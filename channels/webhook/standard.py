@@ -62,7 +62,8 @@ MEANINGS: Mapping[int, ResultClass] = {
 401 and 403 are the receiver's own guard, which its owner can mend: they say nothing of an account of ours."""
 
 CONTENT_REFUSED = frozenset({400, 409, 413, 415, 422})
-"""Of the statuses that are PERMANENT, those about this message. The others, such as 404 and redirects, are about the endpoint."""
+"""Of the statuses that are PERMANENT, those about this message; the others, such as 404 and redirects, are about the
+endpoint."""
 
 _encoder = msgspec.json.Encoder(uuid_format="canonical")
 

@@ -1,5 +1,5 @@
-"""What `doctor` looks at in provider accounts, the tenant's own and the installation's: can they be used, are they in order in
-the workers."""
+"""What `doctor` looks at in provider accounts, the tenant's own and the installation's: can they be used, are they in order
+in the workers."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ HOUSEKEEPING: Final = "start a worker with `python -m workers --lanes housekeepi
 
 
 STILL: Final = (
-    "it runs, or its machine stands still: look at its disk and load; if it does not run, start it (`scripts/tongda up` brings "
-    "its own)"
+    "it runs, or its machine stands still: look at its disk and load; if it does not run, start it (`scripts/tongda up` "
+    "brings its own)"
 )
 
 

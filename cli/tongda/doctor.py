@@ -23,8 +23,8 @@ SERVERS: Final = ("PostgreSQL", "workers", "Temporal", "SMTP", "Cassandra", "dir
 
 
 def doctor(*, output: OutputOption = Output.TABLE) -> None:
-    """Check settings, API, key, accounts, servers, workers, mail, directory, clock, disk and ports. Exit code 1 when anything
-    failed."""
+    """Check settings, API, key, accounts, servers, workers, mail, directory, clock, disk and ports. Exit code 1 when
+    anything failed."""
     found = examine()
     good = not any(finding.state is State.FAILED for finding in found)
     if output is Output.JSON:
@@ -61,16 +61,16 @@ async def _servers(settings: Settings) -> Sequence[Finding]:
     facts = here.facts_of(os.environ) or {}
     own_mail = any(os.environ.get(f"TONGDA_SMTP_{name}") for name in ("HOST", "PORT"))
     sandbox_url = "" if own_mail else str(facts.get("sandbox_url") or "")
-    postgres, workers, sealed, temporal, mail, cassandra, directory = await asyncio.gather(
+    workers = asyncio.create_task(check_workers(settings))
+    postgres, sealed, temporal, mail, cassandra, directory = await asyncio.gather(
         servers.check_postgres(settings),
-        check_workers(settings),
         check_sealed(settings),
         servers.check_temporal(settings),
         servers.check_mail(settings, sandbox_url=sandbox_url),
         servers.check_cassandra(settings),
         check_directory(settings),
     )
-    return [*postgres, workers, *sealed, *temporal, mail, *cassandra, directory]
+    return [*postgres, await workers, *sealed, *temporal, mail, *cassandra, directory]
 
 
 def _line(finding: Finding) -> str:

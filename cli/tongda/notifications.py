@@ -115,7 +115,8 @@ def listing(
     """List notifications, newest first. A page may have few items or none and still say how to go on."""
     wanted = options.filters(
         status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
-        reason=reason, final=None if final is None else str(final).lower(), collected_in=collected_in, q=q, since=since, until=until, cursor=cursor,
+        reason=reason, final=None if final is None else str(final).lower(), collected_in=collected_in, q=q, since=since,
+        until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
         show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))

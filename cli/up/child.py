@@ -147,8 +147,8 @@ class Child:
         """What to tell about its end. Of one that was killed from outside the log is no help: its last lines may be old."""
         if self.returncode == -signal.SIGKILL:
             return ChildFailed(
-                f"{self.name} was killed from outside (signal 9: a person, or the kernel when memory ran out); its log says "
-                f"nothing about it ({self.command.log})"
+                f"{self.name} was killed from outside (signal 9: a person, or the kernel when memory ran out); its log "
+                f"says nothing about it ({self.command.log})"
             )
         said = "".join(f"\n  | {line}" for line in self.tail())
         return ChildFailed(f"{self.name} {self.ending()}; the end of {self.command.log}:{said or ' (nothing)'}")

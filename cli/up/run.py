@@ -99,7 +99,8 @@ async def _work(home: Home, *, service: Service, screen: Screen, once: bool) -> 
     home.publish({**_facts(places), "processes": service.processes()})
     async with screen.step("sending one notification over three channels", done="demo"):
         demo = Demo(
-            api_url=places.api_url, sandbox_url=places.sandbox_url, key=home.api_key(), own_mail=places.own_mail, strict=once
+            api_url=places.api_url, sandbox_url=places.sandbox_url, key=home.api_key(), own_mail=places.own_mail,
+            strict=once,
         )  # fmt: skip
         try:
             shown = await demo.run()

@@ -19,8 +19,13 @@ def configure(level: str) -> None:
     """Set up structlog and the standard library's logging; called once, at an entry point."""
     threshold = _LEVELS.get(level.upper(), logging.INFO)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _STAMP, _where_it_failed,
-                    _JSON],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            _STAMP,
+            _where_it_failed,
+            _JSON,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,

@@ -205,7 +205,9 @@ async def test_what_cannot_go_out_is_skipped_and_counted(api: Api) -> None:
 async def test_a_user_with_a_way_that_is_left_is_tried_anew(api: Api) -> None:
     """The address that a plan would take counts, on each channel; the inbox is always there."""
     person = "INSERT INTO person (tenant, id) VALUES ('acme', $1)"
-    identity = "INSERT INTO identity (tenant, person_id, channel, address, id) VALUES ('acme', $1, 'email', $2, gen_random_uuid())"
+    identity = (
+        "INSERT INTO identity (tenant, person_id, channel, address, id) VALUES ('acme', $1, 'email', $2, gen_random_uuid())"
+    )
     for user, addresses in (("u-none", ["a@x.example"]), ("u-two", ["c@x.example", "b@x.example"])):
         await api.pool.execute(person, user)
         for address in addresses:

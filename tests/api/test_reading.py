@@ -130,7 +130,12 @@ async def test_the_first_and_the_last_entry_tell_what_was_then(api: Api) -> None
 
 
 async def test_expedited_and_edited_tell_both_lanes(api: Api) -> None:
-    body = {"to": {"email": "a@example.com"}, "content": {"title": "x"}, "priority": "low", "send_at": "2027-01-01T00:00:00Z"}
+    body = {
+        "to": {"email": "a@example.com"},
+        "content": {"title": "x"},
+        "priority": "low",
+        "send_at": "2027-01-01T00:00:00Z",
+    }
     one = (await api.post("/v1/notifications", body)).json()["id"]
     assert (await api.call("PATCH", f"/v1/notifications/{one}", json={"priority": "medium"})).status_code == 200
     assert (await api.post(f"/v1/notifications/{one}/expedite")).json()["result"] == "expedited"

@@ -56,7 +56,10 @@ async def test_a_timeline_for_people(cli: Cli) -> None:
     async with asyncpg.create_pool(cli.database, min_size=1) as pool:
         detail = json.dumps({"channels": ["email", "inapp"], "drops": None})
         await insert_event(pool, UUID(notification), type="planned", detail=detail)
-        parts = [{"n": 1, "channel": "inapp", "result": "recalled"}, {"n": 2, "channel": "email", "result": "not_supported"}]
+        parts = [
+            {"n": 1, "channel": "inapp", "result": "recalled"},
+            {"n": 2, "channel": "email", "result": "not_supported"},
+        ]
         await insert_event(pool, UUID(notification), type="recalled", detail=json.dumps({"channels": parts}))
         off = {"put_off": {"reason": "quiet_hours", "until": "2026-12-01T08:00:00Z"}}
         await insert_event(pool, UUID(notification), type="put_off", detail=json.dumps(off))

@@ -176,7 +176,9 @@ def test_another_account_is_used_as_the_table_says(case: Case, lane: Lane) -> No
 def test_a_refusal_for_good_is_one_at_once_and_in_a_receipt() -> None:
     """Otherwise the same refusal would end a message here and be carried to another account there."""
     assert {
-        ANSWERS[case][0].result for case, rule in RULES.items() if not rule.most and rule.most is not None and rule.falls_back
+        ANSWERS[case][0].result
+        for case, rule in RULES.items()
+        if not rule.most and rule.most is not None and rule.falls_back
     } == FOR_GOOD
     for result in FOR_GOOD | {ResultClass.CONFIG}:
         assert why_failed(result) is RULES[Case(result.value)].ends.tried.reason

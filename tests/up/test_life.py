@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.up.running import STOP_S, Instance
@@ -72,7 +73,11 @@ def test_a_second_start_keeps_key_and_data(folder: Path) -> None:
 @pytest.mark.faults
 def test_a_dead_child_is_named_and_everything_stops(folder: Path) -> None:
     instance = Instance(folder / "broken", arguments=())
-    os.kill(instance.until_ready()["processes"]["workers-high"], signal.SIGKILL)
+    facts = instance.until_ready()
+    assert set(facts["metrics_urls"]) == {"workers", "workers-high"}
+    for url in facts["metrics_urls"].values():
+        assert "tongda_" in httpx.get(url, trust_env=False).raise_for_status().text
+    os.kill(facts["processes"]["workers-high"], signal.SIGKILL)
     assert instance.wait(STOP_S) == 1
     assert "workers-high was killed from outside (signal 9" in instance.screen
     assert_nothing_left(instance)

@@ -146,6 +146,10 @@ async def _replace(connection: Connection, notification_id: UUID, edit: Edit, *,
     )  # fmt: skip
     assert made is not None
     await connection.execute(_PLAN_AGAIN, notification_id, attempt)
-    detail = {"fields": edit.fields, "version": made["version"], **(moved(before, edit.lane) if edit.lane != before else {})}
+    detail = {
+        "fields": edit.fields,
+        "version": made["version"],
+        **(moved(before, edit.lane) if edit.lane != before else {}),
+    }
     await write_event(connection, notification_id, EventType.EDITED, detail)
     return Edited(made["version"], made["expires_at"], made["due"])
