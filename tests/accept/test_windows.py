@@ -171,7 +171,7 @@ async def test_an_edit_gives_it_another_or_none(api: Api) -> None:
     timeline = (await api.http.get(f"{PATH}/{one}/timeline")).json()["items"]
     edits = [item["detail"] for item in timeline if item["type"] == "edited"]
     assert edits[0] == {"fields": ["window"], "version": 2}
-    assert edits[-1] == {"fields": ["priority", "window"], "version": 10}
+    assert edits[-1] == {"fields": ["priority", "window"], "version": 10, "from": "medium", "to": "low"}
 
 
 @pytest.mark.parametrize(
