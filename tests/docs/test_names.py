@@ -94,7 +94,7 @@ def test_names_of_the_code_exist(page: Path, said: str) -> None:
 
 def options(command: Any) -> set[str]:
     """All that a command and what is below it take."""
-    own = {option for parameter in command.params for option in parameter.opts}
+    own = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     below = command.commands.values() if isinstance(command, TyperGroup) else ()
     return own.union(*(options(one) for one in below))
 
