@@ -44,7 +44,7 @@ def _where(screen: Screen, *, places: Places) -> None:
         ("received", places.sandbox_url),
         ("live inbox", f"{places.sandbox_url}/inbox"),
         ("Temporal Web UI", places.temporal_ui_url or "-"),
-        ("worker metrics", "  ".join(places.metrics_urls.values())),
+        ("worker metrics", ", ".join(f"{url} ({name})" for name, url in places.metrics_urls.items())),
         ("API key", places.key_file),
         ("logs", places.log_dir),
     ):

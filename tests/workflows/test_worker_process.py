@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE, Process
 
 import asyncpg
 
-from infra.postgres.tenants.worker_signs import signs
+from infra.postgres.tenants.worker_signs import Sign, signs
 
 TOLD = ("worker.started", "worker.ready", "worker.draining", "worker.stopped")
 
@@ -30,6 +30,15 @@ async def told(process: Process, *, until: str) -> list[str]:
     return found
 
 
+async def first_signs(connection: asyncpg.Connection) -> list[Sign]:
+    """It is ready a moment before its first sign is written."""
+    for _ in range(1000):
+        if found := await signs(connection):
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError("it gives no sign")
+
+
 async def test_it_tells_its_life_and_which_lanes_it_serves(database: str, temporal_address: str) -> None:
     own = {
         "TONGDA_DATABASE_URL": database, "TONGDA_TEMPORAL_ADDRESS": temporal_address, "TONGDA_SECRET_KEY": "x" * 32,
@@ -41,9 +50,7 @@ async def test_it_tells_its_life_and_which_lanes_it_serves(database: str, tempor
     try:
         async with asyncio.timeout(60):
             assert await told(process, until="worker.ready") == ["worker.started", "worker.ready"]
-            while not (found := await signs(connection)):
-                await asyncio.sleep(0.05)
-            assert [(one.lives, one.lanes) for one in found] == [(True, {"high", "housekeeping"})]
+            assert [(one.lives, one.lanes) for one in await first_signs(connection)] == [(True, {"high", "housekeeping"})]
             process.send_signal(signal.SIGTERM)
             assert await told(process, until="worker.stopped") == ["worker.draining", "worker.stopped"]
             assert await process.wait() == 0
