@@ -50,7 +50,9 @@ async def test_it_tells_its_life_and_which_lanes_it_serves(database: str, tempor
     try:
         async with asyncio.timeout(60):
             assert await told(process, until="worker.ready") == ["worker.started", "worker.ready"]
-            assert [(one.lives, one.lanes) for one in await first_signs(connection)] == [(True, {"high", "housekeeping"})]
+            assert [(one.lives, one.lanes) for one in await first_signs(connection)] == [
+                (True, frozenset({"high", "housekeeping"}))
+            ]
             process.send_signal(signal.SIGTERM)
             assert await told(process, until="worker.stopped") == ["worker.draining", "worker.stopped"]
             assert await process.wait() == 0
