@@ -32,6 +32,11 @@ LONGEST_OPEN_S = 30.0
 be found in time for it. A probe costs one call."""
 PROBES = 1
 """Calls at a time while it is half open."""
+UNFAILED_FIRST_S = 1.0
+"""So long after an opening the probe is a message that has not failed yet: one that fails by itself would keep the circuit
+open, and all others waiting. Those are parked until the same moment, and come within a fraction of that."""
+MOST_FAILURES = 32_767
+"""More than any message has."""
 SLOW_S = 2.0
 """A call that takes longer is slow."""
 SLOW_WINDOW_S = 60.0
@@ -85,6 +90,11 @@ class Health:
         else:
             self.succeeded_s = now_s
 
+    @property
+    def tripped(self) -> bool:
+        """Open or half open."""
+        return self._open_until_s is not None
+
     def circuit(self, now_s: float) -> Circuit:
         if self._open_until_s is None:
             return Circuit.CLOSED
@@ -93,6 +103,16 @@ class Health:
     def wait_s(self, now_s: float) -> float:
         """Seconds until a call may be tried; 0 = now. While a probe is under way, about as long as a probe takes."""
         return max(self._circuit_wait_s(now_s), self.throttle.wait_s(now_s))
+
+    def probing(self, now_s: float) -> int | None:
+        """Half open: how many failures a message that is the probe may have behind it. None: it is not."""
+        if self._open_until_s is None or now_s < self._open_until_s:
+            return None
+        return 0 if self.unfailed_first_s(now_s) > 0 else MOST_FAILURES
+
+    def unfailed_first_s(self, now_s: float) -> float:
+        """How much longer the probe is a message that has not failed yet; 0 = any may be."""
+        return 0.0 if self._open_until_s is None else max(0.0, self._open_until_s + UNFAILED_FIRST_S - now_s)
 
     def may_begin(self, now_s: float, *, wanted: int) -> int:
         """How many of `wanted` calls may begin now."""

@@ -21,7 +21,7 @@ from domain.refusal import PROBLEM
 from infra.postgres.errors import is_away
 from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
 from infra.postgres.tenants.worker_signs import name_of
-from infra.telemetry.engine_metrics import ACCOUNT_REFUSED
+from infra.telemetry.engine_metrics import ACCOUNT_REFUSED, CIRCUIT_OPEN
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Heartbeat:
     async def beat(self) -> None:
         """Write that this process lives and how its accounts do. Raises what the database raises; the next makes up."""
         now_s = self._accounts.clock()
-        _show(self._accounts)
+        _show(self._accounts, now_s)
         seen = {account.name: (_mark(account, now_s), account) for account in self._accounts}
         changed = [account for name, (mark, account) in seen.items() if self._said.get(name, _NOTHING) != mark]
         gone = [name for name in self._said if name not in seen]
@@ -123,10 +123,13 @@ def _problem(account: Account) -> str | None:
     return account.problem or (PROBLEM if account.health.refusal.said else None)
 
 
-def _show(accounts: Iterable[Account]) -> None:
-    """Set the gauge of each; one that is gone, or was replaced by a changed one, is not shown as it was."""
+def _show(accounts: Iterable[Account], now_s: float) -> None:
+    """Set the gauges of each; one that is gone, or was replaced by a changed one, is not shown as it was."""
     ACCOUNT_REFUSED.clear()
+    CIRCUIT_OPEN.clear()
     for account in accounts:
+        if account.health.circuit(now_s) is not Circuit.CLOSED:
+            CIRCUIT_OPEN.labels(account.channel, account.name).set(1)
         if account.health.refusal.said:
             ACCOUNT_REFUSED.labels(account.channel, account.name).set(1)
 

@@ -164,7 +164,7 @@ class HandOver:
         """Use these slots for what is due, and give back the rest; False when there is nothing more to do now: fewer rows
         came than were asked for. (One that somebody else holds is seen by `leave`, and its account driven again.)"""
         capabilities, health = account.provider.capabilities, account.health
-        begun = health.may_begin(self._accounts.clock(), wanted=calls)
+        begun, probing = health.may_begin(self._accounts.clock(), wanted=calls), health.probing(self._accounts.clock())
         era = health.begin(self._accounts.clock(), calls=begun)
         claimed_s = permitted_s = time.monotonic()
         limit = 0
@@ -187,6 +187,7 @@ class HandOver:
                         limit=limit,
                         call_timeout=timedelta(seconds=capabilities.call_timeout_s),
                         without=blocked,
+                        probing=probing,
                     )
         finally:
             started, used = self._begun(account, rows, era=era, calls=calls)
@@ -200,6 +201,8 @@ class HandOver:
             return bool(rows)
         if blocked:
             await self._rerouting.park_blocked(account, blocked)
+        elif probing is not None and not rows:
+            await self._rerouting.without_probe(account)
         return False
 
     def _begun(

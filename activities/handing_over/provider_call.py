@@ -13,6 +13,7 @@ from domain.health import FAILURES
 from domain.results import ResultClass, SendResult
 from domain.shares import Target, endpoint_of
 from infra.postgres.engine.claimed import Claim
+from infra.telemetry.engine_metrics import CIRCUITS_OPENED
 
 log = structlog.get_logger()
 
@@ -69,8 +70,10 @@ class ProviderCall:
             health.throttle.hold(max(throttled), now_s=now_s, took_s=took_s)
         elif ResultClass.OK in kinds:
             health.throttle.ease(now_s=now_s, took_s=took_s)
-        worked = kinds - FAILURES
+        worked, before = kinds - FAILURES, health.tripped
         health.note(next(iter(worked or kinds)), now_s=now_s, took_s=took_s, era=self._era)
+        if health.tripped != before:
+            _tell_circuit(self._account)
 
     def _note_target(self, claim: Claim, result: SendResult, *, now_s: float) -> None:
         call = (claim.step, claim.attempt)
@@ -80,6 +83,16 @@ class ProviderCall:
             shares.throttled(target, _stated_s(result), now_s=now_s, took_s=took_s)
         elif result.result is ResultClass.OK:
             shares.eased(target, now_s=now_s, took_s=took_s)
+
+
+def _tell_circuit(account: Account) -> None:
+    """It has opened, with what the provider said last, or it has closed."""
+    if not account.health.tripped:
+        log.warning("account.circuit_closed", account=account.name)
+        return
+    CIRCUITS_OPENED.labels(account.channel, account.name).inc()
+    meaning, _, code = account.health.failure.partition(" ")
+    log.warning("account.circuit_opened", account=account.name, code=code, **{"class": meaning})
 
 
 def _is_throttle(result: SendResult) -> bool:

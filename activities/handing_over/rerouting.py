@@ -62,6 +62,15 @@ class Rerouting:
         if uncalled:
             self._uncalled(account.name)
 
+    async def without_probe(self, account: Account) -> None:
+        """Its circuit is half open, and nothing that is due here may be the probe: what has failed before leaves it to
+        others for a moment, and the rest needs no call."""
+        wait_s = account.health.unfailed_first_s(self._accounts.clock())
+        if wait_s > 0:
+            await self.park(account, wait=timedelta(seconds=wait_s))
+        else:
+            self._uncalled(account.name)
+
     async def permitted(self, account: Account, most: int, *, rank: PermitRank) -> int:
         """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
         if account.permits is None:

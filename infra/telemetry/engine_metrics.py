@@ -16,6 +16,12 @@ PARKED = Counter("tongda_parked_total", "Times that due rows were put off: no pe
 ACCOUNT_REFUSED = Gauge(
     "tongda_account_refused", "1 while a provider refuses the account itself.", ["channel", "account"]
 )  # fmt: skip
+CIRCUITS_OPENED = Counter(
+    "tongda_account_circuit_opened_total", "Times that an account's circuit opened.", ["channel", "account"]
+)  # fmt: skip
+CIRCUIT_OPEN = Gauge(
+    "tongda_account_circuit_open", "1 while an account's circuit is open or half open.", ["channel", "account"]
+)  # fmt: skip
 STEPS = Counter("tongda_steps_ended_total", "Steps that ended, by how.", ["channel", "status"])
 FIRST_ANSWER_SECONDS = Histogram(
     "tongda_first_answer_seconds", "From accept (or the time it was sent for) to the first attempt's answer.", ["lane"],

@@ -77,6 +77,7 @@ STATEMENTS = {
     "begin of a bucket": permits._BEGIN,
     "turns": permits._BOOK,
     "claim": claims._CLAIM,
+    "claim of a probe": claims._CLAIM_PROBE,
     "claim of one": claims._CLAIM_ONE,
     "what is due, one by one": claims._DUE_KEYS,
     "what a lost reply took": claims._UNHEARD,

@@ -83,6 +83,12 @@ _CLAIM_OTHERS = _CLAIM.replace(
 )
 """The same, but of nothing that is blocked."""
 
+_CLAIM_PROBE = _CLAIM.replace(
+    "    LIMIT $4", f"      AND NOT {NEVER_CALLS} AND failures <= $7\n    ORDER BY failures, expires_at LIMIT $4"
+)
+"""The same, for the one call of an account whose circuit is half open, and in an order: what has failed least, and of that
+what has the least time. Once an opening, so that it may sort what waits. It takes nothing that would make no call."""
+
 _CLAIM_UNCALLED = _CLAIM.replace("    LIMIT $4", f"      AND {NO_CALL}\n    LIMIT $4")
 """The same, but only of what needs no call."""
 
@@ -147,10 +153,11 @@ class ClaimRepository:
         singly: bool = False,
         without: Sequence[Blocked] = (),
         uncalled: bool = False,
+        probing: int | None = None,
     ) -> Claimed:
-        """Take at most `limit` due rows, none of what is blocked (`uncalled`: only of what needs no call); none when the
-        epoch has been replaced. The
-        caller starts each within `CLAIM_WINDOW` or gives it back, and flushes its outcome before
+        """Take at most `limit` due rows, none of what is blocked (`uncalled`: only of what needs no call; `probing`: only
+        of what has at most so many failures, those with the fewest); none when the epoch has been replaced. The caller
+        starts each within `CLAIM_WINDOW` or gives it back, and flushes its outcome before
         `unknown_at` passes. `mark`: see `unheard`.
 
         Raises one of `POISON` where a row cannot be claimed; then none was. `singly`: each in a statement of its own, and
@@ -160,6 +167,9 @@ class ClaimRepository:
         now_s = time.monotonic()
         if uncalled and not singly:
             rows = await self._pool.fetch(_CLAIM_UNCALLED, cohort, epoch, account, limit, *times)
+            return _read(rows, now_s=now_s)
+        if probing is not None and not singly:
+            rows = await self._pool.fetch(_CLAIM_PROBE, cohort, epoch, account, limit, *times, probing)
             return _read(rows, now_s=now_s)
         if without and not singly:
             blocked = blocked_columns(without)
