@@ -58,7 +58,8 @@ class EventType(StrEnum):
     `put_off`: {reason, until} where the steps wait: quiet_hours, or the opening of a window."""
     ATTEMPT = "attempt"
     """A step was handed over. `attempt`, `channel`, `provider`, `account`, `class`, `code`, `provider_id`,
-    `took_ms`, `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
+    `took_ms` (with code no_outcome, where its worker has ended or could not write what became of it, `claimed_at` instead),
+    `status`, and `retry_at` or, where something follows if no receipt comes, `receipt_by`."""
     UNKNOWN = "unknown"
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend, fallback (no more resends: the next place of
     its chain) or hold. Told once more where it is not tried any more `because` of a later failure or a rule: the reason."""
@@ -72,7 +73,8 @@ class EventType(StrEnum):
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: one of
     `LeftFor`."""
     EXPIRED = "expired"
-    """Time ran out, and nothing was sent after that. `stage` (one of `Stage`), `reason`, `channel` or `channels`."""
+    """Time ran out, and nothing was sent after that. `stage` (one of `Stage`), `reason`, `channel` or `channels`; at the
+    hand-over `account`, and `held_up_by` where that one took nothing at the time: one of `LeftFor`."""
     SUPPRESSED = "suppressed"
     """Not tried, by a rule. `channel`, `reason`; of a repeat `of`: the original."""
     QUARANTINED = "quarantined"

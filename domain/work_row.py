@@ -13,7 +13,8 @@ A row with n = 0 is a plan: OPEN, without any mark. One with n >= 1 is a step, i
 | IN_HAND | yes | as above | is being looked at; nothing is handed over, and the receipt may say more meanwhile |
 
 A failure is the name of a `ResultClass` but OK. `tried` names the accounts that failed since the step last waited; one that
-names its own account waits until that is resumed (`infra/postgres/engine/parked.py`). Statements write the numbers of
+names its own account waits until that is resumed, and one with `TAKEN_BY_NOBODY` until any account of its channel takes it
+(`infra/postgres/engine/parked.py`). Statements write the numbers of
 `WorkState` as they are.
 """
 
@@ -26,6 +27,9 @@ from domain.states import Status
 
 ON_TOP = ResultClass.OK.value
 """It goes over another account although an earlier message of it was taken."""
+
+TAKEN_BY_NOBODY = "*"
+"""Among the accounts that were tried, and the name of none: when it was due, no account of its channel was to be called."""
 
 _FAILURES = frozenset(one.value for one in ResultClass if one is not ResultClass.OK)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
 from activities.accounts.account import Account, Accounts
 from activities.accounts.making import AccountMaker
+from domain.channels import Channel
 from infra.postgres.errors import is_away
 from infra.postgres.tenants.provider_accounts import ProviderAccountRepository, StoredAccount
 
@@ -25,6 +27,12 @@ DRAIN_MOST_S = 120.0
 """Longer than any call takes: after it, callers have given up what is still in flight."""
 
 
+class Wake(Protocol):
+    """Makes due what waits for an account of this channel."""
+
+    def __call__(self, channel: Channel, *, tenant: str | None) -> Awaitable[object]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     stored: StoredAccount
@@ -33,7 +41,7 @@ class _Known:
 
 class AccountLoader:
     """One a process. `fixed`: the installation's own accounts, which stay as they are. `wake` is called for accounts that
-    take messages again, or have gone: what waits over them is due."""
+    are new, take messages again or have gone: what waits for one of their channel and tenant is due."""
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class AccountLoader:
         *,
         repository: ProviderAccountRepository,
         maker: AccountMaker,
-        wake: Callable[[str], Awaitable[object]],
+        wake: Wake,
     ) -> None:
         self._accounts = accounts
         self._fixed = tuple(fixed)
@@ -107,15 +115,18 @@ class AccountLoader:
             if new is None or new.account is None or new.account.provider is not old.account.provider:
                 self._start(_drained(old.account))
             if old.account.stopped and (new is None or new.account is None or not new.account.stopped):
-                self._start(self._woken(account_id))
+                self._start(self._woken(old.account))
+        for account_id, added in self._known.items():
+            if before and account_id not in before and added.account is not None and not added.account.stopped:
+                self._start(self._woken(added.account))
 
-    async def _woken(self, account_id: str) -> None:
+    async def _woken(self, account: Account) -> None:
         """Called when this process already sends over the account again: if it did not, it would put the rows off once
         more. The last process to see the change wakes what the others have put off since."""
         try:
-            await self._wake(account_id)
+            await self._wake(account.channel, tenant=account.tenant)
         except Exception as error:  # what waits is looked at again by itself
-            log.warning("accounts.not_woken", account=account_id, code=type(error).__name__)
+            log.warning("accounts.not_woken", account=account.name, code=type(error).__name__)
 
     def _start(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -77,13 +77,17 @@ class Account:
         left = self.slots.free + taken - self.shares.most_unproven(now_s)
         return max(1, min(taken, (left + 1) // 2))
 
-    def takes_nothing_for(self, now_s: float) -> LeftFor:
-        """Why the account takes nothing now."""
+    def holds_up(self, now_s: float) -> LeftFor | None:
+        """Why it takes nothing now but a probe, however free it is; None: it works."""
         if self.stopped is not None:
             return LeftFor(self.stopped)
         if self.health.throttle.wait_s(now_s) > 0:
             return LeftFor.THROTTLED
-        return LeftFor.CIRCUIT_OPEN if self.health.wait_s(now_s) > 0 else LeftFor.BUSY
+        return LeftFor.CIRCUIT_OPEN if self.health.tripped else None
+
+    def takes_nothing_for(self, now_s: float) -> LeftFor:
+        """Why what is due over it is not handed over now."""
+        return self.holds_up(now_s) or LeftFor.BUSY
 
     @property
     def channel(self) -> Channel:

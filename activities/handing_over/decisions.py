@@ -51,6 +51,8 @@ STOPPED_LOOK = timedelta(minutes=5)
 """Steps that wait for a stopped account are claimed this often, so that they expire in time; resuming wakes them."""
 NOT_IN_TIME = Decision(Status.FAILED, Reason.NOT_TAKEN_IN_TIME, falls_back=True)
 """The time of its place in the chain has passed, over an account that takes nothing."""
+NO_OUTCOME = "no_outcome"
+"""The code of a hand-over whose outcome nobody brought home: its worker has ended, or could not write it."""
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
 
 
@@ -62,15 +64,17 @@ class Decider:
         self._cohort = cohort
         self._epoch = epoch
 
-    def answered(self, claim: Claim, result: SendResult, *, started_s: float) -> StepOutcome:
-        """The outcome of a call: the provider's answer, or that it was lost."""
+    def answered(self, claim: Claim, result: SendResult, *, started_s: float | None) -> StepOutcome:
+        """The outcome of a call: the provider's answer, or that it was lost. `started_s`: time.monotonic() when it was made;
+        None: nobody can say."""
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         other = self._elsewhere(claim)
         step = self._step(claim, idempotent=capabilities.idempotent, elsewhere=other is not None)
         ended_s = time.monotonic()
         decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
-        _count(claim, result, decision, ended_s=ended_s, took_s=ended_s - started_s)
-        events = [self._attempt(claim, result, decision, took_s=ended_s - started_s, provider=capabilities.provider)]
+        took_s = None if started_s is None else ended_s - started_s
+        _count(claim, result, decision, ended_s=ended_s, took_s=took_s)
+        events = [self._attempt(claim, result, decision, took_s=took_s, provider=capabilities.provider)]
         if result.result is ResultClass.UNKNOWN:
             detail = {"attempt": claim.attempt, "channel": claim.channel, "then": _then(claim, decision)}
             events.append(TimelineEvent(EventType.UNKNOWN, detail))
@@ -84,8 +88,8 @@ class Decider:
         """A claim whose outcome nobody brought home: unknown, and only assumed. A look is made here; it sends nothing."""
         if claim.awaiting:
             return self.overdue(claim)
-        nothing = SendResult(ResultClass.UNKNOWN, code="no_outcome")
-        return replace(self.answered(claim, nothing, started_s=time.monotonic()), assumed=True)
+        nothing = SendResult(ResultClass.UNKNOWN, code=NO_OUTCOME)
+        return replace(self.answered(claim, nothing, started_s=None), assumed=True)
 
     def all_lost(self, claims: Sequence[Claim]) -> Iterator[StepOutcome]:
         """`lost` for each. A claim that makes us fail is logged and left out; it spoils no other."""
@@ -96,16 +100,29 @@ class Decider:
                 code = type(error).__name__
                 log.error("hand_over.defect", notification_id=str(claim.notification_id), n=claim.n, code=code)
 
-    def stopped(self, claim: Claim) -> StepOutcome:
+    def stopped(self, claim: Claim, *, uncalled: bool = False) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
-        only if the person still permits a channel of it; each place is looked at again in its turn."""
+        only if the person still permits a channel of it; each place is looked at again in its turn. `uncalled`: its
+        account takes nothing at the moment."""
         if claim.verdict is Verdict.NOT_NOW and claim.put_off is not None:
             return self._put_off(claim, claim.put_off)
         decision, event = _VERDICTS[claim.verdict]
         if claim.verdict is Verdict.OPTED_OUT:
             decision = replace(decision, falls_back=bool(claim.permitted))
-        detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.HAND_OVER}
+        detail: dict[str, Any] = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.HAND_OVER}
+        if event is EventType.EXPIRED:
+            detail |= self._held_up(claim, uncalled=uncalled)
         return self._outcome(claim, decision, [TimelineEvent(event, detail)])
+
+    def _held_up(self, claim: Claim, *, uncalled: bool) -> dict[str, str]:
+        """Over which account it waited, and what for: told here once, because each time that it was put off would be a row
+        for each of all that wait."""
+        account = self._accounts.get(claim.account)
+        if account is None:
+            return {"account": claim.account, "held_up_by": LeftFor.ACCOUNT_GONE}
+        now_s = self._accounts.clock()
+        why = account.takes_nothing_for(now_s) if uncalled else account.holds_up(now_s)
+        return {"account": claim.account} | ({"held_up_by": why} if why else {})
 
     def _put_off(self, claim: Claim, wait: PutOff) -> StepOutcome:
         """Quiet hours have begun or a window has closed since the plan, or it is the retry or the next place of a chain
@@ -180,7 +197,7 @@ class Decider:
         return self._outcome(claim, QUARANTINED, [TimelineEvent(EventType.QUARANTINED, {"code": code})])
 
     def _attempt(
-        self, claim: Claim, result: SendResult, decision: Decision, *, took_s: float, provider: str
+        self, claim: Claim, result: SendResult, decision: Decision, *, took_s: float | None, provider: str
     ) -> TimelineEvent:
         detail: dict[str, Any] = {
             "attempt": claim.attempt,
@@ -189,9 +206,12 @@ class Decider:
             "account": claim.account,
             "class": result.result,
             "code": result.code,
-            "took_ms": round(took_s * 1000, 1),
             "status": decision.status,
         }
+        if took_s is not None:
+            detail["took_ms"] = round(took_s * 1000, 1)
+        elif claim.held_since is not None:
+            detail["claimed_at"] = claim.held_since.isoformat()
         if result.provider_id:
             detail["provider_id"] = result.provider_id
         if decision.due_at is not None:
@@ -297,9 +317,10 @@ def _bound(claim: Claim, *, since: datetime) -> datetime | None:
     return since + claim.awaits.within if claim.chain and claim.awaits else None
 
 
-def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: float, took_s: float) -> None:
+def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: float, took_s: float | None) -> None:
     attempts(claim.channel, result.result).inc()
-    call_seconds(claim.channel).observe(took_s)
+    if took_s is not None:
+        call_seconds(claim.channel).observe(took_s)
     if decision.due_at is None:
         steps(claim.channel, decision.status).inc()
     if claim.attempt == 1 and claim.n == 1:

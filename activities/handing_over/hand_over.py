@@ -249,7 +249,7 @@ class HandOver:
             return False
         self._in_flight += len(rows)
         for claim in rows:
-            if not self._ended(claim):
+            if not self._ended(claim, uncalled=uncalled):
                 self._unserved(claim, stopped=stopped, uncalled=uncalled)
         await self._return_unsent()
         await self._writer.settle()
@@ -326,8 +326,8 @@ class HandOver:
         self._in_flight -= 1
         self._writer.put(outcome)
 
-    def _ended(self, claim: Claim) -> bool:
-        """The claim has come to its end, or goes back, without being sent."""
+    def _ended(self, claim: Claim, *, uncalled: bool = False) -> bool:
+        """The claim has come to its end, or goes back, without being sent. `uncalled`: its account takes nothing."""
         if claim.awaiting:
             self._conclude(self._decider.overdue(claim))
             return True
@@ -335,7 +335,7 @@ class HandOver:
             self._give_back([self._decider.returned(claim, wait=AWAY_WAIT)])
             return True
         if claim.verdict is not Verdict.SEND:
-            self._conclude(self._decider.stopped(claim))
+            self._conclude(self._decider.stopped(claim, uncalled=uncalled))
             return True
         return False
 

@@ -143,7 +143,7 @@ async def record_lost(outcomes: Outcomes, assumed: Sequence[StepOutcome], *, los
     """Write what is assumed of lost ones, once and soon or not at all: kept through an outage, a resend would be due in the
     moment it is written, before those who know what happened have said it. Whoever looks again finds them again. Returns
     how many were written."""
-    parts, written = [Part(list(assumed))] if assumed else [], 0
+    parts, written, lost = [Part(list(assumed))] if assumed else [], 0, 0
     try:
         async with asyncio.timeout(WRITTEN_WITHIN_S):
             while parts:
@@ -151,12 +151,17 @@ async def record_lost(outcomes: Outcomes, assumed: Sequence[StepOutcome], *, los
                 try:
                     await outcomes.flush(part.rows, now_s=time.monotonic())
                     written += len(part.rows)
+                    lost += sum(o.assumed for o in part.rows)
                 except Held as held:  # whoever holds it may be the one who knows what came of it
-                    written += sum(o.claim.notification_id not in held.ids for o in part.rows)
+                    free = [o for o in part.rows if o.claim.notification_id not in held.ids]
+                    written += len(free)
+                    lost += sum(o.assumed for o in free)
                 except POISON as error:
                     parts += without_poison(part, error)
     except PASSING as error:
         if is_away(error):
             losses.outages.met()
         log.warning("lost.not_written", count=len(assumed) - written, code=type(error).__name__)
+    if lost:
+        log.warning("hand_over.lost", count=lost)
     return written

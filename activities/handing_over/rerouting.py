@@ -56,7 +56,7 @@ class Rerouting:
             else:
                 others.setdefault(other.name, []).append(tenant)
         for wait_s, those in later.items():
-            await self.park(account, wait=timedelta(seconds=wait_s), tenants=those)
+            await self.park(account, wait=timedelta(seconds=wait_s), tenants=those, taken_by_nobody=True)
         for name, those in others.items():
             await self._move(account, name, tenants=those)
         if uncalled:
@@ -98,12 +98,19 @@ class Rerouting:
         return await account.permits.turns(waiting, granted=granted)
 
     async def park(
-        self, account: Account, *, wait: timedelta, spacing: timedelta = NOTHING, tenants: Sequence[str] | None = None
+        self,
+        account: Account,
+        *,
+        wait: timedelta,
+        spacing: timedelta = NOTHING,
+        tenants: Sequence[str] | None = None,
+        taken_by_nobody: bool = False,
     ) -> None:
         PARKED.labels(account.channel).inc()
         if await self._queue.park(
-            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants
-        ):
+            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants,
+            taken_by_nobody=taken_by_nobody,
+        ):  # fmt: skip
             self._uncalled(account.name)
         self._due_again(account.name, time.monotonic() + wait.total_seconds())
 

@@ -27,8 +27,8 @@ _SUMMARY: dict[str, Any] = {
 _DELIVERY: dict[str, Any] = {
     "n": 1, "channel": "inapp", "provider": "inapp", "account": "inapp-default", "address": "u-1024",
     "status": "delivered", "reason": None, "class": "OK", "code": "stored", "attempts": 1, "due_at": None,
-    "provider_id": "01a20a32-744b-7020-809a-bb07e52cad04-1", "sent_at": "2026-12-01T01:00:00.018000+00:00",
-    "delivered_at": "2026-12-01T01:00:00.018000+00:00", "read_at": None,
+    "held_up_by": None, "provider_id": "01a20a32-744b-7020-809a-bb07e52cad04-1",
+    "sent_at": "2026-12-01T01:00:00.018000+00:00", "delivered_at": "2026-12-01T01:00:00.018000+00:00", "read_at": None,
 }  # fmt: skip
 _DETAILS: dict[str, Any] = {
     **_SUMMARY, "data": {"order": "A-77"}, "collected_in": None, "cancelled_at": None, "workflows": [_WORKFLOW],
@@ -71,9 +71,12 @@ class Delivery(_Shown):
     reason: Reason | None
     class_: ResultClass | None = Field(alias="class", description="What the provider's last answer means.")
     code: str | None = Field(description="The provider's own code.")
-    attempts: int
+    attempts: int = Field(description="Hand-overs that were answered, or whose answer was lost.")
     provider_id: str | None
     due_at: datetime | None = Field(description="When the next attempt is due, while the step is open.")
+    held_up_by: Literal["circuit_open", "account_paused", "account_broken"] | None = Field(
+        description="What keeps the account of an open step from taking it now, as workers wrote some seconds ago."
+    )
     sent_at: datetime | None
     delivered_at: datetime | None
     read_at: datetime | None

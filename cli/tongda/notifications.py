@@ -20,7 +20,7 @@ LIST: Final = {
 }  # fmt: skip
 DELIVERIES: Final = {
     "N": "n", "CHANNEL": "channel", "ADDRESS": "address", "STATUS": "status", "REASON": "reason", "CODE": "code",
-    "ATTEMPTS": "attempts", "SENT": "sent_at",
+    "ATTEMPTS": "attempts", "HELD UP BY": "held_up_by", "SENT": "sent_at",
 }  # fmt: skip
 TIMELINE: Final = {"AT": "at", "TYPE": "type", "N": "n", "DETAIL": "detail"}
 WENT_WELL: Final = frozenset({"sent", "delivered", "read"})

@@ -11,8 +11,10 @@ import pytest
 from api.routes.notification_shapes import Notification, Timeline
 from api.views import masked
 from domain.ids import uuid7
-from tests.api.conftest import Api, insert_delivery, insert_event, insert_notification, insert_step
+from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
+from tests.api.conftest import TENANT, Api, insert_delivery, insert_event, insert_notification, insert_step
 
+PROCESS = uuid7()
 NOW = datetime.now(UTC) - timedelta(hours=1)
 
 
@@ -177,3 +179,47 @@ async def test_cancel_says_what_happened_and_says_it_again(api: Api) -> None:
 )
 def test_addresses_are_masked(channel: str, address: str | None, shown: str | None) -> None:
     assert masked(address, channel=channel) == shown
+
+
+async def test_an_open_step_says_what_keeps_its_account_from_taking_it(api: Api) -> None:
+    """Catches: a message that waits over an account whose circuit is open, and looks like any other that waits."""
+    notification = await insert_notification(api.pool)
+    await insert_step(api.pool, notification, account="relay-a", due_at=NOW)
+    health = AccountHealthRepository(api.pool)
+
+    async def shown(*, account: str = "relay-a", circuit: str = "closed", problem: str | None = None) -> str | None:
+        state = AccountState(account, circuit, None, 0.0, 0, 4, None, None, None, problem)
+        await health.write(PROCESS, states=[state])
+        [step] = (await read(api, notification))["deliveries"]
+        found: str | None = step["held_up_by"]
+        return found
+
+    await health.sign(PROCESS, name="a:1", accounts_version=1)
+    assert await shown() is None
+    assert await shown(circuit="open") == "circuit_open"
+    assert await shown(circuit="half_open") == "circuit_open"
+    assert await shown(problem="credentials_unreadable") == "account_broken"
+    assert await shown(problem="refused_by_provider") is None, "its circuit says whether it is called"
+    await shown(circuit="open")
+    await api.pool.execute("UPDATE work SET state = 1")
+    assert await shown(circuit="open") is None, "it is being handed over"
+    await api.pool.execute("UPDATE work SET state = 0")
+    await api.pool.execute("UPDATE worker SET at = now() - interval '1 minute'")
+    assert await shown(circuit="open") is None, "nobody lives who says so"
+    await api.pool.execute(
+        "INSERT INTO provider_account (id, tenant, name, provider, paused_at) VALUES ('relay-a', $1, 'a', 'smtp', now())",
+        TENANT,
+    )
+    assert await shown() == "account_paused"
+
+
+async def test_attempts_are_hand_overs_and_not_looks(api: Api) -> None:
+    """Catches: ATTEMPTS 1 of a message that waited over a paused account, with nothing handed over."""
+    notification = await insert_notification(api.pool, channels=["email", "webhook"])
+    await insert_step(api.pool, notification, n=1, attempt=3)
+    await insert_step(api.pool, notification, n=2, channel="webhook", address="https://h.example.com/x", attempt=5)
+    await insert_delivery(api.pool, notification, n=2, status="retrying", attempts=5, channel="webhook")
+    for n, kind in ((0, "planned"), (1, "put_off"), (2, "attempt"), (2, "attempt"), (2, "unknown")):
+        await insert_event(api.pool, notification, n=n, type=kind)
+    shown = await read(api, notification)
+    assert [step["attempts"] for step in shown["deliveries"]] == [0, 2]

@@ -1,4 +1,4 @@
-"""Which message is the probe of an account whose circuit is half open: never one that fails by itself while another waits."""
+"""Which message is the probe of a half-open account: never one that fails by itself while another waits."""
 
 from __future__ import annotations
 

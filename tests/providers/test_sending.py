@@ -10,7 +10,7 @@ import sandbox
 from channels.base import SmtpPort
 from channels.registry import Wiring
 from domain.channels import Channel
-from domain.health import Circuit
+from domain.health import IN_A_ROW, Circuit
 from domain.lanes import Lane
 from domain.results import ResultClass
 from infra.credentials import CredentialBox
@@ -114,6 +114,43 @@ async def test_without_another_account_it_waits_says_so_once_and_goes_on_when_re
     assert len(mails(box)) == 3
     [still] = await worker.engine.work()
     assert still["notification_id"] == other, "what waits for something else goes on waiting"
+
+
+@pytest.mark.parametrize("comes", ["resumed", "made"])
+@pytest.mark.parametrize("why", ["circuit", "paused"])
+async def test_what_no_account_took_is_due_at_once_when_another_of_the_channel_takes_messages(
+    api: Api, worker: Worker, box: sandbox.Box, second: sandbox.Box, why: str, comes: str
+) -> None:
+    """Catches: messages of a relay that is down, which wait for half a minute, or five, beside one that works again."""
+    down = await make(api, box, name="down")
+    up = await make(api, second, name="up", order=1) if comes == "resumed" else ""
+    for paused in [up] * (comes == "resumed") + [down] * (why == "paused"):
+        await api.post(f"/v1/providers/{paused}/pause")
+    await worker.loader.load()
+    ids = await worker.send(3)
+    await worker.engine.plan(worker.cohort)  # type: ignore[arg-type]
+    account = worker.accounts.get(down)
+    assert account is not None
+    for _ in range(IN_A_ROW * (why == "circuit")):
+        account.health.note(ResultClass.RETRY, now_s=worker.accounts.clock(), took_s=0.1)
+    await worker.drive()
+    [retried] = await worker.engine.accepted(1)
+    await worker.go_on()
+    await worker.engine.pool.execute(
+        "UPDATE work SET due_at = now() + interval '1 hour', tried = '{another}' WHERE notification_id = $1", retried
+    )
+    if comes == "resumed":
+        await api.post(f"/v1/providers/{up}/resume")
+    else:
+        up = await make(api, second, name="up", order=1)
+    await worker.loader.load()
+    await worker.woken()
+    assert [await worker.engine.end(one) for one in ids] == [("sent", None, True)] * 3
+    assert {await worker.account_of(one) for one in ids} == {up}
+    [still] = await worker.engine.work()
+    assert still["notification_id"] == retried, "what waits for something else goes on waiting"
+    shown = (await api.get(f"/v1/notifications/{ids[0]}")).json()["deliveries"]
+    assert [one["attempts"] for one in shown] == [1], "looks are no attempts"
 
 
 async def test_what_expires_while_its_account_is_paused_expires(api: Api, worker: Worker, box: sandbox.Box) -> None:

@@ -17,6 +17,7 @@ import asyncpg
 from domain.lanes import LOOKS_AGAIN_WITHIN, OVERLOOKED_AFTER, SHARED_KEEPS
 from domain.shares import ENDPOINT_PATTERN, Blocked
 from domain.timeline import EventType
+from domain.work_row import TAKEN_BY_NOBODY
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
@@ -69,6 +70,7 @@ c AS MATERIALIZED (SELECT tenant IS NULL AS shared FROM cohort WHERE id = $1),
 off AS (
     UPDATE work w
     SET due_at = least(p.due, w.expires_at, {bound_of("w")}, now() + {{looks}}), falls_back_at = {bound_of("w")},
+        tried = {{tried}},
         cohort = CASE WHEN c.shared AND p.due > now() + {{leaves}} THEN NULL ELSE w.cohort END
     FROM p, c WHERE w.ctid = p.tid AND w.state = 0
 )
@@ -77,13 +79,19 @@ SELECT EXISTS (SELECT FROM work
 """True if rows are left that need no call. Parking would put those whose time is over at a moment that has passed, again
 and again."""
 
+_UNMARKED = f"array_remove(w.tried, '{TAKEN_BY_NOBODY}')"
+
 _PARK = (
     _DUE_ROWS
     + """,
 p AS MATERIALIZED (
     SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
 )"""
-    + _PUT_OFF.format(looks="$7::interval", leaves="$8::interval")
+    + _PUT_OFF.format(
+        looks="$7::interval",
+        leaves="$8::interval",
+        tried=f"CASE WHEN $9::bool THEN array_append({_UNMARKED}, '{TAKEN_BY_NOBODY}') ELSE {_UNMARKED} END",
+    )
 )
 """Each to the moment when its turn comes; all at the same moment would only be parked again."""
 
@@ -114,7 +122,7 @@ WITH s AS MATERIALIZED (
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 ),
 p AS MATERIALIZED (SELECT tid, now() + wait AS due FROM s WHERE wait IS NOT NULL)""" + _PUT_OFF.format(
-    looks="$8::interval", leaves="$9::interval"
+    looks="$8::interval", leaves="$9::interval", tried=_UNMARKED
 )
 
 
@@ -162,10 +170,13 @@ class AccountQueue:
         wait: timedelta,
         spacing: timedelta,
         tenants: Sequence[str] | None = None,
+        taken_by_nobody: bool = False,
     ) -> bool:
         """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
-        None: of all. What needs no call stays due; returns whether there is such."""
-        arguments = (cohort, epoch, account, tenants, wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
+        None: of all. `taken_by_nobody`: nor does another account take it, and it is woken when one does. What needs no call
+        stays due; returns whether there is such."""
+        times = (wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
+        arguments = (cohort, epoch, account, tenants, *times, taken_by_nobody)
         return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK, *arguments)))
 
     async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> bool:

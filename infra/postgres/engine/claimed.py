@@ -12,7 +12,7 @@ import asyncpg
 
 from domain.attempts import Awaited
 from domain.channels import Channel
-from domain.lanes import Lane
+from domain.lanes import CLAIM_WINDOW, Lane
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.rechecks import Verdict, verdict
@@ -20,6 +20,7 @@ from domain.results import ResultClass
 from domain.states import Status
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
+from domain.work_row import TAKEN_BY_NOBODY
 from infra.postgres.engine.options import awaited_by, options_of, resends_unknown
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.tenants.windows import decode_window
@@ -80,6 +81,8 @@ class Claim:
     """The claim before this one was answered with a throttle; so long after that it was due again."""
     falls_back_at: datetime | None = None
     """When its chain goes on, if nobody has taken it by then."""
+    held_since: datetime | None = None
+    """When it was claimed: before `claimed_at`, where that is the moment at which it was seen to be lost."""
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
 
@@ -124,7 +127,8 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         notification_id=row["notification_id"], n=row["n"], attempt=row["attempt"], tenant=row["tenant"], lane=lane,
         channel=channel, account=row["account"], address=row["address"],
         locale=options.get(LOCALE) or row["locale"] or "",
-        chain=chain, tried=tuple(row["tried"] or ()), awaiting=row["awaiting"], receipt=_known(row["receipt"]),
+        chain=chain, tried=tuple(name for name in row["tried"] or () if name != TAKEN_BY_NOBODY),
+        awaiting=row["awaiting"], receipt=_known(row["receipt"]),
         awaits=awaited_by(options), failures=row["failures"], faults=row["faults"], expires_at=row["expires_at"],
         accepted_at=row["accepted_at"], category=row["category"], person_name=row["person_name"],
         template=row["template"], template_version=row["template_version"], content=row["content"], data=row["data"],
@@ -137,7 +141,8 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         due_since=row["due_since"], claimed_at=row["claimed_at"], test=options.get(TEST) is True,
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
         digest="digest" in options, claimed_s=now_s, throttled=row["throttled"],
-        falls_back_at=row["falls_back_at"], otp_id=UUID(otp_id) if otp_id else None,
+        falls_back_at=row["falls_back_at"], held_since=row["start_by"] - CLAIM_WINDOW if row["start_by"] else None,
+        otp_id=UUID(otp_id) if otp_id else None,
     )  # fmt: skip
 
 

@@ -29,8 +29,8 @@ from infra.postgres.users.suppressions import digest_sql
 
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
-       u.faults, u.expires_at, u.tried, u.awaiting, u.receipt, {bound_of("u")} AS falls_back_at, n.category, n.template,
-       n.template_version, n.content, n.data, n.metadata, n.options, n.accepted_at,
+       u.faults, u.expires_at, u.start_by, u.tried, u.awaiting, u.receipt, {bound_of("u")} AS falls_back_at, n.category,
+       n.template, n.template_version, n.content, n.data, n.metadata, n.options, n.accepted_at,
        greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
        u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,

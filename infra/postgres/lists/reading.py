@@ -9,16 +9,33 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.health import Circuit
+from domain.refusal import PROBLEM
+from domain.timeline import EventType, LeftFor
 from infra.postgres.lists.ways import IS_TEST, SHOWN
+from infra.postgres.tenants.account_health import ALIVE
 
 _ONE = f"""
 SELECT n.*, {SHOWN} AS shown, {IS_TEST} FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
 
-_DELIVERIES = """
+_HELD_UP = f"""CASE
+    WHEN w.state IS DISTINCT FROM 0 OR w.awaiting THEN NULL
+    WHEN EXISTS (SELECT FROM provider_account WHERE id = w.account AND paused_at IS NOT NULL)
+    THEN '{LeftFor.ACCOUNT_PAUSED}'
+    ELSE (SELECT CASE WHEN h.circuit <> '{Circuit.CLOSED}' THEN '{LeftFor.CIRCUIT_OPEN}' ELSE '{LeftFor.ACCOUNT_BROKEN}' END
+          FROM account_health h JOIN worker p ON p.process = h.process
+          WHERE h.account = w.account AND p.at > now() - $2::interval
+            AND (h.circuit <> '{Circuit.CLOSED}' OR h.problem IS NOT NULL AND h.problem <> '{PROBLEM}')
+          ORDER BY h.circuit = '{Circuit.CLOSED}' LIMIT 1) END"""
+"""What keeps the account of an open step from taking it, as worker processes that live have written of themselves."""
+
+_DELIVERIES = f"""
 SELECT coalesce(d.n, w.n) AS n, coalesce(d.channel, w.channel) AS channel, d.provider,
        coalesce(d.account, w.account) AS account, coalesce(d.address, w.address) AS address, d.status,
-       d.reason, d.class, d.code, d.attempts, d.provider_id, d.sent_at, d.delivered_at, d.read_at,
-       w.state AS step_state, w.due_at, w.attempt AS step_attempt
+       d.reason, d.class, d.code, d.provider_id, d.sent_at, d.delivered_at, d.read_at, w.state AS step_state, w.due_at,
+       (SELECT count(*) FROM event e
+        WHERE e.notification_id = $1 AND e.n = coalesce(d.n, w.n) AND e.type = '{EventType.ATTEMPT}') AS attempts,
+       {_HELD_UP} AS held_up_by
 FROM (SELECT * FROM delivery WHERE notification_id = $1) d
 FULL JOIN (SELECT * FROM work WHERE notification_id = $1 AND n > 0) w ON w.n = d.n
 ORDER BY 1"""
@@ -52,7 +69,7 @@ class NotificationReader:
             row = await connection.fetchrow(_ONE, notification_id, tenant)
             if row is None:
                 return None
-            deliveries = await connection.fetch(_DELIVERIES, notification_id)
+            deliveries = await connection.fetch(_DELIVERIES, notification_id, ALIVE)
             return Details(row, deliveries, await connection.fetch(_WORKFLOWS, notification_id))
 
     async def events(self, tenant: str, *, notification_id: UUID) -> tuple[asyncpg.Record, list[Any]] | None:
