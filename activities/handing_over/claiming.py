@@ -47,9 +47,9 @@ class Claimer:
         uncalled: bool = False,
         probing: int | None = None,
     ) -> list[Claim]:
-        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call; `probing`:
-        as of `domain.health`. Rows that cannot be read go back with `settle`, not now: nothing stands between a claim and
-        its call. Empty while the database is away."""
+        """At most `limit` due rows of this account, none of what is blocked; `uncalled`: only what needs no call;
+        `probing`: as of `domain.health`. Rows that cannot be read go back with `settle`, not now: nothing stands between a
+        claim and its call. Empty while the database is away."""
         mark = new_mark()
         ask = partial(
             self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,

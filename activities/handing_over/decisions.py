@@ -65,8 +65,8 @@ class Decider:
         self._epoch = epoch
 
     def answered(self, claim: Claim, result: SendResult, *, started_s: float | None) -> StepOutcome:
-        """The outcome of a call: the provider's answer, or that it was lost. `started_s`: time.monotonic() when it was made;
-        None: nobody can say."""
+        """The outcome of a call: the provider's answer, or that it was lost. `started_s`: time.monotonic() when it was
+        made; None: nobody can say."""
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
         other = self._elsewhere(claim)
         step = self._step(claim, idempotent=capabilities.idempotent, elsewhere=other is not None)

@@ -16,8 +16,8 @@ from domain.timeline import LeftFor
 from infra.clock import SYSTEM_CLOCK
 from infra.telemetry.engine_metrics import CIRCUITS_OPENED
 from tests.engine.fleet import Fleet, account
+from tests.engine.hindering import hindered
 from tests.engine.support import RETRY, Engine
-from tests.engine.test_channels_down import hindered
 
 
 def told(logs: list[Any], about: str) -> list[dict[str, Any]]:
