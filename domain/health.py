@@ -114,6 +114,13 @@ class Health:
         """How much longer the probe is a message that has not failed yet; 0 = any may be."""
         return 0.0 if self._open_until_s is None else max(0.0, self._open_until_s + UNFAILED_FIRST_S - now_s)
 
+    def look_again(self, now_s: float) -> bool:
+        """Calls of another process have succeeded since: a probe may be made now. False: it may anyway."""
+        if self.circuit(now_s) is not Circuit.OPEN:
+            return False
+        self._open_until_s = now_s
+        return True
+
     def may_begin(self, now_s: float, *, wanted: int) -> int:
         """How many of `wanted` calls may begin now."""
         if self.throttle.wait_s(now_s) > 0:

@@ -22,6 +22,7 @@ from infra.postgres.errors import is_away
 from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
 from infra.postgres.tenants.worker_signs import name_of
 from infra.telemetry.engine_metrics import ACCOUNT_REFUSED, CIRCUIT_OPEN
+from workers.accounts import Wake
 
 log = structlog.get_logger()
 
@@ -43,9 +44,11 @@ class Heartbeat:
         name: str = "",
         lanes: Sequence[str] = (),
         outages: Outages | None = None,
+        wake: Wake | None = None,
     ) -> None:
         """`lanes`: what the process serves. `outages` counts those that a beat meets, also while nothing else goes on in
-        this process."""
+        this process. `wake` makes due what no account of a channel took."""
+        self._wake = wake
         self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository
@@ -64,6 +67,18 @@ class Heartbeat:
         await self._repository.sign(self._process, name=self._name, accounts_version=self._version())
         await self._repository.write(self._process, states=[_state(a, now_s) for a in changed], gone=gone)
         self._said = {name: mark for name, (mark, _) in seen.items() if mark != _NOTHING or name in self._said}
+        await self._learn(now_s)
+
+    async def _learn(self, now_s: float) -> None:
+        """Where a circuit is open in this process alone, a probe is made now, once an opening, and what waits is due: it
+        may go by another process meanwhile."""
+        health = {a.name: a.health for a in self._accounts if a.health.circuit(now_s) is Circuit.OPEN}
+        failed = {name: ago for name, one in health.items() if (ago := _ago(one.failed_s, now_s)) is not None}
+        for name in await self._repository.working(self._process, failed=failed) if failed else ():
+            account = self._accounts.get(name)
+            if health[name].look_again(now_s) and account is not None and self._wake is not None:
+                log.info("account.probed_early", account=name)
+                await self._wake(account.channel, tenant=account.tenant)
 
     async def run_forever(self) -> None:
         turns = 0

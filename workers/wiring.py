@@ -125,7 +125,7 @@ async def _accounts(
             secret_key, public_url=settings.public_url, provider=provider, account=account
         ),
     )
-    leases = PermitRepository(database.pool)
+    leases, parked = PermitRepository(database.pool), ParkedRepository(database.pool)
     fixed = _installation(settings, wiring, leases=leases)
     accounts = Accounts(fixed)
     stack.push_async_callback(_closed, fixed)
@@ -140,12 +140,14 @@ async def _accounts(
         fixed,
         repository=ProviderAccountRepository(database.engine),
         maker=maker,
-        wake=ParkedRepository(database.pool).wake,
+        wake=parked.wake,
     )
     await loader.load()
     stack.push_async_callback(loader.close)
     health = AccountHealthRepository(database.pool)
-    heartbeat = Heartbeat(accounts, health, process=uuid7(), version=lambda: loader.version, lanes=lanes, outages=outages)
+    heartbeat = Heartbeat(
+        accounts, health, process=uuid7(), version=lambda: loader.version, lanes=lanes, outages=outages, wake=parked.wake
+    )
     stack.push_async_callback(heartbeat.stop)
     await stack.enter_async_context(_running(loader.run_forever(), heartbeat.run_forever()))
     return accounts

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 from prometheus_client import REGISTRY
 
 import sandbox
+from domain.health import IN_A_ROW, Circuit
 from domain.ids import uuid7
 from domain.refusal import IN_A_ROW as REFUSED_IN_A_ROW
-from infra.postgres.tenants.account_health import AccountHealthRepository
+from domain.results import ResultClass
+from infra.postgres.engine.parked import ParkedRepository
+from infra.postgres.tenants.account_health import AccountHealthRepository, AccountState
 from tests.api.conftest import Api
 from tests.providers.conftest import PASSWORD, Worker, changed, make
 from workers.heartbeat import Heartbeat
@@ -130,3 +134,38 @@ async def test_a_process_takes_changes_over_by_itself(api: Api, worker: Worker, 
         for loop in loops:
             loop.cancel()
         await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def test_a_circuit_that_is_open_here_alone_is_probed_at_once_and_what_waits_is_due(
+    api: Api, worker: Worker, box: sandbox.Box
+) -> None:
+    """Catches: a message that waits for half a minute in a process whose circuit is open, while another one sends."""
+    account_id = await make(api, box)
+    await worker.loader.load()
+    account = worker.accounts.get(account_id)
+    assert account is not None
+    now_s = worker.accounts.clock()
+    for _ in range(IN_A_ROW):
+        account.health.remember(ResultClass.RETRY, "451", now_s=now_s)
+        account.health.note(ResultClass.RETRY, now_s=now_s, took_s=0.1)
+    account.health._open_until_s = now_s + 3600
+    [one] = await worker.sent()
+    assert (await worker.engine.end(one))[0] == "accepted"
+    pool, other = worker.engine.pool, uuid7()
+    repository = AccountHealthRepository(pool)
+    own = Heartbeat(worker.accounts, repository, process=uuid7(), version=lambda: 1, wake=ParkedRepository(pool).wake)
+
+    async def elsewhere(circuit: str, *, succeeded_ago: timedelta) -> Circuit:
+        state = AccountState(account_id, circuit, None, 0.0, 0, 4, succeeded_ago, None, None, None)
+        await repository.sign(other, name="b:2", accounts_version=1)
+        await repository.write(other, states=[state])
+        await own.beat()
+        assert account is not None
+        return account.health.circuit(worker.accounts.clock())
+
+    assert await elsewhere("closed", succeeded_ago=timedelta(minutes=5)) is Circuit.OPEN, "from before"
+    assert await elsewhere("open", succeeded_ago=timedelta(0)) is Circuit.OPEN
+    assert await elsewhere("closed", succeeded_ago=timedelta(0)) is Circuit.HALF_OPEN
+    await worker.woken()
+    assert await worker.engine.end(one) == ("sent", None, True)
+    assert account.health.circuit(worker.accounts.clock()) is Circuit.CLOSED

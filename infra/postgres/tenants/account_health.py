@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
+from domain.health import Circuit
 from domain.refusal import PROBLEM
 from infra.postgres.columns import columns
 
@@ -44,6 +45,12 @@ SELECT w.process, w.name, w.at AS seen_at, w.accounts_version, h.circuit, h.retr
        h.succeeded_at, h.failed_at, h.failure, h.problem
 FROM worker w LEFT JOIN account_health h ON h.process = w.process AND h.account = $1
 WHERE w.at > now() - $2::interval ORDER BY w.name, w.process"""
+
+_WORKING = f"""
+SELECT DISTINCT o.account FROM unnest($2::text[], $3::interval[]) o(account, failed_ago)
+JOIN account_health h ON h.account = o.account AND h.process <> $1 AND h.circuit = '{Circuit.CLOSED}'
+                     AND h.succeeded_at > now() - o.failed_ago
+JOIN worker w ON w.process = h.process AND w.at > now() - $4::interval"""
 
 _REFUSED = """
 SELECT DISTINCT ON (h.account) h.account, h.failure FROM account_health h JOIN worker w ON w.process = h.process
@@ -110,6 +117,12 @@ class AccountHealthRepository:
             await self._pool.execute(_WRITE, process, *columns(rows))
         if gone:
             await self._pool.execute(_FORGET, process, list(gone))
+
+    async def working(self, process: UUID, *, failed: Mapping[str, timedelta]) -> list[str]:
+        """Those of these accounts over which another process that lives has had a success since: account -> how long ago it
+        failed here for the last time."""
+        rows = await self._pool.fetch(_WORKING, process, list(failed), list(failed.values()), ALIVE)
+        return [row["account"] for row in rows]
 
     async def clean(self, *, ending: UUID | None = None) -> None:
         """Forget processes that are long gone, and the one that ends."""
