@@ -80,6 +80,11 @@ class Plan:
     put_off: PutOff | None = None
     """When the open steps are due, and why not before; None: now."""
 
+    @property
+    def expires(self) -> bool:
+        """Nothing of it is tried, because its time has run out, or will before it may go."""
+        return not self.open and any(drop.status is Status.EXPIRED for drop in self.drops)
+
 
 def plan(
     request: Request,

@@ -68,7 +68,7 @@ class EventType(StrEnum):
     that takes nothing, `reason`: circuit_open, throttled, busy, account_paused or account_broken."""
     PUT_OFF = "put_off"
     """Not handed over yet, by a rule. `channel`, `reason`: quiet_hours or window with `until`; or account_paused or
-    account_broken, with the `account` that is waited for."""
+    account_broken, with the `account` that is waited for. Of a digest that collects until then, without a `channel`."""
     FAILOVER = "failover"
     """It goes over another account of the same channel. `channel`, `account`, `after`, `reason`: one of
     `LeftFor`."""

@@ -46,7 +46,8 @@ class Planner:
     async def plan(
         self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, pacing: Pacing = UNPACED
     ) -> Written:
-        """Plan these notifications, a step's worth at a time. Digests among them close before that."""
+        """Plan these notifications, a step's worth at a time. Digests among them close before that, unless they are put
+        off."""
         done, count, accounts = 0, 0, set[str]()
         while done < len(unplanned):
             some = unplanned[done : done + pacing.batch_limit(MOST_AT_ONCE)]
@@ -58,9 +59,6 @@ class Planner:
         return Written(count, frozenset(accounts))
 
     async def _plan_some(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> Written:
-        carriers = [item.notification_id for item in unplanned if item.carries]
-        if carriers:
-            await self._repository.close_digests(carriers)
         wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request and u.request.user_id is not None}
         persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
         mandatory = await self._mandatory(unplanned, persons=persons)
@@ -70,8 +68,24 @@ class Planner:
                 plans.append(self._plan_one(item, persons=persons, mandatory=mandatory, now=now))
             except Exception:
                 await self._quarantine(cohort, epoch=epoch, item=item)
+        carriers = {item.notification_id for item in unplanned if item.carries}
+        if carriers:
+            plans = await self._closed(cohort, epoch=epoch, plans=plans, carriers=carriers)
         count = await self._write(cohort, epoch=epoch, plans=plans)
         return Written(count, frozenset(p.accounts[step.channel] for p in plans for step in p.plan.open))
+
+    async def _closed(
+        self, cohort: UUID, *, epoch: int, plans: Sequence[Planned], carriers: Collection[UUID]
+    ) -> list[Planned]:
+        """Without those that are put off, and go on collecting; the others' digests are closed. A carrier whose own time
+        has run out closes nothing: it hands on what it has."""
+        mine = {p.notification_id: p.plan for p in plans if p.notification_id in carriers}
+        waits = {i: one.put_off for i, one in mine.items() if one.put_off is not None}
+        put_off = await self._repository.put_off_digests(cohort, epoch=epoch, waits=waits) if waits else set[UUID]()
+        closing = [i for i, one in mine.items() if i not in put_off and not one.expires]
+        if closing:
+            await self._repository.close_digests(closing)
+        return [p for p in plans if p.notification_id not in put_off]
 
     async def _mandatory(
         self, unplanned: Sequence[Unplanned], *, persons: Mapping[PersonKey, Person]
@@ -140,6 +154,7 @@ class Planner:
             return 0
         drop = Drop(1, next(iter(self._accounts.channels)), Status.FAILED, Reason.QUARANTINED)
         given_up = Planned(notification_id, Plan((), (), (drop,)), {})
+        await self._repository.close_digests([notification_id])
         return await self._repository.write(cohort, epoch=epoch, plans=[given_up])
 
 

@@ -56,7 +56,7 @@ class TemplateContents:
         own = decode_object(claim.data)
         if not claim.digest:
             return own
-        found = await self._digests.items(claim.notification_id)
+        found = await self._digests.items(claim.notification_id, n=claim.n, claimed_at=claim.claimed_at)
         items = [decode_object(data) for data in found.data] or [own]
         return {**own, ITEMS: items, COUNT: max(found.count, len(items))}
 

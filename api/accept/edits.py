@@ -10,9 +10,10 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept import decode
+from api.accept.cross_field_rules import broken
 from api.accept.request import NotificationPatch, NotificationRequest, SendWindow
 from api.accept.rows import Sender
-from api.accept.rules import broken_patch_rules, broken_rules, duration
+from api.accept.rules import GIVES, broken_patch_rules, broken_rules, duration
 from api.accept.service import AcceptService
 from api.accept.stored import expires_in_of, is_test, options_of, posted, refuse_code
 from domain.edits import Life, Times, life
@@ -56,9 +57,7 @@ class EditService:
             raise Conflict("It is a test: make another test-send.", code="is_a_test")
         leaves = row["digest"] is not None and changed != ["data"]
         request = merged(row, patch)
-        if leaves:
-            request.digest = UNSET
-        errors = broken_rules(request, now=self._accept.clock.now())
+        errors = broken_rules(request, now=self._accept.clock.now()) + broken(GIVES, request)
         if errors:
             raise Invalid(errors)
         version: int | None = row["template_version"]
@@ -81,7 +80,7 @@ class EditService:
             template_version=version,
             content=_json(request.content),
             data=_json(request.data),
-            options=_options(row, patch, leaves=leaves, window=await self._window(row, request)),
+            options=_options(row, patch, request=request, window=await self._window(row, request)),
             send_at=row["send_at"] if patch.send_at is UNSET else patch.send_at,
             expires_at=lives.expires_at,
             expires_in=lives.expires_in,
@@ -106,7 +105,7 @@ def merged(row: asyncpg.Record, patch: NotificationPatch) -> NotificationRequest
     request = posted(row)
     if patch.content is not UNSET:
         request.content = patch.content
-        request.template = request.data = UNSET
+        request.template = request.data = request.digest = UNSET
     if patch.template is not UNSET:
         request.template = patch.template
         request.content = patch.content  # both given: the rules say that it is one or the other
@@ -131,12 +130,15 @@ def _life(row: asyncpg.Record, patch: NotificationPatch, *, lane: Lane, changed:
     return life(times, lane=lane, changed=changed)
 
 
-def _options(row: asyncpg.Record, patch: NotificationPatch, *, leaves: bool, window: SendWindow | None) -> str | None:
-    """As accept stores them: a span is remembered, a moment takes its place."""
+def _options(
+    row: asyncpg.Record, patch: NotificationPatch, *, request: NotificationRequest, window: SendWindow | None
+) -> str | None:
+    """As accept stores them: a span is remembered, a moment takes its place. Whoever leaves a digest goes alone, but its
+    template still gets `items` and `count`."""
     options = {name: value for name, value in options_of(row).items() if name != "window"}
     if window is not None:
         options["window"] = window
-    if leaves:
+    if request.digest is UNSET:
         options.pop("digest", None)
     if patch.expires_at is not UNSET:
         options.pop("expires_in", None)

@@ -85,6 +85,16 @@ _FALLBACK = (
 )
 _LOW_ONLY = FieldError("/window", "low_only", "Only the low lane keeps to a window: use priority low, or send_at.")
 _REQUEST = (*_SOURCE, *_END, *_FALLBACK, OnlyWith("window", "priority", Lane.LOW.label, said=True, error=_LOW_ONLY))
+GIVES: tuple[Together, ...] = tuple(
+    Where(
+        "digest",
+        {"properties": {"data": {"not": {"required": [name]}}}},
+        partial(_leaves, name),
+        FieldError(f"/data/{name}", "reserved", f"{name} is what the digest itself gives to its template."),
+    )
+    for name in sorted(GIVEN)
+)
+"""Of what has asked to be collected, also when it is edited."""
 DIGEST: tuple[Together, ...] = (
     Where(
         "digest",
@@ -107,15 +117,7 @@ DIGEST: tuple[Together, ...] = (
         ("digest", "send_at"),
         FieldError("/send_at", "exactly_one", "A digest is sent when its window ends: leave send_at out."),
     ),
-    *(
-        Where(
-            "digest",
-            {"properties": {"data": {"not": {"required": [name]}}}},
-            partial(_leaves, name),
-            FieldError(f"/data/{name}", "reserved", f"{name} is what the digest itself gives to its template."),
-        )
-        for name in sorted(GIVEN)
-    ),
+    *GIVES,
 )
 """Rules for requests that ask for a digest."""
 _PATCH = (

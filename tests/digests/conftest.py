@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from activities.handing_over.codes import CodeMessages
 from activities.handing_over.contents import TemplateContents
 from domain.channels import Channel
 from domain.lanes import Lane
+from domain.quiet_hours import QuietHours
 from infra.otp_codes import OtpCodes
 from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.digests import DigestRepository
@@ -96,10 +98,35 @@ class Office:
             while (cohort := await self.engine.cohorts.group(lane)) is not None:
                 await ActivityEnvironment().run(activity.deliver, drive(cohort))
 
+    async def quiet(self) -> None:
+        """The user's quiet hours have begun."""
+        await self.engine.prefers("u-1", quiet_hours=QuietHours(*around_now()))
+
+    async def loud(self) -> None:
+        """They are over, and morning has come."""
+        await self.pool.execute("DELETE FROM preference")
+        await retried(self.pool, _windows_end)
+
+    async def expire(self, *ids: UUID) -> None:
+        """The time of these has run out."""
+        await self.pool.execute("UPDATE notification SET expires_at = now() WHERE id = ANY ($1)", ids)
+        await self.pool.execute("UPDATE work SET expires_at = now() WHERE notification_id = ANY ($1)", ids)
+
+    async def again(self) -> None:
+        """What waits for a retry is due, and tried."""
+        await self.pool.execute("UPDATE work SET due_at = now(), cohort = NULL; DELETE FROM cohort")
+        await self.deliver()
+
     async def close(self) -> None:
         """The windows of all digests have ended, and what they hold is delivered."""
         await retried(self.pool, _windows_end)
         await self.deliver()
+
+
+def around_now() -> tuple[time, time]:
+    """From an hour ago to two hours from now, by the clock of UTC."""
+    now = datetime.now(UTC).replace(second=0, microsecond=0)
+    return (now - timedelta(hours=1)).time(), (now + timedelta(hours=2)).time()
 
 
 async def _windows_end(connection: Connection) -> None:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+from uuid import UUID
+
 import pytest
 
 from domain.channels import Channel
+from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claimed import Claim
 from tests.digests.conftest import Office, publish
+from tests.engine.support import LOST, OK
 
 RETRY = SendResult(ResultClass.RETRY, code="451")
+
+
+async def _claimed(office: Office) -> tuple[UUID, Claim]:
+    """The message of a digest is closed and in somebody's hands: its cohort and its claim."""
+    await office.engine.make_due()
+    cohort = await office.engine.grouped(Lane.MEDIUM)
+    await office.engine.plan(cohort)
+    [claim] = await office.engine.claim(cohort)
+    return cohort.id, claim
 
 
 async def test_a_cancelled_item_is_not_in_the_message(office: Office) -> None:
@@ -66,13 +81,41 @@ async def test_after_the_close_an_item_goes_with_its_digest(office: Office, acti
     assert await office.state(ids[1]) == ("sent", None)
 
 
-async def test_a_carrier_cancelled_after_its_hand_over_takes_all_along(office: Office) -> None:
-    """It is one message, and was tried: what became of it is what became of each."""
-    ids = [await office.posted(n) for n in (1, 2)]
+async def test_a_carrier_cancelled_between_two_attempts_hands_on(office: Office) -> None:
+    """Who withdraws the first comment silences no other, also while nobody has taken the message yet."""
+    ids = [await office.posted(n) for n in (1, 2, 3)]
     office.engine.providers[Channel.EMAIL].script(RETRY)
     await office.close()
+    assert (await office.call(ids[0], "cancel"))["result"] == "cancelled"
+    await office.deliver()
+    assert office.texts == ["3: 1 2 3", "2: 2 3"]
+    assert [await office.state(i) for i in ids] == [("cancelled", "cancelled_by_request"), ("sent", None), ("sent", None)]
+
+
+async def test_a_carrier_cancelled_while_it_is_handed_over_hands_on_when_that_has_failed(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2)]
+    cohort, claim = await _claimed(office)
+    assert (await office.call(ids[0], "cancel"))["in_flight"] == ["email"]
+    assert (await office.state(ids[1]))[0] == "collected"
+    await office.engine.answer([claim], RETRY)
+    await office.pool.execute("DELETE FROM cohort WHERE id = $1", cohort)
+    await office.deliver()
+    assert [await office.state(i) for i in ids] == [("cancelled", "cancelled_by_request"), ("sent", None)]
+    assert office.texts == ["1: 2"]
+
+
+@pytest.mark.parametrize("answer", [OK, LOST])
+async def test_a_carrier_whose_message_may_have_arrived_hands_nothing_on(office: Office, answer: SendResult) -> None:
+    """The others are in it, and would come twice."""
+    ids = [await office.posted(n, channels=["email", "inapp"], on_unknown="hold") for n in (1, 2)]
+    office.engine.providers[Channel.EMAIL].script(answer)
+    office.engine.providers[Channel.INAPP].script(RETRY)
+    await office.close()
     await office.call(ids[0], "cancel")
-    assert {await office.state(i) for i in ids} == {("cancelled", "cancelled_by_request")}
+    await office.again()
+    first, second = [await office.state(i) for i in ids]
+    assert first == second == {OK: ("sent", None), LOST: ("unknown", "answer_lost")}[answer]
+    assert office.texts == ["2: 1 2"]
 
 
 async def test_an_edit_of_data_stays_in_the_digest(office: Office) -> None:
@@ -104,6 +147,29 @@ async def test_an_edit_of_anything_else_leaves_the_digest(office: Office) -> Non
     await office.close()
     assert office.texts[2:] == ["1: 2"]
     assert (await office.read(ids[2]))["collected_in"] is None
+
+
+@pytest.mark.parametrize("patch", [{"priority": "high"}, {"send_at": None}, {"expires_in": "PT5H"}])
+@pytest.mark.parametrize("place", [0, 1])
+async def test_what_goes_alone_after_an_edit_can_be_rendered(office: Office, place: int, patch: dict[str, Any]) -> None:
+    """Its template wants `items` and `count`, which nobody can post."""
+    ids = [await office.posted(n) for n in (1, 2)]
+    for more in (patch, {"data": {"n": 7}}):
+        edit = await office.api.http.patch(f"/v1/notifications/{ids[place]}", json=more)
+        assert edit.json()["result"] == "edited"
+    await office.close()
+    assert sorted(office.texts) == sorted(["1: 7", f"1: {2 - place}"])
+    assert {await office.state(i) for i in ids} == {("sent", None)}
+
+
+async def test_an_edit_posts_no_list_of_its_own(office: Office) -> None:
+    ids = [await office.posted(n) for n in (1, 2)]
+    await office.api.http.patch(f"/v1/notifications/{ids[1]}", json={"priority": "high"})
+    for i in ids:
+        edit = await office.api.http.patch(f"/v1/notifications/{i}", json={"data": {"n": 2, "items": [9], "count": 1}})
+        assert {(e["pointer"], e["code"]) for e in edit.json()["errors"]} == {
+            ("/data/items", "reserved"), ("/data/count", "reserved")
+        }  # fmt: skip
 
 
 async def test_a_bad_edit_changes_nothing(office: Office) -> None:

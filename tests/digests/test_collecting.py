@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
+from infra.postgres.engine.expediting import ExpediteRepository
 from tests.digests.conftest import Office, publish
+from tests.engine.gates import Gate, gated
 from tests.engine.support import PERMANENT
 
 AT_ONCE = {"key": "post-7", "window": "PT10M", "first": "at_once"}
@@ -56,6 +59,21 @@ async def test_a_window_without_repeats_ends_in_silence(office: Office) -> None:
     await office.posted(2, digest=AT_ONCE)
     await office.deliver()
     assert office.texts == ["1: 1", "1: 2"]
+
+
+async def test_the_window_after_a_first_at_once_outlives_a_cancelled_carrier(office: Office) -> None:
+    """Within it nothing goes at once any more, whoever takes back what."""
+    ids = [await office.posted(n, digest=AT_ONCE) for n in (1, 2)]
+    await office.deliver()
+    until = await office.pool.fetchval("SELECT until FROM digest")
+    await office.call(ids[1], "cancel")
+    last = [await office.posted(n, digest=AT_ONCE) for n in (3, 4)]
+    assert await office.pool.fetchval("SELECT until FROM digest") == until
+    await office.deliver()
+    assert office.texts == ["1: 1"]
+    assert [(await office.state(i))[0] for i in last] == ["scheduled", "collected"]
+    await office.close()
+    assert office.texts == ["1: 1", "2: 3 4"]
 
 
 async def test_only_what_goes_the_same_way_is_collected_together(office: Office) -> None:
@@ -156,6 +174,19 @@ async def test_sent_again_it_goes_by_itself(office: Office) -> None:
     await office.deliver()
     assert office.texts == ["2: 1 2", "1: 2"]
     assert (await office.state(again))[0] == "sent"
+
+
+async def test_an_item_is_hurried_by_the_carrier_that_it_has_then(office: Office) -> None:
+    """Its carrier is cancelled in the moment in which it is asked for: what is answered is what became of the item."""
+    ids = [await office.posted(n) for n in (1, 2, 3)]
+    gate = Gate("status = 'collected' AND NOT final", after=True)
+    hurrying = asyncio.create_task(ExpediteRepository(gated(office.pool, gate)).expedite("acme", notification_id=ids[2]))
+    await gate.reached.wait()
+    await office.call(ids[0], "cancel")
+    gate.open.set()
+    assert (await hurrying).result == "expedited"
+    await office.deliver()
+    assert office.texts == ["2: 2 3"]
 
 
 async def test_a_hurried_item_hurries_the_whole(office: Office) -> None:

@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from domain.channels import Channel
 from tests.accept.conftest import Api, body
 from tests.digests.conftest import Office
+from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import LOST, PERMANENT
 
 ONCE = {"window": "PT5M"}
@@ -71,6 +74,77 @@ async def test_what_never_arrived_is_no_original(office: Office) -> None:
     await office.deliver()
     assert (await state(office.api, third))[0] == "sent"
     assert (await state(office.api, await posted(office.api)))[2] == str(third)
+
+
+@pytest.mark.parametrize("again", ["retry", "retry many", "resend"])
+async def test_a_new_try_is_the_original_from_then_on(office: Office, again: str) -> None:
+    """It is on its way: the same that is posted now would be a second one."""
+    office.engine.providers[Channel.EMAIL].script(PERMANENT)
+    failed = await posted(office.api)
+    await office.deliver()
+    made = await made_again(office, failed, how=again)
+    assert await state(office.api, await posted(office.api)) == ("suppressed", "duplicate", str(made))
+    await office.deliver()
+    assert await state(office.api, await posted(office.api)) == ("suppressed", "duplicate", str(made))
+    assert office.texts == ["hello", "hello"]
+    assert (await state(office.api, made))[0] == "sent"
+
+
+async def test_a_new_try_that_fails_is_no_original_either(office: Office) -> None:
+    office.engine.providers[Channel.EMAIL].script(PERMANENT, PERMANENT)
+    failed = await posted(office.api)
+    await office.deliver()
+    await made_again(office, failed, how="retry")
+    await office.deliver()
+    assert (await state(office.api, await posted(office.api)))[0] == "accepted"
+
+
+async def test_a_new_try_of_what_may_have_arrived_leaves_it_an_original(office: Office) -> None:
+    """The first may be there, whatever became of the second."""
+    office.engine.providers[Channel.EMAIL].script(LOST, PERMANENT)
+    lost = await posted(office.api, on_unknown="hold")
+    await office.deliver()
+    made = await made_again(office, lost, how="retry")
+    await office.deliver()
+    assert [(await state(office.api, i))[0] for i in (lost, made)] == ["unknown", "failed"]
+    assert (await state(office.api, await posted(office.api)))[0] == "suppressed"
+
+
+async def test_a_new_try_takes_no_slot_that_another_has_by_now(office: Office) -> None:
+    office.engine.providers[Channel.EMAIL].script(PERMANENT)
+    failed = await posted(office.api)
+    await office.deliver()
+    second = await posted(office.api)
+    await made_again(office, failed, how="retry")
+    assert (await state(office.api, await posted(office.api)))[2] == str(second)
+
+
+async def test_a_new_try_and_the_same_again_at_the_same_time(office: Office) -> None:
+    """Whoever comes second waits for the first, and sees what it did."""
+    office.engine.providers[Channel.EMAIL].script(PERMANENT)
+    failed = await posted(office.api)
+    await office.deliver()
+    gate = Gate("UPDATE dedupe", after=True)
+    office.api.container.changes.retries._retries._pool = gated(office.pool, gate)
+    retrying = asyncio.create_task(made_again(office, failed, how="retry"))
+    await gate.reached.wait()
+    posting = asyncio.create_task(posted(office.api))
+    await done_or_blocked(office.pool, posting)
+    waits = not posting.done()
+    gate.open.set()
+    assert await state(office.api, await posting) == ("suppressed", "duplicate", str(await retrying))
+    assert waits
+
+
+async def made_again(office: Office, old: UUID, *, how: str) -> UUID:
+    """The id of the new one."""
+    if how == "resend":
+        return UUID((await office.call(old, "resend"))["id"])
+    asked = {"id": str(old)} if how == "retry" else {"status": "failed"}
+    answer = await office.api.post(asked, path="/v1/notifications/retry")
+    assert answer.json()["retried"] == 1, answer.text
+    made: UUID = await office.pool.fetchval("SELECT id FROM notification WHERE origin = $1", old)
+    return made
 
 
 async def test_many_at_the_same_time_are_sent_once(office: Office) -> None:

@@ -19,7 +19,7 @@ from domain.errors import Conflict
 from domain.lanes import Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
-from infra.postgres.accept.slots import forget_slots
+from infra.postgres.accept.slots import forget_slots, pass_on_slots
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.timeline import write_event
 
@@ -175,6 +175,7 @@ class AcceptRepository:
                 return False
             await _check_ended(connection, origin)
             await insert(connection, row, origin=origin)
+            await pass_on_slots(connection, {origin: id_of(row)})
             return True
 
     async def forget_keys(self, *, limit: int) -> int:

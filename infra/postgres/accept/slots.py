@@ -35,8 +35,21 @@ SELECT slot, $4, id, clock_timestamp() + life FROM unnest($1::bytea[], $2::uuid[
 ORDER BY slot
 ON CONFLICT (slot) DO UPDATE SET notification_id = EXCLUDED.notification_id, until = EXCLUDED.until
 WHERE d.until <= clock_timestamp()
-   OR EXISTS (SELECT FROM notification n WHERE n.id = d.notification_id AND n.final AND n.status <> ALL ($5::text[]))"""
-"""The slot is theirs, or its row is locked as it is. What ended undelivered is no reason not to send the same again."""
+   OR EXISTS (SELECT FROM notification n WHERE n.id = d.notification_id AND n.final AND n.status <> ALL ($5::text[])
+              AND NOT EXISTS (SELECT FROM notification o WHERE o.id = n.origin AND o.status = ANY ($5)))"""
+"""The slot is theirs, or its row is locked as it is. What ended undelivered is no reason not to send the same again, unless
+it was a new try of something that may have arrived after all."""
+
+_GO_OVER = """
+WITH held AS MATERIALIZED (
+    SELECT slot, notification_id FROM dedupe WHERE slot = ANY (ARRAY(
+        SELECT d.slot FROM unnest($1::uuid[]) o(origin)
+        JOIN LATERAL (SELECT slot FROM dedupe WHERE notification_id = o.origin OFFSET 0) d ON true))
+    ORDER BY slot FOR UPDATE
+)
+UPDATE dedupe d SET notification_id = o.id
+FROM held h JOIN unnest($1::uuid[], $2::uuid[]) o(origin, id) ON o.origin = h.notification_id
+WHERE d.slot = h.slot AND d.notification_id = h.notification_id"""
 
 _TAKEN = "SELECT slot, notification_id FROM dedupe WHERE slot = ANY ($1::bytea[])"
 
@@ -79,6 +92,13 @@ async def originals(
         _TAKE, slots, [i for _, i, _ in wishes], [life for _, _, life in wishes], tenant, _MAY_HAVE_ARRIVED
     )  # fmt: skip
     return {row["slot"]: row["notification_id"] for row in await connection.fetch(_TAKEN, slots)}
+
+
+async def pass_on_slots(connection: Connection, again: Mapping[UUID, UUID]) -> None:
+    """Of each of these originals a new notification was made: what repeats the one repeats the other. A slot that somebody
+    else has taken meanwhile is left. The caller holds the originals' locks."""
+    if again:
+        await connection.execute(_GO_OVER, list(again), list(again.values()))
 
 
 async def forget_slots(pool: asyncpg.Pool, *, limit: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from domain.states import DeliveryState, Outcome, Status, Strategy, outcome
+from domain.states import DeliveryState, Outcome, Reason, Status, Strategy, outcome
 from infra.postgres.engine.digests import share_ends
 from infra.postgres.engine.locks import Connection
 
@@ -46,4 +46,9 @@ async def decide_ends(connection: Connection, ids: Sequence[UUID]) -> None:
             [ends[i].final for i in changed],
         )  # fmt: skip
     carriers = {row["id"] for row in rows if row["digest"] == row["id"]}
-    await share_ends(connection, {i: ends[i] for i in changed if i in carriers})
+    stopped = {i for i in carriers if any(_stopped(state) for state in states[i])}
+    await share_ends(connection, {i: ends[i] for i in changed if i in carriers}, stopped=stopped)
+
+
+def _stopped(state: DeliveryState) -> bool:
+    return state.status is Status.EXPIRED or state.reason == Reason.CANCELLED_BY_REQUEST

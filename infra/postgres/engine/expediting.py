@@ -69,32 +69,38 @@ class ExpediteRepository:
     async def expedite(self, tenant: str, *, notification_id: UUID) -> Expedited:
         """Safe to repeat: what is due stays due. Poke the high lane after `expedited`. What waits in a digest is hurried
         with all of it. Raises NotFound."""
-        carrier = await self._pool.fetchval(_CARRIER, notification_id, tenant)
-        return await self._expedite(tenant, carrier or notification_id)
 
-    async def _expedite(self, tenant: str, notification_id: UUID) -> Expedited:
-
-        async def unit(connection: Connection) -> Expedited:
-            row = await connection.fetchrow(_LOCK, notification_id, tenant)
+        async def unit(connection: Connection) -> Expedited | None:
+            carrier = await connection.fetchval(_CARRIER, notification_id, tenant)
+            row = await connection.fetchrow(_LOCK, carrier or notification_id, tenant)
+            if carrier != await connection.fetchval(_CARRIER, notification_id, tenant):
+                return None  # it was handed on, or has left or ended, before the lock was ours
             if row is None:
                 raise NotFound("There is no notification with this id.")
-            lane = Lane(row["lane"])
-            if row["final"] or row["cancelled_at"] is not None:
-                arrived = Status(row["status"]) in SUCCESS
-                ended = ExpediteResult.ALREADY_HANDED_OFF if arrived else ExpediteResult.ALREADY_FINISHED
-                return Expedited(ended, lane)
-            steps = await connection.fetch(_STEPS, notification_id)
-            untried = [step for step in steps if step["state"] == WorkState.OPEN and not step["tried"]]
-            waiting = [step["n"] for step in untried if step["waits"]]
-            if not waiting:
-                return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
-            after = fallback_wait(options_of(row["options"]).get("fallback_after"))
-            await connection.execute(_MOVE, notification_id, waiting, after)
-            await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
-            await write_event(connection, notification_id, EventType.EXPEDITED, moved(lane, Lane.HIGH))
-            return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
+            return await _expedite(connection, carrier or notification_id, row)
 
-        return await retried(self._pool, unit)
+        while (expedited := await retried(self._pool, unit)) is None:
+            pass
+        return expedited
+
+
+async def _expedite(connection: Connection, notification_id: UUID, row: asyncpg.Record) -> Expedited:
+    """The caller has its lock, and `row` as it is since then."""
+    lane = Lane(row["lane"])
+    if row["final"] or row["cancelled_at"] is not None:
+        arrived = Status(row["status"]) in SUCCESS
+        ended = ExpediteResult.ALREADY_HANDED_OFF if arrived else ExpediteResult.ALREADY_FINISHED
+        return Expedited(ended, lane)
+    steps = await connection.fetch(_STEPS, notification_id)
+    untried = [step for step in steps if step["state"] == WorkState.OPEN and not step["tried"]]
+    waiting = [step["n"] for step in untried if step["waits"]]
+    if not waiting:
+        return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
+    after = fallback_wait(options_of(row["options"]).get("fallback_after"))
+    await connection.execute(_MOVE, notification_id, waiting, after)
+    await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
+    await write_event(connection, notification_id, EventType.EXPEDITED, moved(lane, Lane.HIGH))
+    return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
 
 
 def _options(stored: str | None, *, lane: Lane) -> str | None:

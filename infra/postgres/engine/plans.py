@@ -18,9 +18,10 @@ from domain.planning import Person, Plan, PlannedStep
 from domain.preferences import NO_PREFERENCES
 from domain.states import Reason, Status
 from domain.timeline import EventType, Stage
+from domain.windows import PutOff
 from infra.postgres.async_commit import ASYNC_COMMIT, SYNC_COMMIT
 from infra.postgres.engine.caps import PersonKey, Taken, take, within_caps
-from infra.postgres.engine.digests import close_digests
+from infra.postgres.engine.digests import close_digests, put_off_digests
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, lock_notifications, over_free
 from infra.postgres.users.choices import decode_preferences
@@ -124,6 +125,10 @@ class PlanRepository:
     async def close_digests(self, carriers: Sequence[UUID]) -> None:
         """What comes from now on opens the next ones. Safe to repeat."""
         await close_digests(self._pool, carriers)
+
+    async def put_off_digests(self, cohort: UUID, *, epoch: int, waits: Mapping[UUID, PutOff]) -> set[UUID]:
+        """Digests that may not go yet and are open collect until then; returns those. Safe to repeat."""
+        return await put_off_digests(self._pool, waits, cohort=cohort, epoch=epoch)
 
     async def persons(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Person]:
         """Users by (tenant, id), with the first address on each channel; unknown ones are missing."""

@@ -9,6 +9,7 @@ import asyncpg
 
 from domain.timeline import EventType
 from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.slots import pass_on_slots
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 from infra.postgres.lists.pages import Filters, Page, Position, page
@@ -114,5 +115,6 @@ async def _make(connection: Connection, olds: Sequence[UUID], rows: Mapping[UUID
     await connection.fetch(PLAIN, made)
     ids = [id_of(row) for row in made]
     await connection.execute(_ORIGINS, min(ids), max(ids), ids, list(olds))
+    await pass_on_slots(connection, dict(zip(olds, ids, strict=True)))
     again = [TimelineEvent(EventType.RESENT, {"as": str(one)}) for one in ids]
     await write_events(connection, [Entry(old, 0, event) for old, event in zip(olds, again, strict=True)])

@@ -28,3 +28,4 @@ dedupe = Table(
 )
 """`notification_id`: the original, whose repeats are not sent."""
 Index("dedupe_age", dedupe.c.until)
+Index("dedupe_notification", dedupe.c.notification_id)
