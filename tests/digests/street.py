@@ -1,0 +1,196 @@
+"""A world for the exploration of digests and repeats: the real API and statements, a clock that jumps, a provider that
+answers what it is told, and what must be true meanwhile and in the end."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from activities.handing_over.contents import TemplateContents
+from domain.lanes import Lane
+from domain.rechecks import Verdict
+from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.cohorts import CohortRow
+from tests.digests.conftest import Office
+from tests.engine.support import OK, soon
+
+EMPTY = "; ".join(
+    f"DELETE FROM {table}"
+    for table in ("work", "cohort", "event", "delivery", "notification", "idempotency", "preference", "digest", "dedupe")
+)
+_JUMP = (
+    "UPDATE work SET due_at = due_at - $1::interval, expires_at = expires_at - $1::interval",
+    "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
+    "accepted_at = accepted_at - $1::interval",
+    "UPDATE digest SET until = until - $1::interval",
+    "UPDATE dedupe SET until = until - $1::interval",
+)
+"""The database's clock cannot be set, so all that it is compared with moves the other way."""
+_SAYS = """
+SELECT (data->>'n')::int AS n, expires_at > $2 AS lives FROM notification WHERE id = $1 OR digest = $1"""
+_TWICE_OPEN = """
+SELECT n.options->'digest'->>'key' FROM digest d JOIN notification n ON n.id = d.carrier GROUP BY 1 HAVING count(*) > 1"""
+_NOBODY_CARRIES = """
+SELECT i.id FROM notification i LEFT JOIN notification c ON c.id = i.digest
+WHERE i.status = 'collected' AND NOT i.final AND (c.id IS NULL OR c.final)"""
+_WITHOUT_PLAN = """
+SELECT carrier FROM digest d WHERE carrier IS NOT NULL
+   AND NOT EXISTS (SELECT FROM work WHERE notification_id = d.carrier AND n = 0)"""
+_ENDS = "SELECT id, (data->>'n')::int AS n, status, final, reason FROM notification ORDER BY id"
+_OPEN = "SELECT EXISTS (SELECT FROM work)"
+MOST_TURNS = 60
+
+
+@dataclass
+class Street:
+    """Where comments are posted; each has a number, and what repeats it has the same one."""
+
+    office: Office
+    contents: TemplateContents
+    ids: list[UUID] = field(default_factory=list)
+    number: dict[UUID, int] = field(default_factory=dict)
+    cohorts: list[CohortRow] = field(default_factory=list)
+    in_hand: list[tuple[Claim, list[int]]] = field(default_factory=list)
+    """With the numbers that the message says."""
+    arrived: defaultdict[int, set[UUID]] = field(default_factory=lambda: defaultdict(set))
+    """Number -> carriers of messages that were taken with it, or may have been."""
+    lost: set[tuple[UUID, int]] = field(default_factory=set)
+    withdrawn: set[UUID] = field(default_factory=set)
+    """Their cancellation was answered with `cancelled`."""
+    wanted_twice: set[int] = field(default_factory=set)
+    """Somebody had them tried anew while another one of the same number was on its way, or there."""
+
+    async def post(self, n: int, **changes: Any) -> None:
+        one = await self.office.posted(n, dedupe={"window": "P1D", "key": str(n)}, **changes)
+        self.ids.append(one)
+        self.number[one] = n
+
+    async def accept(self, *, key: str, first: str, window: int, short: bool) -> None:
+        """One with a number of its own; `short`: its time runs out soon after its own window has ended."""
+        life = {"expires_at": soon(window + 30).isoformat()} if short else {}
+        digest = {"key": key, "window": window, "first": first}
+        await self.post(len(self.ids), digest=digest, on_unknown="hold", **life)
+
+    async def repeat(self, one: UUID) -> None:
+        """The same again, by itself."""
+        await self.post(self.number[one], digest={"key": "again", "window": 60}, on_unknown="hold")
+
+    async def cancel(self, one: UUID) -> None:
+        if (await self.office.call(one, "cancel"))["result"] == "cancelled":
+            self.withdrawn.add(one)
+
+    async def expedite(self, one: UUID) -> None:
+        await self.office.call(one, "expedite")
+
+    async def edit(self, one: UUID, patch: dict[str, Any]) -> None:
+        answer = await self.office.api.http.patch(f"/v1/notifications/{one}", json=patch)
+        assert answer.status_code in (200, 409), answer.text
+
+    async def rewrite(self, one: UUID) -> None:
+        await self.edit(one, {"data": {"n": self.number[one]}})
+
+    async def urge(self, one: UUID) -> None:
+        await self.edit(one, {"priority": "high"})
+
+    async def prolong(self, one: UUID) -> None:
+        await self.edit(one, {"expires_in": "PT20H"})
+
+    async def retry(self, one: UUID) -> None:
+        n = self.number[one]
+        same = [i for i in self.ids if self.number[i] == n and i != one]
+        others = [(await self.office.read(i)) for i in same]
+        answer = await self.office.api.post({"id": str(one)}, path="/v1/notifications/retry")
+        if not answer.json()["retried"]:
+            return
+        made: UUID = await self.office.pool.fetchval("SELECT id FROM notification WHERE origin = $1", one)
+        self.ids.append(made)
+        self.number[made] = n
+        mine = await self.office.read(one)
+        if mine["status"] == "unknown" or any(not o["final"] or o["status"] in {"sent", "unknown"} for o in others):
+            self.wanted_twice.add(n)
+
+    async def quiet(self) -> None:
+        await self.office.quiet()
+
+    async def loud(self) -> None:
+        await self.office.pool.execute("DELETE FROM preference")
+
+    async def jump(self, span: timedelta) -> None:
+        await self.answer_all(OK)
+        for statement in _JUMP:
+            await self.office.pool.execute(statement, span)
+
+    async def plan(self) -> None:
+        for lane in Lane:
+            while (cohort := await self.office.engine.cohorts.group(lane)) is not None:
+                self.cohorts.append(cohort)
+        for cohort in self.cohorts:
+            await self.office.engine.plan(cohort)
+
+    async def drive(self) -> None:
+        """What is due is planned, claimed and rendered."""
+        await self.plan()
+        engine = self.office.engine
+        for cohort in self.cohorts:
+            for claim in await engine.claim(cohort):
+                if claim.verdict is Verdict.STALE:
+                    raise AssertionError("a claim of what was edited: nothing here edits what is planned meanwhile")
+                if claim.ends_unsent:
+                    await engine.flush(engine.decider(cohort).stopped(claim))
+                else:
+                    await self._render(claim)
+
+    async def _render(self, claim: Claim) -> None:
+        content = await self.contents.content(claim)
+        count, _, numbers = content.text.partition(":")
+        said = [int(n) for n in numbers.split()]
+        rows = await self.office.pool.fetch(_SAYS, claim.notification_id, claim.claimed_at)
+        assert int(count) == len(said)
+        assert sorted(said) == sorted(row["n"] for row in rows if row["lives"]), "what has expired, or is not in it"
+        self.in_hand.append((claim, said))
+
+    async def answer(self, place: int, result: SendResult) -> None:
+        claim, said = self.in_hand.pop(place)
+        if result.result in {ResultClass.OK, ResultClass.UNKNOWN}:
+            for n in said:
+                self.arrived[n].add(claim.notification_id)
+                assert len(self.arrived[n]) == 1 or n in self.wanted_twice, f"{n} is in two messages"
+        if result.result is ResultClass.UNKNOWN:
+            self.lost |= {(claim.notification_id, n) for n in said}
+        await self.office.engine.answer([claim], result)
+
+    async def answer_all(self, result: SendResult) -> None:
+        while self.in_hand:
+            await self.answer(0, result)
+
+    async def holds(self) -> None:
+        pool = self.office.pool
+        assert await pool.fetch(_TWICE_OPEN) == [], "two open digests of one key"
+        assert await pool.fetch(_NOBODY_CARRIES) == [], "collected for nobody"
+        assert await pool.fetch(_WITHOUT_PLAN) == [], "an open digest that nobody will plan"
+
+    async def to_its_end(self, last: SendResult) -> None:
+        await self.loud()
+        for turn in range(MOST_TURNS):
+            await self.answer_all(last if turn < MOST_TURNS // 2 else OK)
+            if not await self.office.pool.fetchval(_OPEN):
+                return
+            await self.jump(timedelta(minutes=20))
+            await self.drive()
+            await self.holds()
+        raise AssertionError("it does not come to an end")
+
+    async def is_the_truth(self) -> None:
+        rows = await self.office.pool.fetch(_ENDS)
+        assert all(row["final"] for row in rows), "it has not ended"
+        ends = {row["id"]: row["status"] for row in rows}
+        assert all(ends[i] == "cancelled" for i in self.withdrawn), "cancelled, as was answered, and not in the end"
+        told = Counter((row["n"], row["status"]) for row in rows)
+        for n in {row["n"] for row in rows} - self.wanted_twice:
+            lost = {i for i in self.arrived[n] if (i, n) in self.lost}
+            expected = (len(self.arrived[n] - lost), len(lost))
+            assert (told[n, "sent"], told[n, "unknown"]) == expected, f"{n} ended otherwise than it is told"

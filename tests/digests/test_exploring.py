@@ -1,0 +1,121 @@
+"""Digests and repeats, explored: whatever people, workers, providers and the clock do in whatever order, each is in one
+message or in none, and is told so.
+
+Rules on the real API and statements, run by hypothesis: the same histories in each run. Deeper and at random:
+`TESTS_DEPTH=50 ./scripts/test tests/digests/test_exploring.py --timeout 0`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from activities.handing_over.codes import CodeMessages
+from activities.handing_over.contents import TemplateContents
+from domain.results import SendResult
+from infra.otp_codes import OtpCodes
+from infra.postgres.accept.otp import OtpRepository
+from infra.postgres.engine.digests import DigestRepository
+from tests.depth import deep
+from tests.digests.conftest import Office
+from tests.digests.street import EMPTY, Street
+from tests.engine.support import LOST, OK, PERMANENT, RETRY
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+FIRSTS = {"a": "collect", "b": "at_once"}
+ANSWERS = st.sampled_from([OK, OK, RETRY, RETRY, PERMANENT, LOST])
+JUMPS = st.sampled_from([timedelta(seconds=s) for s in (20, 45, 70, 70, 320, 700, 40_000)])
+PEOPLE = st.sampled_from(["cancel", "cancel", "cancel", "expedite", "rewrite", "urge", "prolong", "retry", "repeat"])
+WISHES = st.fixed_dictionaries(
+    {
+        "key": st.sampled_from(["a", "a", "b"]),
+        "window": st.sampled_from([60, 600]),
+        "short": st.booleans(),
+    }
+)
+PLACE = st.integers(0, 30)
+STEPS = 30
+
+
+def machine_of(office: Office, run: Run) -> type[RuleBasedStateMachine]:
+    codes = CodeMessages(OtpRepository(office.pool), OtpCodes("0123456789abcdef" * 2))
+    contents = TemplateContents(office.api.container.catalog, codes=codes, digests=DigestRepository(office.pool))
+
+    class Machine(RuleBasedStateMachine):
+        @initialize(last=st.sampled_from([OK, OK, RETRY, PERMANENT, LOST]), first=st.lists(WISHES, min_size=2, max_size=4))
+        def begin(self, last: SendResult, first: list[dict[str, Any]]) -> None:
+            run(office.pool.execute(EMPTY))
+            self.last = last
+            self.street = Street(office, contents)
+            for wish in first:
+                self.accept(wish)
+
+        @rule(wish=WISHES)
+        def accept(self, wish: dict[str, Any]) -> None:
+            run(self.street.accept(**wish, first=FIRSTS[wish["key"]]))
+
+        @rule(place=PLACE, what=PEOPLE)
+        def interfere(self, place: int, what: str) -> None:
+            run(getattr(self.street, what)(self.street.ids[place % len(self.street.ids)]))
+
+        @rule(span=JUMPS)
+        def jump(self, span: timedelta) -> None:
+            run(self.street.jump(span))
+
+        @rule()
+        def plan(self) -> None:
+            run(self.street.plan())
+
+        @rule()
+        def drive(self) -> None:
+            run(self.street.drive())
+
+        @rule(place=PLACE, result=ANSWERS)
+        def answer(self, place: int, result: SendResult) -> None:
+            if not self.street.in_hand:
+                run(self.street.drive())
+            if self.street.in_hand:
+                run(self.street.answer(place % len(self.street.in_hand), result))
+
+        @rule(what=st.sampled_from(["quiet", "loud"]))
+        def hours(self, what: str) -> None:
+            run(getattr(self.street, what)())
+
+        @invariant()
+        def holds(self) -> None:
+            run(self.street.holds())
+
+        def teardown(self) -> None:
+            if hasattr(self, "street"):
+                run(self.street.to_its_end(self.last))
+                run(self.street.is_the_truth())
+
+    return Machine
+
+
+async def explored(office: Office, examples: int) -> None:
+    """Raises what the first history shows that breaks a rule, as it is: to shorten it costs minutes of statements."""
+    loop = asyncio.get_running_loop()
+
+    def run(step: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(step, loop).result(60)
+
+    how = settings(deep(examples), stateful_step_count=STEPS, phases=[Phase.generate])
+    await asyncio.to_thread(run_state_machine_as_test, machine_of(office, run), settings=how)
+
+
+# The engine's own jitter, on the event loop, is taken for the strategies'.
+JITTERS = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
+
+
+@JITTERS
+async def test_each_is_in_one_message_or_in_none_and_is_told_so(office: Office) -> None:
+    await explored(office, 30)
