@@ -16,7 +16,7 @@ from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
 from tests.digests.conftest import Office
-from tests.engine.support import OK, soon
+from tests.engine.support import OK, PERMANENT, soon
 
 EMPTY = "; ".join(
     f"DELETE FROM {table}"
@@ -162,6 +162,23 @@ class Street:
         if result.result is ResultClass.UNKNOWN:
             self.lost |= {(claim.notification_id, n) for n in said}
         await self.office.engine.answer([claim], result)
+
+    async def withdraw(self, place: int) -> None:
+        if not self.in_hand:
+            await self.drive()
+        if self.in_hand:
+            await self.cancel(self.in_hand[place % len(self.in_hand)][0].notification_id)
+
+    async def fail(self, place: int, *, repeats: bool) -> None:
+        if not self.in_hand:
+            await self.drive()
+        if self.in_hand:
+            place %= len(self.in_hand)
+            one = self.in_hand[place][0].notification_id
+            await self.answer(place, PERMANENT)
+            await self.retry(one)
+            if repeats:
+                await self.repeat(one)
 
     async def answer_all(self, result: SendResult) -> None:
         while self.in_hand:

@@ -21,11 +21,13 @@ from activities.handing_over.codes import CodeMessages
 from activities.handing_over.contents import TemplateContents
 from domain.results import SendResult
 from infra.otp_codes import OtpCodes
+from infra.postgres.accept import slots
 from infra.postgres.accept.otp import OtpRepository
 from infra.postgres.engine.digests import DigestRepository
 from tests.depth import deep
 from tests.digests.conftest import Office
 from tests.digests.street import EMPTY, Street
+from tests.engine.mutations import Swap, Value
 from tests.engine.support import LOST, OK, PERMANENT, RETRY
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -42,6 +44,7 @@ WISHES = st.fixed_dictionaries(
     }
 )
 PLACE = st.integers(0, 30)
+SLOTS = "infra.postgres.accept.slots"
 STEPS = 30
 
 
@@ -85,6 +88,16 @@ def machine_of(office: Office, run: Run) -> type[RuleBasedStateMachine]:
             if self.street.in_hand:
                 run(self.street.answer(place % len(self.street.in_hand), result))
 
+        @rule(place=PLACE)
+        def withdraw(self, place: int) -> None:
+            """What is being handed over at this moment."""
+            run(self.street.withdraw(place))
+
+        @rule(place=PLACE, repeats=st.booleans())
+        def fail(self, place: int, repeats: bool) -> None:  # noqa: FBT001 - hypothesis passes it by its name
+            """A message is refused, an operator has it tried anew, and whoever posted it may post it again as well."""
+            run(self.street.fail(place, repeats=repeats))
+
         @rule(what=st.sampled_from(["quiet", "loud"]))
         def hours(self, what: str) -> None:
             run(getattr(self.street, what)())
@@ -119,3 +132,28 @@ JITTERS = pytest.mark.filterwarnings("ignore:Do not use the `random` module")
 @JITTERS
 async def test_each_is_in_one_message_or_in_none_and_is_told_so(office: Office) -> None:
     await explored(office, 30)
+
+
+MUTATIONS: dict[str, Swap | Value] = {
+    "message: has what has expired": Swap("digests._ITEMS", "expires_at > $4", "$4::timestamptz IS NOT NULL"),
+    "message: what has expired ends with it": Swap(
+        "digests._END_LATE", "expires_at <= $2", "expires_at <= $2 - interval '1 year'"
+    ),
+    "close: the next ones are collected too": Swap("digests._CLOSE", "WHERE carrier", "WHERE false AND carrier"),
+    "hand on: whoever has it in hand": Swap("digests._IN_HAND", "state = 1", "false"),
+    "hand on: the others stay": Swap("digests._MOVE", "WHERE digest", "WHERE false AND digest"),
+    "repeats: a new try is nobody's original": Value(
+        f"{SLOTS}._GO_OVER", slots._GO_OVER.replace("d.slot = h.slot", "false")
+    ),
+}
+"""Found within some tens of histories; `MOST` is far more than that."""
+MOST = 200
+
+
+@JITTERS
+@pytest.mark.parametrize("name", MUTATIONS)
+async def test_the_exploration_finds_what_is_broken(name: str, office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proof that it looks where rules matter."""
+    MUTATIONS[name].apply(monkeypatch)
+    with pytest.raises(AssertionError):
+        await explored(office, MOST)
