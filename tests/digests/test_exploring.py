@@ -137,7 +137,7 @@ async def test_each_is_in_one_message_or_in_none_and_is_told_so(office: Office) 
 MUTATIONS: dict[str, Swap | Value] = {
     "message: has what has expired": Swap("digests._ITEMS", "expires_at > $4", "$4::timestamptz IS NOT NULL"),
     "message: what has expired ends with it": Swap(
-        "digests._END_LATE", "expires_at <= $2", "expires_at <= $2 - interval '1 year'"
+        "digests._END_LATE", "expires_at <= $2", "expires_at <= $2::timestamptz - interval '1 year'"
     ),
     "close: the next ones are collected too": Swap("digests._CLOSE", "WHERE carrier", "WHERE false AND carrier"),
     "hand on: whoever has it in hand": Swap("digests._IN_HAND", "state = 1", "false"),
