@@ -58,7 +58,8 @@ class Street:
     """With the numbers that the message says."""
     arrived: defaultdict[int, set[UUID]] = field(default_factory=lambda: defaultdict(set))
     """Number -> carriers of messages that were taken with it, or may have been."""
-    lost: set[tuple[UUID, int]] = field(default_factory=set)
+    taken: set[UUID] = field(default_factory=set)
+    """Carriers of which a message was taken."""
     withdrawn: set[UUID] = field(default_factory=set)
     """Their cancellation was answered with `cancelled`."""
     wanted_twice: set[int] = field(default_factory=set)
@@ -69,11 +70,11 @@ class Street:
         self.ids.append(one)
         self.number[one] = n
 
-    async def accept(self, *, key: str, first: str, window: int, short: bool) -> None:
+    async def accept(self, *, key: str, first: str, window: int, short: bool, on_unknown: str) -> None:
         """One with a number of its own; `short`: its time runs out soon after its own window has ended."""
         life = {"expires_at": soon(window + 30).isoformat()} if short else {}
         digest = {"key": key, "window": window, "first": first}
-        await self.post(len(self.ids), digest=digest, on_unknown="hold", **life)
+        await self.post(len(self.ids), digest=digest, on_unknown=on_unknown, **life)
 
     async def repeat(self, one: UUID) -> None:
         """The same again, by itself."""
@@ -159,8 +160,8 @@ class Street:
             for n in said:
                 self.arrived[n].add(claim.notification_id)
                 assert len(self.arrived[n]) == 1 or n in self.wanted_twice, f"{n} is in two messages"
-        if result.result is ResultClass.UNKNOWN:
-            self.lost |= {(claim.notification_id, n) for n in said}
+        if result.result is ResultClass.OK:
+            self.taken.add(claim.notification_id)
         await self.office.engine.answer([claim], result)
 
     async def withdraw(self, place: int) -> None:
@@ -208,6 +209,5 @@ class Street:
         assert all(ends[i] == "cancelled" for i in self.withdrawn), "cancelled, as was answered, and not in the end"
         told = Counter((row["n"], row["status"]) for row in rows)
         for n in {row["n"] for row in rows} - self.wanted_twice:
-            lost = {i for i in self.arrived[n] if (i, n) in self.lost}
-            expected = (len(self.arrived[n] - lost), len(lost))
+            expected = (len(self.arrived[n] & self.taken), len(self.arrived[n] - self.taken))
             assert (told[n, "sent"], told[n, "unknown"]) == expected, f"{n} ended otherwise than it is told"

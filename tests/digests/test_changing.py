@@ -118,6 +118,19 @@ async def test_a_carrier_whose_message_may_have_arrived_hands_nothing_on(office:
     assert office.texts == ["2: 1 2"]
 
 
+async def test_a_carrier_of_which_an_earlier_attempt_may_have_arrived_hands_nothing_on(office: Office) -> None:
+    """The last one was refused; the one before may have taken all along."""
+    ids = [await office.posted(n, on_unknown="resend") for n in (1, 2)]
+    office.engine.providers[Channel.EMAIL].script(LOST, RETRY)
+    await office.close()
+    await office.again()
+    assert len(office.texts) == 2
+    await office.call(ids[0], "cancel")
+    await office.again()
+    assert {await office.state(i) for i in ids} == {("unknown", "answer_lost")}
+    assert len(office.texts) == 2
+
+
 async def test_an_edit_of_data_stays_in_the_digest(office: Office) -> None:
     ids = [await office.posted(n) for n in (1, 2, 3)]
     for i, n in ((ids[0], 10), (ids[2], 30)):

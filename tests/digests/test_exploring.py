@@ -41,6 +41,7 @@ WISHES = st.fixed_dictionaries(
         "key": st.sampled_from(["a", "a", "b"]),
         "window": st.sampled_from([60, 600]),
         "short": st.booleans(),
+        "on_unknown": st.sampled_from(["hold", "resend"]),
     }
 )
 PLACE = st.integers(0, 30)
@@ -141,6 +142,9 @@ MUTATIONS: dict[str, Swap | Value] = {
     ),
     "close: the next ones are collected too": Swap("digests._CLOSE", "WHERE carrier", "WHERE false AND carrier"),
     "hand on: whoever has it in hand": Swap("digests._IN_HAND", "state = 1", "false"),
+    "hand on: what may have arrived": Swap(
+        "digests._MAY_HAVE_ARRIVED", "notification_id = $1", "notification_id = $1 AND false"
+    ),
     "hand on: the others stay": Swap("digests._MOVE", "WHERE digest", "WHERE false AND digest"),
     "repeats: a new try is nobody's original": Value(
         f"{SLOTS}._GO_OVER", slots._GO_OVER.replace("d.slot = h.slot", "false")

@@ -73,7 +73,9 @@ _IN_HAND = "SELECT EXISTS (SELECT FROM work WHERE notification_id = $1 AND state
 
 _MAY_HAVE_ARRIVED = """
 SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1
-               AND (class IN ('OK', 'UNKNOWN') OR status IN ('sent', 'delivered', 'read', 'unknown')))"""
+               AND (class IN ('OK', 'UNKNOWN') OR status IN ('sent', 'delivered', 'read', 'unknown')
+                    OR lost IS NOT NULL))"""
+"""Also an attempt before the last one (`infra.postgres.engine.lost_attempts`)."""
 
 _MOVE = "UPDATE notification SET digest = $2 WHERE digest = $1 AND id <> $1 AND NOT final RETURNING id"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from infra.postgres.migrations.script import run_script
 
 revision = "0027"
-down_revision = "0025"
+down_revision = "0026"
 
 
 def upgrade() -> None:
