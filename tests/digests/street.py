@@ -42,6 +42,8 @@ SELECT carrier FROM digest d WHERE carrier IS NOT NULL
    AND NOT EXISTS (SELECT FROM work WHERE notification_id = d.carrier AND n = 0)"""
 _ENDS = "SELECT id, (data->>'n')::int AS n, status, final, reason FROM notification ORDER BY id"
 _OPEN = "SELECT EXISTS (SELECT FROM work)"
+_LEFT = """
+SELECT notification_id, n, lane, state, attempt, cohort, due_at - now() AS due, expires_at - now() AS lives FROM work"""
 MOST_TURNS = 60
 
 
@@ -121,7 +123,10 @@ class Street:
         await self.office.pool.execute("DELETE FROM preference")
 
     async def jump(self, span: timedelta) -> None:
+        """Nothing is in hand by then, and cohorts have ended: a lane has so many and no more."""
         await self.answer_all(OK)
+        await self.office.pool.execute("UPDATE work SET cohort = NULL; DELETE FROM cohort")
+        self.cohorts.clear()
         for statement in _JUMP:
             await self.office.pool.execute(statement, span)
 
@@ -200,7 +205,8 @@ class Street:
             await self.jump(timedelta(minutes=20))
             await self.drive()
             await self.holds()
-        raise AssertionError("it does not come to an end")
+        left = await self.office.pool.fetch(_LEFT)
+        raise AssertionError(f"it does not come to an end: {[tuple(row) for row in left]}")
 
     async def is_the_truth(self) -> None:
         rows = await self.office.pool.fetch(_ENDS)
