@@ -163,9 +163,7 @@ class CohortDrive:
             losses=parts.losses,
             lost_to=ToldOutcomes(self._repositories.outcomes, due_again=self._groups.due_again),
             pacing=self._pacing,
-            due_again=self._groups.due_again,
-            waits_since=self._groups.waits_since,
-            moved=self._groups.turns.moved,
+            progress=self._groups,
             rank=self._rank,
         )
 
@@ -226,8 +224,7 @@ class CohortDrive:
         under a lasting lack of slots each cohort would be followed by another in moments."""
         if time.monotonic() - since_s < BEHIND_AFTER.total_seconds():
             return False
-        waits_since_s = min(self._groups.waits_since.values(), default=float("inf"))
-        return self._groups.at_work > MOST_BEHIND and time.monotonic() - waits_since_s > SCARCE_S
+        return self._groups.at_work > MOST_BEHIND and time.monotonic() - self._groups.waits_since_s > SCARCE_S
 
     async def _plan_again(self) -> None:
         """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""

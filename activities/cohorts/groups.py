@@ -4,8 +4,9 @@ itself and waited for together."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Protocol
@@ -53,8 +54,8 @@ class Groups:
         self._followed: set[str] = set()
         """Accounts whose follow-up is under way. It looks again at its end, so `due_again` starts no second one."""
         self._next_turn_s: dict[str, float] = {}
-        self.turns = Turns()
-        self.waits_since: dict[str, float] = {}
+        self._turns = Turns()
+        self._waits_since: dict[str, float] = {}
         """Accounts -> time.monotonic() since when a slot of theirs is waited for."""
         self.claiming = 0
         """Those that may claim more; the others only wait for answers."""
@@ -85,6 +86,21 @@ class Groups:
             self._timers[account] = at_s, asyncio.get_running_loop().call_later(at_s - now_s, self._follow_up, account)
         else:
             self._follow_up(account)
+
+    @contextlib.contextmanager
+    def waiting_for_slot(self, account: str) -> Iterator[None]:
+        """Afterwards the next claim over it is made."""
+        self._waits_since.setdefault(account, time.monotonic())
+        try:
+            yield
+        finally:
+            self._waits_since.pop(account, None)
+            self._turns.moved(account)
+
+    @property
+    def waits_since_s(self) -> float:
+        """time.monotonic() since when a slot of any account is waited for; infinite when none is."""
+        return min(self._waits_since.values(), default=float("inf"))
 
     async def wait_last(self, *, at_most: timedelta) -> None:
         """Until the group that was started last has ended."""
@@ -126,7 +142,7 @@ class Groups:
                 if recover:
                     await hand_over.recover()
                 names = await self._due.accounts() if over is None else over
-                await _all(*[self.turns.take(name, partial(hand_over.account, name)) for name in names])
+                await _all(*[self._turns.take(name, partial(hand_over.account, name)) for name in names])
             finally:
                 self.claiming -= 1
         finally:
@@ -138,7 +154,7 @@ class Groups:
         try:
             self.claiming += 1
             try:
-                await self.turns.take(account, partial(hand_over.account, account))
+                await self._turns.take(account, partial(hand_over.account, account))
             finally:
                 self.claiming -= 1
                 self._followed.discard(account)

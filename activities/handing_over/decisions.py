@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -54,6 +54,10 @@ NOT_IN_TIME = Decision(Status.FAILED, Reason.NOT_TAKEN_IN_TIME, falls_back=True)
 NO_OUTCOME = "no_outcome"
 """The code of a hand-over whose outcome nobody brought home: its worker has ended, or could not write it."""
 QUARANTINED = Decision(Status.FAILED, Reason.QUARANTINED, falls_back=True)
+STALE_WAIT = timedelta(seconds=1)
+
+End: TypeAlias = StepOutcome | Returned
+"""How a claim ends in our hands: it is recorded, or goes back unsent."""
 
 
 class Decider:
@@ -99,6 +103,15 @@ class Decider:
             except Exception as error:
                 code = type(error).__name__
                 log.error("hand_over.defect", notification_id=str(claim.notification_id), n=claim.n, code=code)
+
+    def unsent(self, claim: Claim, *, uncalled: bool = False) -> End | None:
+        """The end of a claim that is not sent, by what was looked at again when it was made; None: it may be sent.
+        `uncalled`: its account takes nothing at the moment."""
+        if claim.awaiting:
+            return self.overdue(claim)
+        if claim.verdict is Verdict.STALE:
+            return self.returned(claim, wait=STALE_WAIT)
+        return None if claim.verdict is Verdict.SEND else self.stopped(claim, uncalled=uncalled)
 
     def stopped(self, claim: Claim, *, uncalled: bool = False) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from activities.delivery import DeliveryActivities
 from activities.handing_over.contents import Contents
 from activities.handing_over.hand_over import HandOver
 from activities.handing_over.losses import Losses
+from activities.pace import UNPACED
 from channels.base import Capabilities, Content, Message
 from channels.memory import MemoryProvider
 from domain.clock import Clock
@@ -132,6 +134,16 @@ def accounts_of(*providers: MemoryProvider, slots: int = 8) -> Accounts:
     return Accounts(Account(f"memory-{p.capabilities.channel}", p, Slots(slots)) for p in providers)
 
 
+class NoDrive:
+    """Nobody drives the cohort: what becomes due again is not followed up."""
+
+    def due_again(self, account: str, at_s: float) -> None:
+        return
+
+    def waiting_for_slot(self, account: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
 def hand_over(
     engine: Engine,
     cohort: CohortRow,
@@ -153,6 +165,9 @@ def hand_over(
         epoch=cohort.epoch,
         stopping=stopping,
         losses=losses or Losses(engine.claims, accounts, clock=SYSTEM_CLOCK),
+        lost_to=outcomes or engine.outcomes,
+        pacing=UNPACED,
+        progress=NoDrive(),
         rank=rank,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 
-from activities.handing_over.hand_over import HandOver
+from activities.handing_over.account_loop import SLOT_AT_ONCE, AccountLoop
 from infra.postgres.engine.account_queue import OVER, bound_of
 from tests.engine import test_accounts_free_again as free_again
 from tests.engine import (
@@ -27,15 +27,15 @@ from tests.engine.mutations import Mutations, Swap, Value
 EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
 
 BOUND = bound_of("w")
-HAND_OVER = "activities.handing_over.hand_over.HandOver"
-_CALL = HandOver._call
+LOOP = "activities.handing_over.account_loop.AccountLoop"
+_CALL = AccountLoop._call
 AHEAD = "clock_steps._BEGUN_AHEAD"
 
 
-async def once(passing: HandOver, name: str, *, slot_within: timedelta | None = None) -> None:
+async def once(loop: AccountLoop, *, slot_within: timedelta) -> None:
     """An account that was found to take nothing is not looked at again."""
-    if slot_within is None:
-        await _CALL(passing, name)
+    if slot_within != SLOT_AT_ONCE:
+        await _CALL(loop, slot_within=slot_within)
 
 
 OF_CLOCKS: Mutations = {
@@ -111,7 +111,7 @@ OF_COHORTS: Mutations = {
         test_channels_that_come_back.test_what_is_hurried_after_an_outage_of_ours_has_what_was_left_to_it,
     ),
     "fallback: all leave what took nothing once": (
-        (Value(f"{HAND_OVER}._call", once),),
+        (Value(f"{LOOP}._call", once),),
         partial(free_again.test_the_rest_stays_with_an_account_that_takes_something_again, why="slot"),
     ),
     "permits: owed to what leaves": (

@@ -66,7 +66,7 @@ async def waited(engine: Engine, why: str) -> Fleet:
 
 @pytest.fixture(autouse=True)
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("activities.handing_over.hand_over.MOST_CALLS_A_CLAIM", AT_ONCE)
+    monkeypatch.setattr("activities.handing_over.account_loop.MOST_CALLS_A_CLAIM", AT_ONCE)
 
 
 async def over_the_hook(fleet: Fleet, claims: ClaimRepository) -> None:

@@ -211,7 +211,7 @@ async def test_a_connection_that_is_cut_while_giving_back_leaves_nothing_in_limb
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caught: what was to go back unsent was forgotten with the connection, and called unknown half a minute later."""
-    monkeypatch.setattr("activities.handing_over.hand_over.CLAIM_WINDOW", timedelta(0))
+    monkeypatch.setattr("activities.handing_over.account_loop.CLAIM_WINDOW", timedelta(0))
     cohort, _ = await engine.planned(3)
     cut = Cut("faults = w.faults", times=2)
     over = Engine(gated(engine.pool, cut), engine.providers, engine.accounts)

@@ -97,7 +97,7 @@ async def test_a_lone_outcome_is_flushed_at_once(engine: Engine, monkeypatch: py
 
 async def test_what_is_not_started_in_time_goes_back_unsent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches: no start_by. Rendering took so long that the claim may be called unknown while it is being sent."""
-    monkeypatch.setattr("activities.handing_over.hand_over.CLAIM_WINDOW", timedelta(0))
+    monkeypatch.setattr("activities.handing_over.account_loop.CLAIM_WINDOW", timedelta(0))
     cohort, ids = await engine.planned(3)
     await handed_over(engine, cohort, engine.accounts)
     assert engine.providers[EMAIL].sent == []

@@ -234,7 +234,7 @@ MUTATIONS: Mutations = {
         partial(test_losses.test_after_an_outage_whoever_knows_says_it_first, meets=test_losses.met_by_a_flush),
     ),
     "lost: what this process holds": (
-        (Value("activities.handing_over.hand_over.HandOver.held", lambda _: ()),),
+        (Value("activities.handing_over.holding.Holding.held", lambda _: ()),),
         test_losses.test_what_this_process_knows_is_not_lost,
     ),
     "aside: whatever happened since": (

@@ -18,7 +18,7 @@ from activities.accounts.permits import Permits
 from activities.accounts.slots import Slots
 from activities.cohorts import drive as cohort_drive
 from activities.delivery import DeliveryActivities
-from activities.handing_over import hand_over
+from activities.handing_over import account_loop
 from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel
@@ -158,7 +158,7 @@ async def test_a_cohort_that_waits_for_answers_takes_no_place_of_its_lane(
 async def test_what_finds_no_slot_is_put_off_and_its_activity_ends(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Caught: it waited for a slot for as long as none was free, with its place in the lane and its worker's activity,
     beyond the time at which Temporal starts another one for the same cohort."""
-    monkeypatch.setattr(hand_over, "SLOT_WITHIN", timedelta(milliseconds=10))
+    monkeypatch.setattr(account_loop, "SLOT_WITHIN", timedelta(milliseconds=10))
     slow = Account("memory-email", MemoryProvider(), Slots(1))
     work = activities(engine, accounts=Accounts([slow]))
     cohort, [one] = await engine.planned(1, lane=HIGH)

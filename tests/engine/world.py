@@ -17,7 +17,6 @@ from domain.channels import Channel
 from domain.errors import HandedOff
 from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
-from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claimed import Claim
@@ -99,18 +98,17 @@ class World(Witness):
             cohort.id, epoch=cohort.epoch, account=f"memory-{channel}", limit=10, call_timeout=timedelta(0), uncalled=True
         )
         for claim in claimed.claims:
-            if not await self._ends_unsent(cohort, claim):
+            if not await self._ends_unsent(cohort, claim, uncalled=True):
                 assert claim.has_waited, "taken from its channel before its time"
                 await self.engine.flush(self.engine.decider(cohort).unserved(claim, uncalled=True))
 
-    async def _ends_unsent(self, cohort: CohortRow, claim: Claim) -> bool:
-        if claim.awaiting:
-            await self.engine.flush(self.engine.decider(cohort).overdue(claim))
-        elif claim.verdict is Verdict.STALE:
-            await self._back(claim)
-        elif claim.verdict is not Verdict.SEND:
-            await self.engine.flush(self.engine.decider(cohort).stopped(claim))
-        return claim.ends_unsent
+    async def _ends_unsent(self, cohort: CohortRow, claim: Claim, *, uncalled: bool = False) -> bool:
+        end = self.engine.decider(cohort).unsent(claim, uncalled=uncalled)
+        if isinstance(end, Returned):
+            await self.engine.claims.give_back([end])
+        elif end is not None:
+            await self.engine.flush(end)
+        return end is not None
 
     def _was_not_taken(self, claim: Claim) -> None:
         self.settled(claim)
