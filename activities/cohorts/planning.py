@@ -84,7 +84,7 @@ class Planner:
         put_off = await self._repository.put_off_digests(cohort, epoch=epoch, waits=waits) if waits else set[UUID]()
         closing = [i for i, one in mine.items() if i not in put_off and not one.expires]
         if closing:
-            await self._repository.close_digests(closing)
+            put_off |= await self._repository.close_digests(cohort, closing)
         return [p for p in plans if p.notification_id not in put_off]
 
     async def _mandatory(
@@ -154,7 +154,7 @@ class Planner:
             return 0
         drop = Drop(1, next(iter(self._accounts.channels)), Status.FAILED, Reason.QUARANTINED)
         given_up = Planned(notification_id, Plan((), (), (drop,)), {})
-        await self._repository.close_digests([notification_id])
+        await self._repository.close_digests(cohort, [notification_id])
         return await self._repository.write(cohort, epoch=epoch, plans=[given_up])
 
 

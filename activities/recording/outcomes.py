@@ -24,6 +24,10 @@ MOST_HELD = 1000
 """Outcomes of one hand-over that wait for the database before it claims no more. In an outage nothing is claimed anyway."""
 
 
+class LockedForTooLong(Exception):
+    """Somebody keeps notifications locked for so long that their outcomes are given up."""
+
+
 class Outcomes(Protocol):
     """Where outcomes are recorded: `OutcomeRepository`, or several activities together (`GroupCommit`)."""
 
@@ -47,8 +51,10 @@ class OutcomeWriter:
         """Under flush, last first."""
         self._failure: Exception | None = None
         self._gave_up = False
-        self._held_since_s: float | None = None
-        """time.monotonic() since when each flush has met a lock that was not to be had."""
+        self._locked: list[StepOutcome] = []
+        """Whose notification somebody keeps locked: they are tried again beside what comes next, and hold up nobody."""
+        self._locked_since_s: float | None = None
+        """time.monotonic() since when each flush has left some out."""
         self._idle = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._task = asyncio.create_task(self._run())
@@ -73,17 +79,22 @@ class OutcomeWriter:
     def held(self) -> Iterator[StepOutcome]:
         """What is not written yet."""
         yield from self._waiting
+        yield from self._locked
         for part in self._parts:
             yield from part.rows
 
+    def _held_count(self) -> int:
+        return len(self._waiting) + len(self._locked) + sum(len(p.rows) for p in self._parts)
+
     async def room(self) -> None:
         """Wait until few enough outcomes are held for more to be made."""
-        while len(self._waiting) + sum(len(p.rows) for p in self._parts) >= MOST_HELD and not self._task.done():
+        while self._held_count() >= MOST_HELD and not self._task.done():
             await self._idled()
             self._raise_failure()
 
     async def settle(self) -> None:
-        """Wait until everything put so far is written. Raises what the flush raised; what it could not write is kept."""
+        """Wait until everything put so far is written, but for what somebody keeps locked. Raises what the flush raised;
+        what it could not write is kept."""
         while (self._waiting or self._parts) and not self._task.done():
             await self._idled()
             self._raise_failure()
@@ -95,8 +106,8 @@ class OutcomeWriter:
         self._closing = True
         self._wake.set()
         await self._task
-        if self._waiting:
-            log.error("outcome.dropped", count=len(self._waiting))  # they are called lost in time
+        if dropped := len(self._waiting) + len(self._locked):
+            log.error("outcome.dropped", count=dropped)  # they are called lost in time
         self._raise_failure()
 
     async def _idled(self) -> None:
@@ -126,17 +137,19 @@ class OutcomeWriter:
                 self._timer.cancel()
                 self._timer = None
             closing, self._failure = self._closing, None
-            if self._waiting:
+            if self._waiting or self._locked:
                 await self._flush_waiting()
             self._idle.set()
-            if closing and (self._failure is not None or not self._waiting):
+            if closing and (self._failure is not None or not (self._waiting or self._locked)):
                 return
-            if self._failure is None and (self._enough() or self._closing):
+            if self._failure is None and (self._enough() or (self._closing and not self._locked)):
                 self._wake.set()
+            elif self._locked and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(RETRY_MOST_S, self._wake.set)
 
     async def _flush_waiting(self) -> None:
         """What could not be written stays, before what was put since."""
-        parts, self._waiting = [Part(self._waiting)], []
+        parts, self._waiting, self._locked = [Part(self._locked + self._waiting)], [], []
         self._parts = parts
         try:
             while parts:
@@ -151,27 +164,29 @@ class OutcomeWriter:
         """Returns what is still to be written, last first."""
         for_s = 0.0 if self._gave_up else None
         try:
-            held = await patiently(partial(self._record, part.rows), for_s=for_s, outages=self._outages)
+            locked = await patiently(partial(self._record, part.rows), for_s=for_s, outages=self._outages)
         except POISON as error:
             return without_poison(part, error)
         self._gave_up = False
-        self.written += len(part.rows) - len(held)
-        if held:
-            part.rows[:] = held
-            await asyncio.sleep(RETRY_MOST_S)  # the others of this hand-over wait no longer than that
-            self._waiting[:0] = held
+        self.written += len(part.rows) - len(locked)
+        self._leave(locked)
         return []
 
     async def _record(self, rows: Sequence[StepOutcome]) -> list[StepOutcome]:
-        """Returns those whose notification somebody keeps locked: they are tried again beside what comes next. Raises Held
-        where that has lasted too long."""
+        """Returns those whose notification somebody keeps locked."""
         try:
             await self._repository.flush(rows, now_s=time.monotonic())
         except Held as error:
-            now_s = time.monotonic()
-            self._held_since_s = now_s if self._held_since_s is None else self._held_since_s
-            if now_s > self._held_since_s + HELD_FOR_S:
-                raise
             return [o for o in rows if o.claim.notification_id in error.ids]
-        self._held_since_s = None
         return []
+
+    def _leave(self, locked: Sequence[StepOutcome]) -> None:
+        """For the next flush. Raises LockedForTooLong."""
+        if not locked:
+            self._locked_since_s = None
+            return
+        now_s = time.monotonic()
+        self._locked_since_s = now_s if self._locked_since_s is None else self._locked_since_s
+        if now_s > self._locked_since_s + HELD_FOR_S:
+            raise LockedForTooLong(f"{len(locked)} outcomes, by another session")
+        self._locked += locked

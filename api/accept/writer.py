@@ -18,7 +18,7 @@ import structlog
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
 from infra.postgres.accept.accepting import AcceptRepository, Kept, Key, Row, id_of
 from infra.postgres.engine.locks import Connection
-from infra.postgres.errors import AWAY, POISON, SPENT
+from infra.postgres.errors import AWAY, HELD, POISON, SPENT
 
 log = structlog.get_logger()
 
@@ -169,6 +169,8 @@ class CommitWriter:
             new = await self._store(first, over=over)
         except POISON as error:
             await self._alone(first, error)
+        except HELD as error:
+            await self._beside(first, error)
         except Exception as error:
             log.warning("accept.failed", code=type(error).__name__, requests=len(group))
             if isinstance(error, SPENT):
@@ -208,6 +210,17 @@ class CommitWriter:
         if len(group) == 1:
             log.error("accept.poison", notification_id=str(group[0].id), code=type(error).__name__)
             group[0].fail(Broken("This request cannot be stored; tell the operators its time.", code="not_storable"))
+            return
+        middle = len(group) // 2
+        await self._commit(group[:middle], over=None)
+        await self._commit(group[middle:], over=None)
+
+    async def _beside(self, group: Sequence[Pending], error: Exception) -> None:
+        """Somebody has taken a key of one of them and stands still: that one is told to come again, the others are not his
+        business."""
+        if len(group) == 1:
+            log.warning("accept.failed", code=type(error).__name__, requests=1)
+            _fail(group, Unavailable("The first request with this Idempotency-Key has not ended; send this again."))
             return
         middle = len(group) // 2
         await self._commit(group[:middle], over=None)

@@ -102,7 +102,7 @@ async def test_a_digest_closed_and_not_planned_is_still_sent(office: Office) -> 
     cohort = await office.engine.grouped(Lane.MEDIUM)
     entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
     assert entered is not None
-    await office.engine.plans.close_digests([item.notification_id for item in entered.unplanned])
+    await office.engine.plans.close_digests(cohort.id, [item.notification_id for item in entered.unplanned])
     late = await office.posted(2)
     await office.engine.pool.execute("UPDATE work SET cohort = NULL; DELETE FROM cohort")
     await office.deliver()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from domain.ids import uuid7
 from domain.windows import Because, PutOff
 from tests.digests.conftest import Office, around_now
 from tests.engine.support import soon
@@ -88,7 +89,7 @@ async def test_a_digest_that_somebody_else_has_by_now_is_not_put_off(office: Off
 async def test_a_digest_that_was_closed_and_not_planned_waits_closed(office: Office) -> None:
     """A worker died between the two: its list is complete, and what comes opens the next."""
     first = await office.posted(1)
-    await office.engine.plans.close_digests([first])
+    await office.engine.plans.close_digests(uuid7(), [first])
     await office.quiet()
     await office.close()
     [row] = await office.engine.work()

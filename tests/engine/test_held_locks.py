@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -16,13 +17,15 @@ from sqlalchemy import text
 from temporalio.testing import ActivityEnvironment
 
 from activities.handing_over.losses import Losses, record_lost
-from activities.recording import patience
 from activities.recording.group_commit import GroupCommit
-from activities.recording.outcomes import OutcomeWriter
+from activities.recording.outcomes import LockedForTooLong, OutcomeWriter
 from activities.recording.patience import patiently
+from api.accept.writer import CommitWriter
 from domain.channels import Channel
+from domain.errors import Unavailable
 from domain.lanes import Lane
 from infra.clock import SYSTEM_CLOCK
+from infra.postgres.accept.accepting import Key, keep_key
 from infra.postgres.database import GUARDS, Database
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.locks import REMEMBERED_S, Connection, Held, HeldLately, lock_notifications, over_free, retried
@@ -30,7 +33,7 @@ from infra.postgres.errors import is_away
 from infra.settings import Settings
 from tests.engine.driving import activities, drive
 from tests.engine.gates import hasty
-from tests.engine.support import LOST, Engine
+from tests.engine.support import LOST, TENANT, Engine, row
 
 
 def in_haste(engine: Engine) -> Engine:
@@ -39,15 +42,25 @@ def in_haste(engine: Engine) -> Engine:
 
 
 @contextlib.asynccontextmanager
-async def held(engine: Engine, notification: UUID) -> AsyncIterator[None]:
-    """Somebody holds its lock, whose session nobody ends."""
+async def held(
+    engine: Engine, notification: UUID, *, by: str = "SELECT FROM notification WHERE id = $1 FOR UPDATE"
+) -> AsyncIterator[None]:
+    """Somebody keeps it locked, whose session nobody ends."""
     async with engine.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
         await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        await lock_notifications(connection, [notification])
+        await connection.execute(by, notification)
         yield
         await transaction.rollback()
+
+
+WAYS = (
+    "SELECT FROM notification WHERE id = $1 FOR UPDATE",
+    "UPDATE work SET faults = faults WHERE notification_id = $1",
+)
+either = pytest.mark.parametrize("by", WAYS, ids=["the notification", "its step"])
+"""An operator by hand locks what he changes, and not what we lock first."""
 
 
 async def test_every_connection_has_the_guards(module_database: str) -> None:
@@ -96,12 +109,13 @@ async def test_the_error_of_an_ended_session_is_an_outage(engine: Engine) -> Non
     assert is_away(ended)
 
 
-async def test_outcomes_of_others_are_recorded(engine: Engine) -> None:
+@either
+async def test_outcomes_of_others_are_recorded(engine: Engine, by: str) -> None:
     """Caught: all of a flush waited for the one, failed with it, and was tried again with it."""
     engine = in_haste(engine)
     cohort, [stuck, *others] = await engine.planned(3)
     outcomes = [engine.answered(claim) for claim in await engine.claim(cohort)]
-    async with held(engine, stuck):
+    async with held(engine, stuck, by=by):
         with pytest.raises(Held) as error:
             await engine.flush(*outcomes)
         assert error.value.ids == {stuck}
@@ -124,20 +138,20 @@ async def test_what_was_held_is_not_waited_for_again(engine: Engine) -> None:
 
     async with held(engine, stuck):
         for _ in range(3):
-            assert await over_free(engine.pool, [stuck, other], unit, lately=lately) == ([other], frozenset({stuck}))
+            assert await over_free(engine.pool, [stuck, other], unit, lately=lately) == ([[other]], frozenset({stuck}))
     assert waits == 1
 
 
 def test_a_held_lock_is_remembered_for_a_while() -> None:
     now_s, one = 0.0, UUID(int=1)
     lately = HeldLately(clock_s=lambda: now_s)
-    assert not lately.any_of([one])
+    assert lately.of([one]) == set()
     lately.note([one])
     now_s = REMEMBERED_S - 1
-    assert lately.any_of([UUID(int=2), one])
-    assert not lately.any_of([UUID(int=2)])
+    assert lately.of([UUID(int=2), one]) == {one}
+    assert lately.of([UUID(int=2)]) == set()
     now_s = REMEMBERED_S
-    assert not lately.any_of([one])
+    assert lately.of([one]) == set()
 
 
 async def test_what_is_gone_is_held_by_nobody(engine: Engine) -> None:
@@ -149,7 +163,7 @@ async def test_what_is_gone_is_held_by_nobody(engine: Engine) -> None:
     async def unit(_: Connection, ids: Sequence[UUID]) -> list[UUID]:
         return list(ids)
 
-    assert await over_free(engine.pool, [gone, one], unit, lately=lately) == ([gone, one], frozenset())
+    assert await over_free(engine.pool, [gone, one], unit, lately=lately) == ([[one], [gone]], frozenset())
 
 
 async def test_callers_of_a_group_commit_learn_each_of_its_own(engine: Engine) -> None:
@@ -188,39 +202,42 @@ async def test_a_writer_does_not_wait_for_a_lock_without_end(engine: Engine, mon
     """An operator's session may stand open over a weekend; then the activity fails, and what is held is called lost."""
     engine = in_haste(engine)
     monkeypatch.setattr("activities.recording.outcomes.HELD_FOR_S", 0.2)
-    monkeypatch.setattr(patience, "HELD_FOR_S", 0.2)
     cohort, [stuck] = await engine.planned(1)
     [claim] = await engine.claim(cohort)
     writer = OutcomeWriter(engine.outcomes, in_flight=lambda: 0)
     async with held(engine, stuck):
         writer.put(engine.answered(claim))
         async with asyncio.timeout(10):
-            with pytest.raises(Held):
+            with pytest.raises(LockedForTooLong):
                 await writer.close()
 
 
-async def test_others_are_planned_and_sent(engine: Engine) -> None:
+@either
+async def test_others_are_planned_and_sent(engine: Engine, by: str) -> None:
     """Caught: of a cohort nothing was planned while one of its notifications was locked."""
     engine = in_haste(engine)
     [stuck, *others] = await engine.accepted(5, lane=Lane.HIGH)
     cohort = await engine.grouped(Lane.HIGH)
-    async with held(engine, stuck):
+    async with held(engine, stuck, by=by):
         async with asyncio.timeout(10):
             await ActivityEnvironment().run(activities(engine).deliver, drive(cohort))
         assert len(engine.providers[Channel.EMAIL].sent) == 4
         [waiting] = await engine.work()
-        assert (waiting["notification_id"], waiting["cohort"], waiting["faults"]) == (stuck, None, 0)
+        assert (waiting["notification_id"], waiting["faults"]) == (stuck, 0)
+        assert waiting["cohort"] is None or by != WAYS[0]
     await engine.pool.execute("UPDATE work SET due_at = now()")
-    await ActivityEnvironment().run(activities(engine).deliver, drive(await engine.grouped(Lane.HIGH)))
+    again = await engine.cohorts.group(Lane.HIGH) or cohort
+    await ActivityEnvironment().run(activities(engine).deliver, drive(again))
     assert len(engine.providers[Channel.EMAIL].sent) == 5
     assert {(await engine.end(i))[0] for i in (stuck, *others)} == {"sent"}
 
 
-async def test_others_go_back_unsent(engine: Engine) -> None:
+@either
+async def test_others_go_back_unsent(engine: Engine, by: str) -> None:
     engine = in_haste(engine)
     cohort, [stuck, *others] = await engine.planned(3)
     back = [Returned(c.notification_id, c.n, c.attempt) for c in await engine.claim(cohort)]
-    async with held(engine, stuck):
+    async with held(engine, stuck, by=by):
         with pytest.raises(Held):
             await engine.claims.give_back(back)
         assert {row["notification_id"] for row in await engine.work() if row["state"] == 0} == set(others)
@@ -250,3 +267,51 @@ async def test_whoever_asks_the_api_waits_no_longer(engine: Engine) -> None:
         with pytest.raises(asyncpg.LockNotAvailableError):
             await engine.control.cancel("acme", notification_id=one)
         assert time.monotonic() - began_s < 5
+
+
+async def test_a_writer_settles_without_what_is_locked(engine: Engine) -> None:
+    """Caught: whoever waited for the others to be written waited for the one, in the middle of its claims."""
+    engine = in_haste(engine)
+    cohort, [stuck, other] = await engine.planned(2)
+    claims = {claim.notification_id: claim for claim in await engine.claim(cohort)}
+    writer = OutcomeWriter(engine.outcomes, in_flight=lambda: 0)
+    async with held(engine, stuck):
+        for notification in (stuck, other):
+            writer.put(engine.answered(claims[notification]))
+        async with asyncio.timeout(10):
+            await writer.settle()
+        assert [o.claim.notification_id for o in writer.held()] == [stuck]
+    await writer.close()
+    assert await engine.end(stuck) == ("sent", None, True)
+
+
+async def test_windows_of_others_close(engine: Engine) -> None:
+    """Caught: the sweep takes the oldest of all tenants; one locked, and nothing became final any more."""
+    engine = in_haste(engine)
+    cohort, [stuck, *_] = await engine.planned(3)
+    await engine.flush(*(engine.answered(claim) for claim in await engine.claim(cohort)))
+    await engine.pool.execute("UPDATE delivery SET receipt_until = now() - interval '1 second'")
+    async with held(engine, stuck):
+        await engine.receipts.close(limit=200)
+        open_ = await engine.pool.fetch("SELECT notification_id FROM delivery WHERE receipt_until IS NOT NULL")
+    assert [row["notification_id"] for row in open_] == [stuck]
+
+
+async def test_others_are_accepted_beside_a_key_that_is_taken(engine: Engine) -> None:
+    """Caught: somebody who had taken a key stood still, and whoever was committed beside its repeat was refused."""
+    engine = in_haste(engine)
+    told: dict[str, object] = {}
+    rows = {name: row() for name in ("repeat", "other")}
+    taken = Key(TENANT, "shop", "POST /v1/notifications", "k", b"hash", b"{}")
+    async with engine.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await keep_key(connection, taken)
+        writer = CommitWriter(engine.accept, committed=lambda _: None, name="test")
+        writer.put(rows["repeat"], key=taken, told=partial(told.__setitem__, "repeat"))
+        writer.put(rows["other"], key=None, told=partial(told.__setitem__, "other"))
+        async with asyncio.timeout(10):
+            await writer.stop()
+        await transaction.rollback()
+    assert isinstance(told["repeat"], Unavailable)
+    assert told["other"] is None

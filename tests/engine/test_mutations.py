@@ -43,6 +43,7 @@ from tests.engine.mutations_of_lost import OF_LOST
 from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
 from tests.engine.support import OK, PERMANENT, Engine
 
+NOTIFICATION, _ = test_held_locks.WAYS
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
 DECIDED_IN_ONE_STATEMENT = (
     NO_LOCK,
@@ -154,9 +155,6 @@ MUTATIONS: Mutations = {
     "lock: below the condition": (
         (Swap("locks._LOCK", " OFFSET 0"),), test_locks.test_a_notification_that_is_not_cancelled_is_locked,
     ),
-    "held: below the lock": (
-        (Swap("locks._FREE", " SKIP LOCKED"),), test_held_locks.test_outcomes_of_others_are_recorded,
-    ),
     "held: what is gone": (
         (Swap("locks._FREE", " OR there.id IS NULL"),), test_held_locks.test_what_is_gone_is_held_by_nobody,
     ),
@@ -164,7 +162,8 @@ MUTATIONS: Mutations = {
         (Value(f"{ENGINE}.locks.REMEMBERED_S", 0.0),), test_held_locks.test_what_was_held_is_not_waited_for_again,
     ),
     "held: planned again at once": (
-        (Swap("plans._PUT_OFF", ", cohort = NULL"),), test_held_locks.test_others_are_planned_and_sent,
+        (Swap("plans._PUT_OFF", ", cohort = NULL"),),
+        partial(test_held_locks.test_others_are_planned_and_sent, by=NOTIFICATION),
     ),
     "deadlock: not repeated": (
         (Value(f"{ENGINE}.locks.TRIES", 1),), test_locks.test_a_flush_that_loses_a_deadlock_is_repeated,

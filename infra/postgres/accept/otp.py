@@ -32,7 +32,10 @@ INSERT INTO otp (id, tenant, app, notification_id, purpose, locale, length, key_
                  expires_at, resend_at, recipients)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12::interval, now() + $12::interval, $13, $14)"""
 
-_LOCK = "SELECT *, now() AS now FROM otp WHERE id = $1 AND tenant = $2 FOR UPDATE"
+_LOCK = """
+SELECT id, app, notification_id, purpose, length, key_id, salt, code_hash, client, recipients, life, expires_at, resend_at,
+       attempts, sends, verified_at, now() AS now
+FROM otp WHERE id = $1 AND tenant = $2 FOR UPDATE"""
 
 _GUESSED = "UPDATE otp SET attempts = $2, verified_at = CASE WHEN $3 THEN now() END WHERE id = $1"
 

@@ -25,7 +25,7 @@ from domain.lanes import CLAIM_WINDOW
 from domain.states import Outcome, Reason, Status
 from domain.timeline import EventType, Stage
 from domain.windows import PutOff
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, lock_notifications, over_free, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 _LOCK_OPEN = "SELECT carrier, until FROM digest WHERE carrier = ANY ($1::uuid[]) ORDER BY slot FOR UPDATE"
@@ -156,12 +156,12 @@ async def put_off_digests(pool: asyncpg.Pool, waits: Mapping[UUID, PutOff], *, c
     return await retried(pool, unit)
 
 
-async def close_digests(pool: asyncpg.Pool, carriers: Sequence[UUID]) -> None:
+async def close_digests(pool: asyncpg.Pool, carriers: Sequence[UUID]) -> frozenset[UUID]:
     """What comes from now on opens the next. Waits for accepts that are adding to them. Safe to repeat: once closed, a
-    digest stays so."""
+    digest stays so. Returns those that are not closed, because somebody keeps them locked."""
 
-    async def unit(connection: Connection) -> None:
-        closing = [row["carrier"] for row in await connection.fetch(_LOCK_OPEN, carriers)]
+    async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
+        closing = [row["carrier"] for row in await connection.fetch(_LOCK_OPEN, ids)]
         if not closing:
             return
         await connection.execute(_CLOSE, closing)
@@ -169,7 +169,8 @@ async def close_digests(pool: asyncpg.Pool, carriers: Sequence[UUID]) -> None:
         closed = [(row["digest"], TimelineEvent(EventType.DIGEST_CLOSED, {"items": row["items"]})) for row in sizes]
         await write_events(connection, [Entry(carrier, 0, event) for carrier, event in closed])
 
-    await retried(pool, unit)
+    _, held = await over_free(pool, carriers, unit)
+    return held
 
 
 async def is_open(connection: Connection, carrier: UUID) -> bool:

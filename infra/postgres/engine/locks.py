@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -26,7 +27,12 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 """A connection on loan from the pool."""
 
 TRIES = 6
-_UNDONE: tuple[type[Exception], ...] = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_UNDONE: tuple[type[Exception], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,
+)
+"""The last: a migration has changed what a statement of this connection returns."""
 LOST_RACE: tuple[type[Exception], ...] = (*_UNDONE, *HELD)
 """Somebody else was first; all of it was undone, and the same again may work."""
 REMEMBERED_S = 10.0
@@ -45,6 +51,8 @@ LEFT JOIN LATERAL (SELECT id FROM notification WHERE id = x.id OFFSET 0 FOR UPDA
 LEFT JOIN LATERAL (SELECT id FROM notification WHERE id = x.id OFFSET 0) there ON true
 WHERE n.id IS NOT NULL OR there.id IS NULL"""
 """What is not there any more is held by nobody."""
+_IMPATIENT = "SET LOCAL lock_timeout = '100ms'"
+"""Somebody has been waited for already. Whoever is at work there lets go in less."""
 
 
 class Held(Exception):
@@ -67,11 +75,12 @@ class HeldLately:
         now_s = self._clock_s()
         self._until_s = {i: s for i, s in self._until_s.items() if s > now_s} | dict.fromkeys(ids, now_s + REMEMBERED_S)
 
-    def any_of(self, ids: Collection[UUID]) -> bool:
+    def of(self, ids: Collection[UUID]) -> frozenset[UUID]:
+        """Those of `ids` that are among them."""
         if not self._until_s:
-            return False
+            return frozenset()
         now_s = self._clock_s()
-        return any(self._until_s.get(i, now_s) > now_s for i in ids)
+        return frozenset(i for i in ids if self._until_s.get(i, now_s) > now_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +127,41 @@ async def over_free(
     unit: Callable[[Connection, Sequence[UUID]], Awaitable[T]],
     *,
     lately: HeldLately | None = None,
-) -> tuple[T, frozenset[UUID]]:
-    """Run `unit`, which locks these notifications, in a transaction of its own: what it returns, and whom it left out.
+) -> tuple[list[T], frozenset[UUID]]:
+    """Run `unit`, which locks these notifications and rows of theirs, in a transaction of its own: what it returns, and
+    whom it left out.
 
-    Where somebody holds one of them and does not let go, the others are not his business: then it is run over those that
-    are free. `lately`: what was held a moment ago is not waited for.
+    Where somebody holds one of them and does not let go, the others are not his business: they are done without it, in
+    parts, each a transaction. `lately`: what was held a moment ago is not waited for.
     """
-    if lately is None or not lately.any_of(ids):
+    known = frozenset[UUID]() if lately is None else lately.of(ids)
+    if not known:
         with contextlib.suppress(*HELD):
-            return await retried(pool, lambda connection: unit(connection, ids)), frozenset()
-
-    async def over_what_is_free(connection: Connection) -> tuple[T, frozenset[UUID]]:
-        free = {row["id"] for row in await connection.fetch(_FREE, ids)}
-        return await unit(connection, [i for i in ids if i in free]), frozenset(ids) - free
-
-    result, held = await retried(pool, over_what_is_free)
+            return [await retried(pool, lambda connection: unit(connection, ids))], frozenset()
+    parts = [[i] for i in known] + [[i for i in ids if i not in known]]
+    results, held = list[T](), set[UUID]()
+    while parts:
+        part = parts.pop()
+        try:
+            done, locked = await retried(pool, partial(_over_what_is_free, ids=part, unit=unit))
+        except HELD:  # a row of theirs is locked, and not the notification
+            middle = len(part) // 2
+            parts += [part[middle:], part[:middle]] if middle else []
+            held |= set(part if not middle else ())
+        else:
+            results += done
+            held |= locked
     if held:
         log.warning("database.lock_held", count=len(held))
         if lately is not None:
             lately.note(held)
-    return result, held
+    return results, frozenset(held)
+
+
+async def _over_what_is_free(
+    connection: Connection, *, ids: Sequence[UUID], unit: Callable[[Connection, Sequence[UUID]], Awaitable[T]]
+) -> tuple[list[T], frozenset[UUID]]:
+    await connection.execute(_IMPATIENT)
+    found = {row["id"] for row in await connection.fetch(_FREE, ids)}
+    free = [i for i in ids if i in found]
+    return [await unit(connection, free)] if free else [], frozenset(ids) - found

@@ -122,9 +122,13 @@ class PlanRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def close_digests(self, carriers: Sequence[UUID]) -> None:
-        """What comes from now on opens the next ones. Safe to repeat."""
-        await close_digests(self._pool, carriers)
+    async def close_digests(self, cohort: UUID, carriers: Sequence[UUID]) -> frozenset[UUID]:
+        """What comes from now on opens the next ones. Those that somebody keeps locked are put off, out of this cohort, and
+        returned. Safe to repeat."""
+        held = await close_digests(self._pool, carriers)
+        if held:
+            await self._pool.execute(_PUT_OFF, sorted(held), cohort)
+        return held
 
     async def put_off_digests(self, cohort: UUID, *, epoch: int, waits: Mapping[UUID, PutOff]) -> set[UUID]:
         """Digests that may not go yet and are open collect until then; returns those. Safe to repeat."""
@@ -173,10 +177,10 @@ class PlanRepository:
                 await decide_ends(connection, ending)
             return len(written)
 
-        count, held = await over_free(self._pool, [p.notification_id for p in given], unit)
+        counts, held = await over_free(self._pool, [p.notification_id for p in given], unit)
         if held:
             await self._pool.execute(_PUT_OFF, sorted(held), cohort)
-        return count
+        return sum(counts)
 
     async def faults(self, notification_id: UUID, *, cohort: UUID) -> int:
         """How often planning this row has failed so far."""

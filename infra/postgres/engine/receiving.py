@@ -19,7 +19,7 @@ from domain.results import ResultClass
 from domain.states import Status
 from infra.postgres.columns import columns
 from infra.postgres.engine.ends import decide_ends
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, HeldLately, lock_notifications, over_free, retried
 from infra.postgres.engine.receipts import take_in
 
 _FIND = """
@@ -115,6 +115,7 @@ class _News:
 class ReceiptRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._lately = HeldLately()
 
     async def tenant_of(self, notification_id: UUID) -> str | None:
         tenant: str | None = await self._pool.fetchval(_TENANT, notification_id)
@@ -130,15 +131,16 @@ class ReceiptRepository:
         """Windows that are over: what was sent and not reported stays sent, and is final. Returns how many notifications
         were looked at."""
 
-        async def unit(connection: Connection) -> int:
-            ids = [row["notification_id"] for row in await connection.fetch(_OVER, limit)]
+        async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
             if ids:
                 await lock_notifications(connection, ids)
                 await connection.execute(_CLOSE, ids[0], ids[-1], ids)
                 await decide_ends(connection, ids)
-            return len(ids)
 
-        return await retried(self._pool, unit)
+        over = [row["notification_id"] for row in await self._pool.fetch(_OVER, limit)]
+        if over:
+            await over_free(self._pool, over, unit, lately=self._lately)
+        return len(over)
 
     async def forget(self, *, limit: int) -> int:
         """Messages on which nothing is expected any more, and receipts that matched none; returns how many."""

@@ -19,7 +19,7 @@ from domain.unreadable import Aside, aside
 from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.ends import decide_ends
-from infra.postgres.engine.locks import Connection, lock_notifications, retried
+from infra.postgres.engine.locks import Connection, Held, lock_notifications, over_free
 from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS, keep_lost, lost_of, still_unknown
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
@@ -68,17 +68,20 @@ class Unreadable:
 
 
 async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: bool = False) -> None:
-    """Put each off for others, or end it; safe to repeat: what has gone on since is left alone.
+    """Put each off for others, or end it; safe to repeat: what has gone on since is left alone. Raises Held for those
+    that somebody keeps locked; all others are done.
 
     `sent`: they were handed over and their outcome was lost; only those whose time is over are ended, as unknown.
     """
     codes = {(r.notification_id, r.n): r.code for r in rows}
 
-    async def unit(connection: Connection) -> None:
-        cancelled = await lock_notifications(connection, sorted({i for i, _ in codes}))
+    async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
+        free = set(ids)
+        mine = [r for r in rows if r.notification_id in free]
+        cancelled = await lock_notifications(connection, ids)
         found = await connection.fetch(
-            _LOOK, [r.notification_id for r in rows], [r.n for r in rows], [r.attempt for r in rows],
-            [r.faults for r in rows],
+            _LOOK, [r.notification_id for r in mine], [r.n for r in mine], [r.attempt for r in mine],
+            [r.faults for r in mine],
         )  # fmt: skip
         decided = [(row, _decide(row, cancelled=row["notification_id"] in cancelled, sent=sent)) for row in found]
         waiting = [(row, a.wait) for row, a in decided if a.wait is not None]
@@ -91,7 +94,9 @@ async def set_aside(pool: asyncpg.Pool, rows: Sequence[Unreadable], *, sent: boo
             await _end(connection, ending, codes=codes)
 
     if rows:
-        await retried(pool, unit)
+        _, held = await over_free(pool, sorted({i for i, _ in codes}), unit)
+        if held:
+            raise Held(held)
 
 
 def _decide(row: asyncpg.Record, *, cancelled: bool, sent: bool) -> Aside:
