@@ -71,7 +71,7 @@ class HandOver:
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
         await self._sending.wait_all()
-        await self._holding.settle()
+        await self._holding.settle(at_the_end=True)
 
     async def close(self) -> None:
         """Settle, and stop the writer."""

@@ -13,6 +13,7 @@ from activities.recording.patience import patiently
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.giving_back import Returned
+from infra.postgres.engine.locks import Held
 
 
 class Holding:
@@ -56,22 +57,32 @@ class Holding:
         if self._back:
             await self._return_unsent()
 
-    async def settle(self) -> None:
-        """Until all that has an end is written or given back."""
-        await self._return_unsent()
+    async def settle(self, *, at_the_end: bool = False) -> None:
+        """Until all that has an end is written or given back, but for what another session keeps locked; `at_the_end`:
+        what goes back is waited for."""
+        await self._return_unsent(at_the_end=at_the_end)
         await self.writer.settle()
 
-    async def _return_unsent(self) -> None:
+    async def _return_unsent(self, *, at_the_end: bool = False) -> None:
         """Tried as long as an outcome is: what is not given back counts as unknown, though not a byte of it left."""
-        await self._return_known()
+        await self._return_known(at_the_end=at_the_end)
         self._back += [self._decider.returned(claim) for claim in await self._claimer.settle()]
-        await self._return_known()
+        await self._return_known(at_the_end=at_the_end)
 
-    async def _return_known(self) -> None:
+    async def _return_known(self, *, at_the_end: bool) -> None:
         back, self._back = self._back, []
+
+        async def unit() -> None:
+            try:
+                await self._claims.give_back(back)
+            except Held as held:
+                if at_the_end:
+                    raise
+                self._back += [claim for claim in back if claim.notification_id in held.ids]
+
         self._going_back.append(back)
         try:
-            await patiently(lambda: self._claims.give_back(back), outages=self._outages)
+            await patiently(unit, outages=self._outages)
         except BaseException:
             self._back += back  # tried once more at the end
             raise

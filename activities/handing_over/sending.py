@@ -21,6 +21,7 @@ from domain.errors import Failed, NoLongerWanted, OutOfTime, Rejected
 from domain.lanes import MOST_INTERNAL_FAILURES
 from domain.rechecks import Verdict
 from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.errors import is_away
 
 log = structlog.get_logger()
@@ -96,11 +97,11 @@ class Sending:
             return self._failed(claim, error)
 
     def _failed(self, claim: Claim, error: Exception) -> End:
-        """An outage costs nothing. A defect of ours before the first byte: put it off, and give it up the third time.
-        Others go on."""
+        """An outage costs nothing, nor does somebody's lock. A defect of ours before the first byte: put it off, and give it
+        up the third time. Others go on."""
         if is_away(error):
             self._outages.met()
-        if is_away(error) or (isinstance(error, Failed) and error.transient):
+        if is_away(error) or isinstance(error, LOST_RACE) or (isinstance(error, Failed) and error.transient):
             return self._decider.returned(claim, wait=AWAY_WAIT)
         code = type(error).__name__
         log.error("hand_over.fault", notification_id=str(claim.notification_id), n=claim.n, code=code)

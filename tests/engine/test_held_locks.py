@@ -31,7 +31,7 @@ from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.locks import REMEMBERED_S, Connection, Held, HeldLately, lock_notifications, over_free, retried
 from infra.postgres.errors import is_away
 from infra.settings import Settings
-from tests.engine.driving import activities, drive
+from tests.engine.driving import BrokenContents, activities, drive, handed_over
 from tests.engine.gates import hasty
 from tests.engine.support import LOST, TENANT, Engine, row
 
@@ -315,3 +315,28 @@ async def test_others_are_accepted_beside_a_key_that_is_taken(engine: Engine) ->
         await transaction.rollback()
     assert isinstance(told["repeat"], Unavailable)
     assert told["other"] is None
+
+
+async def test_what_leaves_an_account_that_is_gone_leaves_it_without_what_is_locked(engine: Engine) -> None:
+    """Caught: 64 at a time were claimed and waited for, and behind the one that was locked the rest stayed due."""
+    engine = in_haste(engine)
+    cohort, ids = await engine.planned(70)
+    await engine.pool.execute("UPDATE work SET account = 'gone'")
+    async with held(engine, min(ids)):
+        task = asyncio.create_task(ActivityEnvironment().run(activities(engine).deliver, drive(cohort)))
+        async with asyncio.timeout(20):
+            while len(engine.providers[Channel.EMAIL].sent) < 69:  # noqa: ASYNC110 - no event of ours
+                await asyncio.sleep(0.05)
+    await task
+    assert len(engine.providers[Channel.EMAIL].sent) == 70
+    assert await engine.work() == []
+
+
+async def test_content_that_waits_for_a_lock_is_no_fault_of_ours(engine: Engine) -> None:
+    """Caught: an item of a digest was locked while it was rendered, three times; then all of it was quarantined."""
+    cohort, [one] = await engine.planned(1)
+    contents = BrokenContents(lambda claim: asyncpg.LockNotAvailableError("locked") if claim.attempt < 5 else None)
+    for _ in range(6):
+        await engine.pool.execute("UPDATE work SET due_at = now()")
+        await handed_over(engine, cohort, engine.accounts, contents=contents)
+    assert await engine.end(one) == ("sent", None, True)

@@ -23,6 +23,7 @@ from infra.postgres.engine.account_queue import NEVER_CALLS, NO_CALL, AccountQue
 from infra.postgres.engine.claimed import Claim, claim_of
 from infra.postgres.engine.giving_back import Returned, give_back
 from infra.postgres.engine.in_hand import IN_HAND_OF, OVERDUE, InHand
+from infra.postgres.engine.locks import HeldLately
 from infra.postgres.engine.setting_aside import Unreadable, set_aside
 from infra.postgres.errors import POISON
 from infra.postgres.users.suppressions import digest_sql
@@ -140,6 +141,7 @@ class ClaimRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self.queue = AccountQueue(pool)
+        self._lately = HeldLately()
 
     async def claim(
         self,
@@ -215,7 +217,7 @@ class ClaimRepository:
 
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
-        await give_back(self._pool, claims)
+        await give_back(self._pool, claims, lately=self._lately)
 
 
 def _answers_within(call_timeout: timedelta) -> timedelta:

@@ -11,7 +11,7 @@ import asyncpg
 
 from infra.postgres.columns import columns
 from infra.postgres.engine.account_queue import bound_of
-from infra.postgres.engine.locks import Connection, Held, lock_notifications, over_free
+from infra.postgres.engine.locks import Connection, Held, HeldLately, lock_notifications, over_free
 
 _BOUND = bound_of("w")
 _WAIT = f"least(now() + b.wait, CASE WHEN {_BOUND} > now() AND NOT w.awaiting THEN {_BOUND} END)"
@@ -56,7 +56,7 @@ class Returned:
     """The same if it was delivered: for its being read."""
 
 
-async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned]) -> None:
+async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: HeldLately | None = None) -> None:
     """Safe to repeat: what has gone on since, in another attempt, is left alone. Raises Held for those that did not go
     back; all others did."""
 
@@ -72,6 +72,6 @@ async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned]) -> None:
             await connection.execute(_GIVE_BACK, *columns(rows))
 
     if claims:
-        _, held = await over_free(pool, sorted({c.notification_id for c in claims}), unit)
+        _, held = await over_free(pool, sorted({c.notification_id for c in claims}), unit, lately=lately)
         if held:
             raise Held(held)
