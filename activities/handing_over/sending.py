@@ -97,8 +97,8 @@ class Sending:
             return self._failed(claim, error)
 
     def _failed(self, claim: Claim, error: Exception) -> End:
-        """An outage costs nothing, nor does somebody's lock. A defect of ours before the first byte: put it off, and give it
-        up the third time. Others go on."""
+        """An outage costs nothing, nor does somebody's lock. A defect of ours before the first byte: put it off, and give
+        it up the third time. Others go on."""
         if is_away(error):
             self._outages.met()
         if is_away(error) or isinstance(error, LOST_RACE) or (isinstance(error, Failed) and error.transient):
