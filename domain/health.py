@@ -69,6 +69,9 @@ class Health:
         self._in_a_row = 0
         self._open_until_s: float | None = None
         self._open_for_s = FIRST_OPEN_S
+        self._look_from_s = float("-inf")
+        self._look_for_s = FIRST_OPEN_S
+        """When, and how long after that, a probe before its time may be made again (`look_again`)."""
         self._era = 0
         """Changes whenever the circuit opens or closes: a call tells of the era in which it began."""
         self._probes = 0
@@ -115,9 +118,13 @@ class Health:
         return 0.0 if self._open_until_s is None else max(0.0, self._open_until_s + UNFAILED_FIRST_S - now_s)
 
     def look_again(self, now_s: float) -> bool:
-        """Calls of another process have succeeded since: a probe may be made now. False: it may anyway."""
-        if self.circuit(now_s) is not Circuit.OPEN:
+        """Calls of another process have succeeded since: a probe may be made now. False: it may anyway, or one that was made
+        so has not succeeded and it is too early for the next. Each time twice as long, up to the longest opening: where
+        this process alone cannot reach the provider, the circuit's own waits hold."""
+        if self.circuit(now_s) is not Circuit.OPEN or now_s < self._look_from_s:
             return False
+        self._look_for_s = min(self._look_for_s * 2, LONGEST_OPEN_S)
+        self._look_from_s = now_s + self._look_for_s
         self._open_until_s = now_s
         return True
 
@@ -195,7 +202,7 @@ class Health:
 
     def _close(self) -> None:
         self._open_until_s = None
-        self._open_for_s = FIRST_OPEN_S
+        self._open_for_s = self._look_for_s = FIRST_OPEN_S
         self._in_a_row = 0
         self._calls.clear()
         self._begin_era()

@@ -23,6 +23,7 @@ from infra.postgres.tenants.account_health import AccountHealthRepository, Accou
 from infra.postgres.tenants.worker_signs import name_of
 from infra.telemetry.engine_metrics import ACCOUNT_REFUSED, CIRCUIT_OPEN
 from workers.accounts import Wake
+from workers.waking import Waker
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ class Heartbeat:
     ) -> None:
         """`lanes`: what the process serves. `outages` counts those that a beat meets, also while nothing else goes on in
         this process. `wake` makes due what no account of a channel took."""
-        self._wake = wake
+        self._waker = None if wake is None else Waker(wake)
         self._outages = outages or Outages()
         self._accounts = accounts
         self._repository = repository
@@ -70,15 +71,20 @@ class Heartbeat:
         await self._learn(now_s)
 
     async def _learn(self, now_s: float) -> None:
-        """Where a circuit is open in this process alone, a probe is made now, once an opening, and what waits is due: it
-        may go by another process meanwhile."""
+        """Where a circuit is open in this process alone, a probe is made now, ever more rarely while none succeeds, and what
+        waits is made due, but not within the beat: it may go by another process meanwhile."""
         health = {a.name: a.health for a in self._accounts if a.health.circuit(now_s) is Circuit.OPEN}
         failed = {name: ago for name, one in health.items() if (ago := _ago(one.failed_s, now_s)) is not None}
         for name in await self._repository.working(self._process, failed=failed) if failed else ():
             account = self._accounts.get(name)
-            if health[name].look_again(now_s) and account is not None and self._wake is not None:
+            if health[name].look_again(now_s) and account is not None and self._waker is not None:
                 log.info("account.probed_early", account=name)
-                await self._wake(account.channel, tenant=account.tenant)
+                self._waker.ask(account)
+
+    async def settled(self) -> None:
+        """Wait until what the beats have found to wait for an account is due."""
+        if self._waker is not None:
+            await self._waker.settled()
 
     async def run_forever(self) -> None:
         turns = 0
@@ -97,6 +103,8 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """The process says that it ends, so that nobody has to notice its silence."""
+        if self._waker is not None:
+            await self._waker.close()
         try:
             await self._repository.clean(ending=self._process)
         except Exception as error:

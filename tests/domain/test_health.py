@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,3 +169,22 @@ def test_whoever_throttles_is_left_alone_and_the_circuit_stays_closed() -> None:
     assert health.wait_s(1.0) == 59.0
     assert health.circuit(1.0) is Circuit.CLOSED
     assert health.may_begin(60.0, wanted=8) == 8
+
+
+def test_a_probe_before_its_time_is_made_ever_more_rarely_while_none_succeeds() -> None:
+    """Caught: a process that alone cannot reach its provider probed at every heartbeat, as though nothing had failed."""
+    health, looks = tripped(), list[float]()
+    for at_s in range(1, 600, 5):
+        if health.look_again(at_s):
+            looks.append(at_s)
+        if health.circuit(at_s) is Circuit.HALF_OPEN:
+            call(health, RETRY, at_s=at_s + 0.5)
+    assert looks[0] == 1, "the first at once"
+    assert all(b - a >= 2 * FIRST_OPEN_S for a, b in pairwise(looks))
+    assert all(b - a >= LONGEST_OPEN_S for a, b in pairwise(looks[3:]))
+    health = tripped()
+    assert health.look_again(1.0)
+    call(health, OK, at_s=1.5)
+    for k in range(IN_A_ROW):
+        call(health, RETRY, at_s=20.0 + k / 100)
+    assert health.look_again(21.0), "one has succeeded"

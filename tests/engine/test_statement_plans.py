@@ -259,6 +259,23 @@ async def test_tenants_are_walked_along_their_index(
     assert tables
 
 
+async def test_what_waits_for_an_account_is_found_in_its_own_index(
+    tables: list[UUID], connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Caught: each page of a wake read along all of `work`, nine seconds of a backlog of five million for nothing."""
+    await connection.execute("PREPARE paged AS " + STATEMENTS["parked: page"])
+    explained = await connection.fetch("EXPLAIN EXECUTE paged(NULL, NULL, NULL, NULL, NULL)")
+    await connection.execute("DEALLOCATE paged")
+    text = "\n".join(line[0] for line in explained)
+    assert {m.group(1) for m in re.finditer(r"(?:using|Scan on) (work_\w+)", text)} == {"work_tried"}, text
+    assert "Sort" not in text
+    buffers = await connection.fetch("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) " + STATEMENTS["parked: page"],
+                                     "email", None, UUID(int=0), 0, 500)  # fmt: skip
+    found = re.search(r"Buffers: shared (?:hit=(\d+))?(?: read=(\d+))?", "\n".join(line[0] for line in buffers))
+    assert sum(int(k or 0) for k in (found.groups() if found else ())) < 10, buffers
+    assert tables
+
+
 def test_whole_tables_are_recognised() -> None:
     """The reader of plans itself."""
     assert whole_tables("Update\n  ->  Seq Scan on work\n        Filter: x") == ["work"]

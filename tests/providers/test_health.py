@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from uuid import UUID
 
 from prometheus_client import REGISTRY
 
 import sandbox
+from activities.accounts.account import Account
+from domain.channels import Channel
 from domain.health import IN_A_ROW, Circuit
 from domain.ids import uuid7
 from domain.refusal import IN_A_ROW as REFUSED_IN_A_ROW
@@ -142,13 +145,7 @@ async def test_a_circuit_that_is_open_here_alone_is_probed_at_once_and_what_wait
     """Catches: a message that waits for half a minute in a process whose circuit is open, while another one sends."""
     account_id = await make(api, box)
     await worker.loader.load()
-    account = worker.accounts.get(account_id)
-    assert account is not None
-    now_s = worker.accounts.clock()
-    for _ in range(IN_A_ROW):
-        account.health.remember(ResultClass.RETRY, "451", now_s=now_s)
-        account.health.note(ResultClass.RETRY, now_s=now_s, took_s=0.1)
-    account.health._open_until_s = now_s + 3600
+    account = opened(worker, account_id)
     [one] = await worker.sent()
     assert (await worker.engine.end(one))[0] == "accepted"
     pool, other = worker.engine.pool, uuid7()
@@ -156,16 +153,63 @@ async def test_a_circuit_that_is_open_here_alone_is_probed_at_once_and_what_wait
     own = Heartbeat(worker.accounts, repository, process=uuid7(), version=lambda: 1, wake=ParkedRepository(pool).wake)
 
     async def elsewhere(circuit: str, *, succeeded_ago: timedelta) -> Circuit:
-        state = AccountState(account_id, circuit, None, 0.0, 0, 4, succeeded_ago, None, None, None)
-        await repository.sign(other, name="b:2", accounts_version=1)
-        await repository.write(other, states=[state])
+        await works_elsewhere(repository, account_id, circuit, process=other, succeeded_ago=succeeded_ago)
         await own.beat()
-        assert account is not None
         return account.health.circuit(worker.accounts.clock())
 
     assert await elsewhere("closed", succeeded_ago=timedelta(minutes=5)) is Circuit.OPEN, "from before"
     assert await elsewhere("open", succeeded_ago=timedelta(0)) is Circuit.OPEN
     assert await elsewhere("closed", succeeded_ago=timedelta(0)) is Circuit.HALF_OPEN
+    await own.settled()
     await worker.woken()
     assert await worker.engine.end(one) == ("sent", None, True)
     assert account.health.circuit(worker.accounts.clock()) is Circuit.CLOSED
+
+
+async def test_a_beat_waits_for_no_walk_over_what_waits(api: Api, worker: Worker, box: sandbox.Box) -> None:
+    """Caught: a process that was counted as dead while it looked through a backlog."""
+    account_id = await make(api, box)
+    await worker.loader.load()
+    opened(worker, account_id)
+    pool, begun, never = worker.engine.pool, list[str | None](), asyncio.Event()
+    repository = AccountHealthRepository(pool)
+
+    async def wake(channel: Channel, *, tenant: str | None) -> None:
+        begun.append(tenant)
+        await never.wait()
+
+    own = Heartbeat(worker.accounts, repository, process=uuid7(), version=lambda: 1, wake=wake)
+    await works_elsewhere(repository, account_id)
+    async with asyncio.timeout(20):
+        await own.beat()
+        await own.beat()
+    await asyncio.sleep(0)
+    assert len(begun) == 1
+    await own.stop()
+
+
+def opened(worker: Worker, account_id: str) -> Account:
+    """Its circuit is open here, for an hour."""
+    account = worker.accounts.get(account_id)
+    assert account is not None
+    now_s = worker.accounts.clock()
+    for _ in range(IN_A_ROW):
+        account.health.remember(ResultClass.RETRY, "451", now_s=now_s)
+        account.health.note(ResultClass.RETRY, now_s=now_s, took_s=0.1)
+    account.health._open_until_s = now_s + 3600
+    return account
+
+
+async def works_elsewhere(
+    repository: AccountHealthRepository,
+    account_id: str,
+    circuit: str = "closed",
+    *,
+    process: UUID | None = None,
+    succeeded_ago: timedelta = timedelta(0),
+) -> None:
+    """Another process says so of the account."""
+    process = process or uuid7()
+    state = AccountState(account_id, circuit, None, 0.0, 0, 4, succeeded_ago, None, None, None)
+    await repository.sign(process, name="b:2", accounts_version=1)
+    await repository.write(process, states=[state])
