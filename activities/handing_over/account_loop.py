@@ -154,7 +154,7 @@ class AccountLoop:
             return bool(rows)
         if blocked:
             await parts.rerouting.park_blocked(account, blocked)
-        elif probing is not None and not rows:
+        if probing is not None and not rows:
             await parts.rerouting.without_probe(account)
         return False
 

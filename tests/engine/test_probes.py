@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from activities.accounts.account import Account
 from activities.accounts.slots import Slots
-from channels.base import Message
+from channels.base import Capabilities, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel
 from domain.health import FIRST_OPEN_S, IN_A_ROW, UNFAILED_FIRST_S, Circuit
 from domain.lanes import Lane
 from domain.results import ResultClass, SendResult
+from infra.postgres.engine.claims import Claimed, ClaimRepository
 from tests.engine.fleet import Fleet
-from tests.engine.support import RETRY, Engine
+from tests.engine.support import RETRY, TENANT, Engine
 
 BAD, GOOD = (Channel.EMAIL, "bad@example.com"), (Channel.EMAIL, "good@example.com")
 
@@ -118,3 +122,67 @@ async def test_what_needs_no_call_is_no_probe_and_ends_all_the_same(engine: Engi
     assert fleet.sent() == {"a": 0}
     assert {await engine.end(one) for one in over} == {("expired", "expired_before_hand_over", True)}
     assert circuit(fleet) is Circuit.HALF_OPEN
+
+
+class Hooks(MemoryProvider):
+    """Webhooks, to servers of many."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, many_servers=True)
+
+
+class WatchedClaims:
+    """How many claims there were, and the addresses of what they took."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count, self.rows = 0, list[str]()
+        claim = ClaimRepository.claim
+
+        async def watched(this: ClaimRepository, *args: Any, **kwargs: Any) -> Claimed:
+            claimed = await claim(this, *args, **kwargs)
+            self.count += 1
+            self.rows += [one.address for one in claimed.claims]
+            return claimed
+
+        monkeypatch.setattr(ClaimRepository, "claim", watched)
+
+
+def held_back(account: Account, fleet: Fleet, endpoint: str) -> None:
+    """It has said "not so often"."""
+    target, shares = (TENANT, endpoint), account.shares
+    shares.begin("call", target, now_s=fleet.now_s)
+    shares.end("call", target, now_s=fleet.now_s, answered=True)
+    shares.throttled(target, 600.0, now_s=fleet.now_s, took_s=0.1)
+
+
+HELD, FREE = "https://held.example/x", "https://free.example/x"
+
+
+@pytest.mark.parametrize("later_s", [0.0, UNFAILED_FIRST_S])
+async def test_a_receiver_that_is_held_back_has_no_probe_and_nobody_looks_for_one_again_and_again(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, later_s: float
+) -> None:
+    """Caught: what is held back was claimed and given back one by one; and beside it what had failed before stayed due, so
+    that it was looked for without a pause until the first second of the opening was over."""
+    account = Account("hook", Hooks(channel=Channel.WEBHOOK), Slots.for_many_servers(8))
+    fleet, webhook = Fleet.of(engine, account), {"channels": [Channel.WEBHOOK]}
+    held = await engine.accepted(3, to=(Channel.WEBHOOK, HELD), **webhook)
+    failed = await engine.accepted(2, to=(Channel.WEBHOOK, FREE), **webhook)
+    fleet.cohort = await engine.grouped()
+    await engine.plan(fleet.cohort)
+    await engine.pool.execute("UPDATE work SET account = 'hook'")
+    await failed_before(engine, failed)
+    opened(fleet)
+    fleet.now_s += FIRST_OPEN_S + later_s
+    held_back(account, fleet, HELD)
+    claims = WatchedClaims(monkeypatch)
+    async with asyncio.timeout(20):
+        waits = await fleet.drive()
+    assert HELD not in claims.rows
+    assert {row["notification_id"] for row in await engine.work()} == {*held, *([] if later_s else failed)}
+    if later_s:
+        assert {await engine.end(one) for one in failed} == {("sent", None, True)}
+    else:
+        assert claims.count <= 2
+        assert 0 < waits["hook"] <= UNFAILED_FIRST_S

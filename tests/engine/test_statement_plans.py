@@ -78,6 +78,7 @@ STATEMENTS = {
     "turns": permits._BOOK,
     "claim": claims._CLAIM,
     "claim of a probe": claims._CLAIM_PROBE,
+    "claim of a probe that is not blocked": claims._CLAIM_OTHERS_PROBE,
     "claim of one": claims._CLAIM_ONE,
     "what is due, one by one": claims._DUE_KEYS,
     "what a lost reply took": claims._UNHEARD,

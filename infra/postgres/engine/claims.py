@@ -90,6 +90,11 @@ _CLAIM_PROBE = _CLAIM.replace(
 """The same, for the one call of an account whose circuit is half open, and in an order: what has failed least, and of that
 what has the least time. Once an opening, so that it may sort what waits. It takes nothing that would make no call."""
 
+_CLAIM_OTHERS_PROBE = _CLAIM_PROBE.replace(
+    "    ORDER BY failures", f"      AND {blocked_for('work', first=8)} IS NULL\n    ORDER BY failures"
+)
+"""The same, but nothing that is blocked."""
+
 _CLAIM_UNCALLED = _CLAIM.replace("    LIMIT $4", f"      AND {NO_CALL}\n    LIMIT $4")
 """The same, but only of what needs no call."""
 
@@ -167,18 +172,10 @@ class ClaimRepository:
         """
         times = (CLAIM_WINDOW, _answers_within(call_timeout) + mark)
         now_s = time.monotonic()
-        if uncalled and not singly:
-            rows = await self._pool.fetch(_CLAIM_UNCALLED, cohort, epoch, account, limit, *times)
-            return _read(rows, now_s=now_s)
-        if probing is not None and not singly:
-            rows = await self._pool.fetch(_CLAIM_PROBE, cohort, epoch, account, limit, *times, probing)
-            return _read(rows, now_s=now_s)
-        if without and not singly:
-            blocked = blocked_columns(without)
-            rows = await self._pool.fetch(_CLAIM_OTHERS, cohort, epoch, account, limit, *times, *blocked)
-            return _read(rows, now_s=now_s)
         if not singly:
-            return _read(await self._pool.fetch(_CLAIM, cohort, epoch, account, limit, *times), now_s=now_s)
+            statement, more = _claim_of(uncalled=uncalled, probing=probing, without=without)
+            rows = await self._pool.fetch(statement, cohort, epoch, account, limit, *times, *more)
+            return _read(rows, now_s=now_s)
         rows, poisoned = [], list[Unreadable]()
         for key in await self._pool.fetch(_UNCALLED_KEYS if uncalled else _DUE_KEYS, cohort, account, limit):
             try:
@@ -218,6 +215,16 @@ class ClaimRepository:
     async def give_back(self, claims: Sequence[Returned]) -> None:
         """Undo claims whose first byte was never written; `attempt` fences, so a later claim is left alone."""
         await give_back(self._pool, claims, lately=self._lately)
+
+
+def _claim_of(*, uncalled: bool, probing: int | None, without: Sequence[Blocked]) -> tuple[str, tuple[object, ...]]:
+    """The statement for such a claim, and the parameters that not each of them has."""
+    others = blocked_columns(without) if without else ()
+    if uncalled:
+        return _CLAIM_UNCALLED, ()
+    if probing is not None:
+        return _CLAIM_OTHERS_PROBE if without else _CLAIM_PROBE, (probing, *others)
+    return _CLAIM_OTHERS if without else _CLAIM, others
 
 
 def _answers_within(call_timeout: timedelta) -> timedelta:
