@@ -118,9 +118,9 @@ class Health:
         return 0.0 if self._open_until_s is None else max(0.0, self._open_until_s + UNFAILED_FIRST_S - now_s)
 
     def look_again(self, now_s: float) -> bool:
-        """Calls of another process have succeeded since: a probe may be made now. False: it may anyway, or one that was made
-        so has not succeeded and it is too early for the next. Each time twice as long, up to the longest opening: where
-        this process alone cannot reach the provider, the circuit's own waits hold."""
+        """Calls of another process have succeeded since: a probe may be made now. False: it may anyway, or the last that
+        was made so has not succeeded, and it is too early for the next: each time twice as long, up to the longest opening.
+        So the circuit's own waits hold where this process alone cannot reach the provider."""
         if self.circuit(now_s) is not Circuit.OPEN or now_s < self._look_from_s:
             return False
         self._look_for_s = min(self._look_for_s * 2, LONGEST_OPEN_S)

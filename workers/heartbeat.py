@@ -71,8 +71,8 @@ class Heartbeat:
         await self._learn(now_s)
 
     async def _learn(self, now_s: float) -> None:
-        """Where a circuit is open in this process alone, a probe is made now, ever more rarely while none succeeds, and what
-        waits is made due, but not within the beat: it may go by another process meanwhile."""
+        """Where a circuit is open in this process alone, a probe is made now, ever more rarely while none succeeds, and
+        what waits is made due, though not within the beat: it may go by another process meanwhile."""
         health = {a.name: a.health for a in self._accounts if a.health.circuit(now_s) is Circuit.OPEN}
         failed = {name: ago for name, one in health.items() if (ago := _ago(one.failed_s, now_s)) is not None}
         for name in await self._repository.working(self._process, failed=failed) if failed else ():

@@ -1,4 +1,4 @@
-"""What waits for an account is made due beside whatever asked for it: that is a walk over all that waits, and may be long."""
+"""What waits for an account is made due beside whatever asked for it: that is a walk over what waits, and may be long."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 A step that was put off because its account was stopped names that one among those it has `tried` (`domain.work_row`,
 written by `activities.handing_over.decisions`); one that was put off because no account was to be called has
-`TAKEN_BY_NOBODY` there (`account_queue`). Nothing else does, so the mark needs no column, and what has tried nothing is in no
-index for it.
+`TAKEN_BY_NOBODY` there (`account_queue`). Nothing else does, so the mark needs no column, and what has tried nothing is in
+no index for it.
 """
 
 from __future__ import annotations

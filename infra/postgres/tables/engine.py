@@ -48,9 +48,7 @@ Index(
 )
 Index("work_cohort", work.c.cohort, postgresql_where=text("cohort IS NOT NULL"))
 Index("work_unknown", work.c.unknown_at, postgresql_where=text("state = 1"))
-Index(
-    "work_tried", work.c.channel, work.c.notification_id, work.c.n, postgresql_where=text("state = 0 AND tried <> '{}'")
-)
+Index("work_tried", work.c.channel, work.c.notification_id, work.c.n, postgresql_where=text("state = 0 AND tried <> '{}'"))
 
 cohort = Table(
     "cohort",
