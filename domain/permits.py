@@ -12,6 +12,9 @@ from enum import IntEnum
 
 BURST_SHARE = 0.1
 """The share of a second's permits that may go at once."""
+LEFT_BY_FEW = 0.75
+"""The share of a bucketful that is there for bulk when it comes. The others may be taken before it is full: whoever comes a
+fortieth of a second later lets nothing run over."""
 
 
 class PermitRank(IntEnum):
@@ -35,6 +38,11 @@ class Bucket:
     def of(cls, rate_per_second: float) -> Bucket:
         burst = max(1, int(rate_per_second * BURST_SHARE))
         return cls(burst, rate_per_second - (burst - 1))
+
+    @property
+    def left_by_few(self) -> int:
+        """Permits that those leave to bulk who have had their half."""
+        return max(1, int(self.burst * LEFT_BY_FEW))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 from activities.handing_over.account_loop import SLOT_AT_ONCE, AccountLoop
+from domain.permits import Bucket
 from infra.postgres.engine.account_queue import OVER, bound_of
 from tests.engine import test_accounts_free_again as free_again
 from tests.engine import (
@@ -281,7 +282,7 @@ OF_COHORTS: Mutations = {
     ),
     "permits: nothing is owed to the high lane": (
         (Swap("permits._LEASE", "ELSE owed + CASE", "ELSE owed * 0 + CASE"),),
-        test_permits.test_the_high_lane_gets_the_next_permit,
+        partial(test_permits.test_the_high_lane_gets_the_next_permit, rate_per_second=2),
     ),
     "permits: owed for ever": (
         (Swap("permits._LEASE", "CASE WHEN owed_until > at AND", "CASE WHEN true OR"),),
@@ -294,6 +295,22 @@ OF_COHORTS: Mutations = {
     "permits: few may have all": (
         (Swap("permits._LEASE", "g.granted * 2 / $3::float8", "g.granted * 0 / $3::float8"),),
         test_permits.test_bulk_keeps_half_beside_those_that_have_few,
+    ),
+    "permits: few leave a bucketful to bulk": (
+        (Swap("permits._LEASE", "THEN $8::int ELSE", "THEN $2::float8 + 0 * $8::int ELSE"),),
+        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(20, 18.1), cohorts=1, bulk=0.35),
+    ),
+    "permits: few leave nothing to bulk": (
+        (Swap("permits._LEASE", "THEN $8::int ELSE", "THEN 0 * $8::int ELSE"),),
+        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(20, 18.1), cohorts=1, bulk=0.35),
+    ),
+    "permits: what runs over does not count": (
+        (Swap("permits._LEASE", " AND lost < $2::float8"),),
+        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(1, 1.0), cohorts=2, bulk=0.02),
+    ),
+    "permits: a time that is far ahead is of another clock": (
+        (Swap("permits._LEASE", "few_until < at + $6::interval", "few_until < at + interval '1 minute'"),),
+        test_permits.test_bulk_keeps_half_of_an_account_of_one_a_minute,
     ),
     "permits: few before the high lane": (
         (Swap("permits._LEASE", "WHEN 1 THEN owed +", "WHEN 1 THEN owed * 0 +"),),

@@ -13,19 +13,27 @@ from domain.permits import Bucket, Granted, PermitRank
 
 _LEASE = """
 WITH b AS MATERIALIZED (
-    SELECT least($2::float8, left_over + $3::float8 * greatest(0, extract(epoch FROM at - filled_at))) AS full_now, at,
+    SELECT least($2::float8, filled) AS full_now, at, ran_over,
+           CASE WHEN few_until > filled_at THEN greatest(filled - $2::float8, 0) ELSE 0 END AS runs_over,
            CASE WHEN owed_until > at AND owed_until < at + $6::interval THEN owed ELSE 0 END AS owed,
            CASE WHEN few_owed_until > at AND few_owed_until < at + $6::interval THEN few_owed ELSE 0 END AS few_owed,
            greatest(at, CASE WHEN few_until < at + $6::interval THEN few_until END) AS few_from,
            coalesce(booked_until > at AND booked_until < at + 2 * $6::interval, false) AS bulk_waits
-    FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p
+    FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p,
+         LATERAL (SELECT left_over + $3::float8 * greatest(0, extract(epoch FROM at - filled_at)) AS filled) f
+),
+o AS MATERIALIZED (
+    SELECT *, CASE WHEN few_owed > 0 AND bulk_waits THEN least(ran_over + runs_over, 2 * $2::float8)
+                   ELSE ran_over END AS lost
+    FROM b
 ),
 k AS MATERIALIZED (
     SELECT *, few_from <= at AS few_first,
            CASE $5::smallint WHEN 0 THEN 0
-                             WHEN 1 THEN owed + CASE WHEN few_from > at AND bulk_waits THEN $2::float8 ELSE 0 END
+                             WHEN 1 THEN owed + CASE WHEN few_from > at AND bulk_waits AND lost < $2::float8
+                                                     THEN $8::int ELSE 0 END
                              ELSE owed + CASE WHEN few_from <= at THEN few_owed ELSE 0 END END AS kept
-    FROM b
+    FROM o
 ),
 a AS MATERIALIZED (SELECT *, least(greatest(floor(full_now - kept), 0), $4::int)::int AS granted FROM k),
 g AS MATERIALIZED (
@@ -33,7 +41,7 @@ g AS MATERIALIZED (
     FROM a, LATERAL (SELECT least($4::int - granted, $7::int) AS missing) m
 )
 UPDATE permit p
-SET left_over = g.full_now - g.granted, filled_at = g.at,
+SET left_over = g.full_now - g.granted, filled_at = g.at, ran_over = greatest(g.lost - g.granted * $9::float8, 0),
     owed = CASE $5::smallint WHEN 0 THEN greatest(g.owed - g.granted, g.missing) ELSE g.owed END,
     owed_until = CASE WHEN $5::smallint = 0 AND g.missing > 0 THEN g.at + g.asks_again ELSE p.owed_until END,
     few_owed = CASE $5::smallint WHEN 1 THEN least(greatest(g.few_owed - g.granted, g.missing), $2::float8)
@@ -46,7 +54,9 @@ FROM g WHERE p.account = $1
 RETURNING g.granted, g.full_now, g.kept"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
 bucket. What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
-bucketful at most, and while they have had no more than half: up to `few_until` bulk that waits may take what is there."""
+bucketful at most, and while they have had no more than half: up to `few_until` bulk that waits may take what is there, and
+they leave it the most part of a bucketful. What runs over meanwhile is lost to both, so it is counted: once that is a
+bucketful they leave nothing to bulk, until so many have been granted that it is no more than `LOST_SHARE` of those."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
@@ -65,7 +75,10 @@ INSERT INTO permit (account, left_over, filled_at) VALUES ($1, $2, clock_timesta
 
 
 OWED_FOR = timedelta(minutes=1)
-"""The longest that a permit is kept for somebody; a time further ahead is of another clock."""
+"""The longest that a permit is kept for somebody; a time further ahead is of another clock. Longer where the bucket fills
+so slowly that they could not come before."""
+LOST_SHARE = 0.025
+"""Of an account's permits may run over, kept for bulk that does not come in time."""
 BOOKED_AHEAD = timedelta(seconds=55)
 """Turns are given so far ahead; what comes after that asks again then: a rate that was raised is used within a minute."""
 
@@ -80,7 +93,9 @@ class PermitRepository:
         """At most `wanted` permits of `account`, as many as there are for this rank. Where there are too few, they are owed
         to who goes before bulk: to `waiting` messages at most (None: to all), as no others will ask again."""
         waits = wanted if waiting is None else waiting
-        arguments = (account, float(bucket.burst), bucket.per_second, wanted, int(rank), OWED_FOR, waits)
+        owed_for = max(OWED_FOR, timedelta(seconds=4 * (bucket.burst + 1) / bucket.per_second))
+        ranked = (int(rank), owed_for, waits, bucket.left_by_few, LOST_SHARE)
+        arguments = (account, float(bucket.burst), bucket.per_second, wanted, *ranked)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:
             await self._pool.execute(_BEGIN, account, float(bucket.burst))

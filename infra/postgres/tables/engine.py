@@ -82,11 +82,12 @@ permit = Table(
     Column("few_owed", Integer, nullable=False, server_default=text("0")),
     time_column("few_owed_until"),
     time_column("few_until"),
+    Column("ran_over", Float, nullable=False, server_default=text("0")),
     postgresql_with={"fillfactor": 50},
 )
 """The bucket of an account with a rate. Until `owed_until` so many permits are kept for the high lane, which found none,
-and from `few_until` to `few_owed_until` for whoever has few messages; before that they have had their half. Up to
-`booked_until` the others have been given their turns."""
+and from `few_until` to `few_owed_until` for whoever has few messages; before that they have had their half. Of what they
+left to bulk, `ran_over` came to nothing. Up to `booked_until` the others have been given their turns."""
 
 probe = Table(
     "probe",
