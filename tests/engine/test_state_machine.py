@@ -272,9 +272,7 @@ MUTATIONS: dict[str, Swap | Value] = {
         "clock_steps._BEGUN_AHEAD", "w.falls_back_at - $2::interval, now() + s.after", "w.falls_back_at, w.falls_back_at"
     ),
     "receipts: a failure after the end is the end": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
-    "cancel: what may have arrived was not taken": Swap("cancelling._RECORD", "d.lost IS NULL", "true"),
     "outcome: what may have arrived was not taken": Value(f"{RECORDING}._as_known", lambda _, outcome: outcome),
-    "receipts: what may have arrived was not taken": Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),
     "sweep: the lost are forgotten": Swap("claims._LOST", "state = 1 AND unknown_at", "state = 1 AND false AND unknown_at"),
 }
 """Found within some tens of histories; `MOST` is far more than that."""
@@ -282,6 +280,8 @@ RARER: dict[str, Swap | Value] = {
     "outcome: a resend is not taken back": Value(f"{RECORDING}._outruns_its_resend", lambda *_: False),
     "outcome: what arrived is sent again": Value(f"{RECORDING}._arrived", lambda *_: False),
     "edit: what was handed over does not matter": Swap("edits._HANDED_OVER", "class IS NOT NULL", "false"),
+    "cancel: what may have arrived was not taken": Swap("cancelling._RECORD", "d.lost IS NULL", "true"),
+    "receipts: what may have arrived was not taken": Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),
     "expedite: nobody drives it": Swap("expediting._MOVE", "cohort = NULL", "cohort = gen_random_uuid()"),
 }
 """Found within some hundred; each has a test of its own as well, which fails without it."""
