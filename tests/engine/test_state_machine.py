@@ -267,7 +267,6 @@ MUTATIONS: dict[str, Swap | Value] = {
         "ends._CLOSED", "NOT EXISTS (SELECT FROM work w WHERE w.notification_id = x.id OFFSET 0)", "true"
     ),
     "leave: ends whatever is left": Swap("cohorts._END", " AND NOT EXISTS (SELECT FROM work w WHERE w.cohort = c.id)"),
-    "give back: beyond the chain's time": Swap("giving_back._GIVE_BACK", f"{bound_of('w')} > now()", "false"),
     "clock: a chain's time is as it was": Swap(
         "clock_steps._BEGUN_AHEAD", "w.falls_back_at - $2::interval, now() + s.after", "w.falls_back_at, w.falls_back_at"
     ),
@@ -282,6 +281,7 @@ RARER: dict[str, Swap | Value] = {
     "edit: what was handed over does not matter": Swap("edits._HANDED_OVER", "class IS NOT NULL", "false"),
     "cancel: what may have arrived was not taken": Swap("cancelling._RECORD", "d.lost IS NULL", "true"),
     "receipts: what may have arrived was not taken": Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),
+    "give back: beyond the chain's time": Swap("giving_back._GIVE_BACK", f"{bound_of('w')} > now()", "false"),
     "expedite: nobody drives it": Swap("expediting._MOVE", "cohort = NULL", "cohort = gen_random_uuid()"),
 }
 """Found within some hundred; each has a test of its own as well, which fails without it."""
