@@ -167,10 +167,8 @@ class CommitWriter:
         first, repeated = _first_of_each_key(group)
         try:
             new = await self._store(first, over=over)
-        except POISON as error:
+        except (*POISON, *HELD) as error:
             await self._alone(first, error)
-        except HELD as error:
-            await self._beside(first, error)
         except Exception as error:
             log.warning("accept.failed", code=type(error).__name__, requests=len(group))
             if isinstance(error, SPENT):
@@ -206,21 +204,15 @@ class CommitWriter:
                 await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _alone(self, group: Sequence[Pending], error: Exception) -> None:
-        """A row poisons the statement: halve until it stands alone; the others are not its business."""
+        """A row poisons the statement, or somebody who stands still has its key: halve until it stands alone; the others$
+        are not its business."""
         if len(group) == 1:
+            if isinstance(error, HELD):
+                log.warning("accept.failed", code=type(error).__name__, requests=1)
+                _fail(group, Unavailable("The first request with this Idempotency-Key has not ended; send this again."))
+                return
             log.error("accept.poison", notification_id=str(group[0].id), code=type(error).__name__)
             group[0].fail(Broken("This request cannot be stored; tell the operators its time.", code="not_storable"))
-            return
-        middle = len(group) // 2
-        await self._commit(group[:middle], over=None)
-        await self._commit(group[middle:], over=None)
-
-    async def _beside(self, group: Sequence[Pending], error: Exception) -> None:
-        """Somebody has taken a key of one of them and stands still: that one is told to come again, the others are not his
-        business."""
-        if len(group) == 1:
-            log.warning("accept.failed", code=type(error).__name__, requests=1)
-            _fail(group, Unavailable("The first request with this Idempotency-Key has not ended; send this again."))
             return
         middle = len(group) // 2
         await self._commit(group[:middle], over=None)
