@@ -21,6 +21,7 @@ EXAMPLE: dict[str, Any] = {
     "created_at": "2026-12-01T01:00:00.000000Z",
     "read_at": None,
     "archived_at": None,
+    "expires_at": "2026-12-02T01:00:00.000000Z",
 }
 
 
@@ -39,13 +40,15 @@ class Item(BaseModel):
     created_at: datetime
     read_at: datetime | None
     archived_at: datetime | None
+    expires_at: datetime
+    """Until when the sender wanted it delivered: what it tells may be over. It stays in the inbox."""
 
     @classmethod
     def of(cls, entry: InboxEntry) -> Item:
         return cls(
             id=entry.id, notification_id=entry.notification_id, title=entry.title, text=entry.text, url=entry.url,
             category=entry.category, data=dict(entry.data or {}), created_at=entry.created_at, read_at=entry.read_at,
-            archived_at=entry.archived_at,
+            archived_at=entry.archived_at, expires_at=entry.expires_at,
         )  # fmt: skip
 
 

@@ -213,14 +213,15 @@ def result_of(reply: HttpReply, *, delivery_id: str, now: float) -> SendResult:
 
 
 def retry_after(value: str, *, now: float) -> timedelta | None:
-    """Retry-After as seconds or as an HTTP date, between zero and a day; None if it is neither."""
+    """Retry-After as seconds or as an HTTP date, between zero and a day; None if it is neither, or no date of any year
+    that there is."""
     value = value.strip()
     if value.isascii() and value.isdigit():
         # longer than a day in any case, and int() of a huge text is slow
         return LONGEST_WAIT if len(value) > 6 else min(timedelta(seconds=int(value)), LONGEST_WAIT)
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

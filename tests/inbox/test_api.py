@@ -66,6 +66,7 @@ async def test_list_mark_and_archive_with_key_and_with_token(client: httpx.Async
         hello = page["items"][1]
         assert set(hello) == {
             "id", "notification_id", "title", "text", "url", "category", "data", "created_at", "read_at", "archived_at",
+            "expires_at",
         }  # fmt: skip
         assert hello["notification_id"] == str(notification)
         read = await ok(await client.post(f"{base}/{hello['id']}/read", headers=headers))

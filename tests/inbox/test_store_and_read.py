@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -36,6 +38,14 @@ async def test_the_same_delivery_is_stored_once(inbox: Inbox) -> None:
     await asyncio.gather(*(inbox.store([two, one]) for _ in range(5)))
     assert sorted(e.title for e in await everything(inbox)) == ["one", "two"]
     assert await inbox.unread(TENANT, "u-1") == 2
+
+
+async def test_what_is_over_stays_and_shows_until_when_it_was_to_be_delivered(inbox: Inbox) -> None:
+    over = replace(item("ends at noon"), expires_at=datetime.now(UTC) - timedelta(days=3))
+    await inbox.store([over])
+    (shown,) = await everything(inbox)
+    assert (shown.title, shown.expires_at) == (over.title, over.expires_at)
+    assert await inbox.unread(TENANT, "u-1") == 1
 
 
 async def test_text_that_postgresql_refuses_does_not_take_its_batch_with_it(inbox: Inbox) -> None:

@@ -29,7 +29,7 @@ CHANNEL = "tongda_inbox"
 
 COLUMNS = """
 i.id, i.notification_id, i.title, i.text, i.url, i.category, i.data, i.created_at, i.read_at, i.archived_at,
-i.recalled_at"""
+i.expires_at, i.recalled_at"""
 """What `InboxEntry.of` takes."""
 
 _STORE = f"""
@@ -137,6 +137,8 @@ class InboxEntry:
     created_at: datetime
     read_at: datetime | None
     archived_at: datetime | None
+    expires_at: datetime
+    """Until when it was to be delivered: what it tells may be over. It stays in the inbox."""
     recalled_at: datetime | None
     """Only in the live stream: it is to vanish."""
 
@@ -145,7 +147,7 @@ class InboxEntry:
         return cls(
             row["id"], row["notification_id"], row["title"], row["text"], row["url"], row["category"],
             None if row["data"] is None else json.loads(row["data"]), row["created_at"], row["read_at"], row["archived_at"],
-            row["recalled_at"],
+            row["expires_at"], row["recalled_at"],
         )  # fmt: skip
 
 
