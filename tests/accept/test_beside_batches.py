@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -82,5 +83,5 @@ async def test_a_batch_that_is_read_lets_others_have_their_turns(api: Api, monke
     answer = await api.post(whole, path="/v1/notifications/batch")
     beside.cancel()
     assert (answer.json()["accepted"], items) == (1000, 2000)
-    most = max(later - earlier for earlier, later in zip(judged, judged[1:], strict=False))
+    most = max(later - earlier for earlier, later in itertools.pairwise(judged))
     assert 0 < most <= batch.ITEMS_A_TURN

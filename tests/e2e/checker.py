@@ -1,16 +1,17 @@
 """The one judge of all faults: what the sandbox took, against what was accepted and what the timelines say.
 
-Every 202 is there once and becomes final; for each time that it arrived beyond the first, its timeline says that a
-hand-over was unknown and made again; what is called sent arrived.
+Every 202 is there once and becomes final; for each time that a step of it arrived beyond the first, its timeline says
+that a hand-over was unknown and made again; a second place of a chain arrived only where the timeline says that it is
+unknown whether the first one did; what is called sent arrived.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -22,15 +23,30 @@ from tests.e2e.load import Sender
 FINAL_WITHIN_S = 200.0
 """A killed worker's cohort is driven again after its lease of 60 s, and a lost mail is called unknown after a minute."""
 STATES = """
-SELECT n.id, n.status, n.reason, n.final, n.finished_at IS NOT NULL AS finished,
+SELECT n.id, n.status, n.reason, n.final, n.finished_at IS NOT NULL AS finished, n.strategy,
        EXISTS (SELECT FROM work w WHERE w.notification_id = n.id) AS open,
        (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'unknown') AS unknowns,
        (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'unknown'
-        AND e.detail ->> 'then' = 'resend') AS resends,
-       (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.type = 'attempt'
-        AND e.detail ->> 'class' = 'OK') AS successes
+        AND e.detail ->> 'then' = 'fallback') AS fallbacks,
+       ARRAY(SELECT (d.n, d.status,
+                     (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.n = d.n AND e.type = 'unknown'
+                      AND e.detail ->> 'then' = 'resend'),
+                     (SELECT count(*) FROM event e WHERE e.notification_id = n.id AND e.n = d.n AND e.type = 'attempt'
+                      AND e.detail ->> 'class' = 'OK'))
+             FROM delivery d WHERE d.notification_id = n.id) AS steps
 FROM notification n WHERE n.id = ANY ($1)"""
 ARRIVED = {"sent", "delivered", "read"}
+
+
+class Step(NamedTuple):
+    """One delivery of a notification, as its record and its timeline tell of it."""
+
+    n: int
+    status: str
+    resends: int
+    """How often it was unknown and made again."""
+    successes: int
+    """Attempts that were answered with a success."""
 
 
 class Judged(Protocol):
@@ -85,18 +101,22 @@ async def _final(connection: asyncpg.Connection, sender: Sender, *, within_s: fl
         await asyncio.sleep(0.5)
 
 
-def _taken(record: Record) -> Counter[str]:
-    """How often each notification's message was taken."""
+def _taken(record: Record) -> Mapping[str, Counter[int]]:
+    """How often the message of each step of each notification was taken."""
     items, _ = record.find(limit=1_000_000)
-    deliveries = (item.seen.delivery for item in items if item.seen.taken)
-    return Counter(delivery.rpartition("-")[0] for delivery in deliveries if delivery is not None)
+    taken = defaultdict[str, Counter[int]](Counter)
+    for item in items:
+        if item.seen.taken and item.seen.delivery is not None:
+            notification, _, n = item.seen.delivery.rpartition("-")
+            taken[notification][int(n)] += 1
+    return taken
 
 
 def wrong_with(
-    state: asyncpg.Record | Mapping[str, Any], taken: int, *, unknowns: bool, ends: Collection[str]
+    state: asyncpg.Record | Mapping[str, Any], taken: Counter[int], *, unknowns: bool, ends: Collection[str]
 ) -> list[str]:
-    """What is wrong with a notification in this state (a row of STATES), whose message was taken so many times."""
-    status, lost, explained = state["status"], state["unknowns"], 1 + state["resends"]
+    """What is wrong with a notification in this state (a row of STATES), whose steps were taken so many times."""
+    status, lost = state["status"], state["unknowns"]
     found = []
     if not state["final"]:
         found.append(f"not final: {status}")
@@ -106,8 +126,17 @@ def wrong_with(
         found.append(f"{status} ({state['reason']})")
     if lost and not unknowns:
         found.append("a hand-over was lost")
-    if max(taken, state["successes"]) > explained:
-        found.append(f"taken {taken} times, {state['successes']} successes, made again as unknown {state['resends']} times")
-    if status in ARRIVED and not taken:
+    steps = [Step(*step) for step in state["steps"]]
+    for step in steps:
+        times = taken[step.n]
+        if max(times, step.successes) > 1 + step.resends:
+            told = f"{step.successes} successes, made again as unknown {step.resends} times"
+            found.append(f"{step.n} taken {times} times, {told}")
+        if step.status in ARRIVED and not times:
+            found.append(f"{step.n} {step.status}, but it never arrived")
+    places = sum(1 for times in taken.values() if times)
+    if state["strategy"] != "all" and places > 1 + state["fallbacks"]:
+        found.append(f"arrived over {places} places of its chain")
+    if status in ARRIVED and not places:
         found.append(f"{status}, but it never arrived")
     return found

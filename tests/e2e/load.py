@@ -16,6 +16,8 @@ ANSWERED_WITHIN_S = 15.0
 """Any single request, whatever is broken: a caller's own limit."""
 ACCEPTED_WITHIN_S = 240.0
 AGAIN_S = 0.05
+REACHED = ("http422-hook", "well-reached", "slow-hook")
+"""Users; the hook of each has its name, and so the sandbox's word."""
 ANSWERS = {httpx.codes.OK, httpx.codes.ACCEPTED}
 
 
@@ -102,6 +104,40 @@ def mails(name: str, count: int, **fields: Any) -> list[dict[str, Any]]:
     """So many e-mails; `name` as the address begins."""
     content = {"title": name, "text": "x"}
     return [{"to": {"email": f"{name}+{place}@example.com"}, "content": content, **fields} for place in range(count)]
+
+
+def chains(count: int, **given: Any) -> list[dict[str, Any]]:
+    """To users with a hook and a mailbox, in all lanes: a hook that refuses, one that takes, a slow one; over one place of
+    a chain after the other, or over both."""
+    made = []
+    for place in range(count):
+        lane, user = ("high", "medium", "low")[place % 3], REACHED[place // 3 % 3]
+        strategy = ("fallback", "all")[place // 9 % 2]
+        whom = {"to": {"user": user}, "channels": ["webhook", "email"], "strategy": strategy}
+        made.append({**whom, "content": {"title": f"chain {place}", "text": "x"}, "priority": lane, **given})
+    return made
+
+
+async def add_users(url: str, *, key: str, box_url: str) -> None:
+    """Whom `chains` writes to."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, trust_env=False) as http:
+        for user in REACHED:
+            identities = [
+                {"channel": "webhook", "address": f"{box_url}/hook/{user}"},
+                {"channel": "email", "address": f"reached+{user}@example.com"},
+            ]
+            answer = await http.post(f"{url}/v1/users", json={"id": user, "identities": identities})
+            assert answer.status_code == httpx.codes.CREATED, answer.text
+
+
+async def add_accounts(url: str, *, key: str, host: str, port: int, closed: int) -> None:
+    """Two mail accounts: the one that is to be used first is at a port where nobody listens."""
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}, trust_env=False) as http:
+        for order, at in enumerate((closed, port)):
+            settings = {"host": host, "port": at, "security": "none", "sender": "branch@example.com"}
+            account = {"name": f"mail-{order}", "provider": "smtp", "settings": settings, "order": order}
+            answer = await http.post(f"{url}/v1/providers", json=account)
+            assert answer.status_code == httpx.codes.CREATED, answer.text
 
 
 def mixed(name: str, count: int, *, box_url: str, **given: Any) -> list[dict[str, Any]]:

@@ -61,6 +61,8 @@ class Parts:
     database_url: str = ""
     temporal_address: str = ""
     key: str = ""
+    branch_key: str = ""
+    """Of another tenant."""
     mark: str = field(default_factory=lambda: str(uuid.uuid4()))
     settings: dict[str, str] = field(default_factory=dict)
     preloads: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -173,6 +175,7 @@ class Parts:
     async def migrate(self) -> None:
         await run_step(self._python("migrate", "infra.postgres.migrate"), within_s=READY_S)
         self.key = await bootstrap(self.database_url, tenant="main", app="shop", name="faults", roles=["owner"])
+        self.branch_key = await bootstrap(self.database_url, tenant="branch", app="shop", name="faults", roles=["owner"])
 
     def _command(self, name: str) -> Command:
         if name in APIS:

@@ -15,7 +15,7 @@ from temporalio.client import Client
 
 from sandbox.record import Item
 from tests.e2e.checker import check
-from tests.e2e.load import Sender, hooks, mails, mixed, sending
+from tests.e2e.load import Sender, chains, hooks, mails, mixed, sending
 from tests.e2e.parts import APIS, WORKERS, Parts
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(400)]
@@ -57,8 +57,8 @@ class Docket:
         self.senders: list[Sender] = []
         self._stack = contextlib.AsyncExitStack()
 
-    async def sender(self, name: str) -> Sender:
-        made = await self._stack.enter_async_context(load(self.parts, name))
+    async def sender(self, name: str, *, branch: bool = False) -> Sender:
+        made = await self._stack.enter_async_context(load(self.parts, name, branch=branch))
         self.senders.append(made)
         return made
 
@@ -74,14 +74,22 @@ async def docket(parts: Parts) -> AsyncIterator[Docket]:
     await made.close()
 
 
-def load(parts: Parts, name: str) -> contextlib.AbstractAsyncContextManager[Sender]:
-    return sending(name, urls=parts.urls, key=parts.key)
+def load(parts: Parts, name: str, *, branch: bool = False) -> contextlib.AbstractAsyncContextManager[Sender]:
+    """`branch`: of the tenant whose first mail account is at a port where nobody listens."""
+    return sending(name, urls=parts.urls, key=parts.branch_key if branch else parts.key)
+
+
+def everything(name: str, parts: Parts, **fields: Any) -> list[dict[str, Any]]:
+    """Two in three to one address, each third to a user over two channels."""
+    box_url = parts.box.http_url
+    singles, both = mixed(name, 60, box_url=box_url, **fields), chains(30, **fields)
+    return [body for place, one in enumerate(both) for body in (*singles[2 * place : 2 * place + 2], one)]
 
 
 @contextlib.asynccontextmanager
 async def under_load(sender: Sender, parts: Parts, *, per_second: float = 40, **fields: Any) -> AsyncIterator[None]:
-    """Mail and webhooks in all lanes are offered meanwhile, and a moment before and after."""
-    over, bodies = asyncio.Event(), mixed(sender.name, 60, box_url=parts.box.http_url, **fields)
+    """Mail, webhooks and chains in all lanes are offered meanwhile, and a moment before and after."""
+    over, bodies = asyncio.Event(), everything(sender.name, parts, **fields)
     offering = asyncio.create_task(sender.offer(bodies, per_second=per_second, until=over))
     await asyncio.sleep(1.5)
     yield
@@ -126,7 +134,11 @@ async def test_receivers_that_misbehave(parts: Parts) -> None:
 @pytest.mark.parametrize("name", KILLED)
 async def test_killed_and_started_again(parts: Parts, docket: Docket, name: str) -> None:
     """With messages in flight: what was accepted is not lost, and nothing is sent twice in silence."""
-    async with under_load(await docket.sender(f"killed-{name}"), parts):
+    branch = await docket.sender(f"killed-{name}-branch", branch=True)
+    failing_over = [body for lane in ("high", "medium", "low") for body in mails(f"branch+{name}", 10, priority=lane)]
+    async with under_load(await docket.sender(f"killed-{name}"), parts), asyncio.TaskGroup() as beside:
+        beside.create_task(branch.offer(failing_over, per_second=10))
+        await asyncio.sleep(0.5)
         await parts.kill(name)
         await parts.start(name)
 
@@ -134,7 +146,7 @@ async def test_killed_and_started_again(parts: Parts, docket: Docket, name: str)
 async def test_all_killed_at_once_and_started_again(parts: Parts, docket: Docket) -> None:
     """The machine went down."""
     sender = await docket.sender("killed-all")
-    await sender.offer(mixed("killed-all", 90, box_url=parts.box.http_url), per_second=60)
+    await sender.offer(everything("killed-all", parts), per_second=60)
     await asyncio.gather(*(parts.kill(name) for name in EVERYTHING))
     await parts.start("postgres", "temporal")
     await parts.start(*APIS, *WORKERS)
