@@ -5,6 +5,7 @@ was taken: what would have been `failed`, `expired`, `cancelled` or `suppressed`
 became of such an attempt is known by
 
 | its own answer, late | any but UNKNOWN |
+| its own claim, late, that nothing was handed over by it | none |
 | its receipt | any |
 | a later attempt's answer, of an account that recognises a repeated delivery id | OK, RECIPIENT, PERMANENT |
 
@@ -43,12 +44,21 @@ NOTHING_LOST: Lost = ()
 def after_answer(lost: Lost, attempt: LostAttempt, result: ResultClass | None) -> Lost:
     """What may have arrived after `attempt` was answered with `result`; None: nothing was handed over."""
     if result is None:
-        return lost
+        return without(lost, attempt.attempt)
     if result is ResultClass.UNKNOWN:
-        others = (one for one in lost if one.attempt != attempt.attempt)
-        return tuple(sorted((*others, attempt), key=lambda one: one.attempt))
+        return tuple(sorted((*without(lost, attempt.attempt), attempt), key=lambda one: one.attempt))
     same = attempt.recognised and result in _OF_THE_MESSAGE
-    return tuple(one for one in lost if one.attempt != attempt.attempt and not (same and _alike(one, attempt.account)))
+    return tuple(one for one in without(lost, attempt.attempt) if not (same and _alike(one, attempt.account)))
+
+
+def without(lost: Lost, attempt: int) -> Lost:
+    """What may have arrived beside this attempt, which did not, or of which it is known by now."""
+    return tuple(one for one in lost if one.attempt != attempt)
+
+
+def recognised_over(lost: Lost, account: str) -> bool:
+    """Whether a further attempt over this account is to whoever may have taken it the same message; to all of them."""
+    return all(one.recognised and one.account == account for one in lost)
 
 
 def after_reports(lost: Lost, reported: Iterable[tuple[str, int]]) -> Lost:

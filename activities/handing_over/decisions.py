@@ -15,6 +15,7 @@ import structlog
 from activities.accounts.account import Accounts, Stop
 from domain.attempts import AttemptedStep, Awaited, Decision, decide, overdue
 from domain.channels import Channel
+from domain.lost import recognised_over
 from domain.planning import EXPIRED_WAITING
 from domain.receipts import why_failed
 from domain.rechecks import Verdict
@@ -72,7 +73,8 @@ class Decider:
         """The outcome of a call: the provider's answer, or that it was lost. `started_s`: time.monotonic() when it was
         made; None: nobody can say."""
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
-        other = self._elsewhere(claim)
+        taken = result.result is ResultClass.OK  # then it is known where it is, and a missing receipt counts as ever
+        other = self._other(claim) if taken else self._elsewhere(claim)
         step = self._step(claim, idempotent=capabilities.idempotent, elsewhere=other is not None)
         ended_s = time.monotonic()
         decision = decide(step, result, now=claim.database_time(ended_s), spread=random.random())
@@ -111,7 +113,9 @@ class Decider:
             return self.overdue(claim)
         if claim.verdict is Verdict.STALE:
             return self.returned(claim, wait=STALE_WAIT)
-        return None if claim.verdict is Verdict.SEND else self.stopped(claim, uncalled=uncalled)
+        if claim.verdict is not Verdict.SEND:
+            return self.stopped(claim, uncalled=uncalled)
+        return self._held(claim) if claim.stays and not recognised_over(claim.lost, claim.account) else None
 
     def stopped(self, claim: Claim, *, uncalled: bool = False) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
@@ -126,6 +130,12 @@ class Decider:
         if event is EventType.EXPIRED:
             detail |= self._held_up(claim, uncalled=uncalled)
         return self._outcome(claim, decision, [TimelineEvent(event, detail)])
+
+    def _held(self, claim: Claim) -> StepOutcome:
+        """It may have arrived, and stands over an account that would not recognise it."""
+        held = Decision(Status.UNKNOWN, Reason.ANSWER_LOST, failures=claim.failures)
+        detail = {"attempt": claim.lost[-1].attempt, "channel": claim.channel, "then": "hold"}
+        return self._outcome(claim, held, [TimelineEvent(EventType.UNKNOWN, detail)])
 
     def _held_up(self, claim: Claim, *, uncalled: bool) -> dict[str, str]:
         """Over which account it waited, and what for: told here once, because each time that it was put off would be a row
@@ -252,7 +262,7 @@ class Decider:
 
     def returned(self, claim: Claim, *, faults: int = 0, wait: timedelta = timedelta(0)) -> Returned:
         """The claim as it is given back unsent, to be due after `wait`."""
-        awaits = self._awaits(claim, elsewhere=self._elsewhere(claim) is not None)
+        awaits = self._awaits(claim, elsewhere=self._other(claim) is not None)
         reading = claim.awaits if claim.chain and claim.awaits and claim.awaits.status is Status.READ else None
         within = (awaits.within if awaits else None, reading.within if reading else None)
         return Returned(*claim.step, claim.attempt, faults, wait, *within)
@@ -264,6 +274,11 @@ class Decider:
         return claim.awaits if awaits is not None and reading else awaits
 
     def _elsewhere(self, claim: Claim) -> str | None:
+        """Another account that may have it next."""
+        return None if claim.stays else self._other(claim)
+
+    def _other(self, claim: Claim) -> str | None:
+        """Another account that could take it."""
         other = self._accounts.choose(claim.tenant, claim.channel, tried=(*claim.tried, claim.account))
         return other.name if other else None
 

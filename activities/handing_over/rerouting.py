@@ -44,22 +44,29 @@ class Rerouting:
 
     async def go_round(self, account: Account) -> None:
         """Its circuit is open, or it has said "not so often": over another account of the same tenant, or later, when the
-        first of them may be called again."""
-        others, later = dict[str, list[str]](), dict[float, list[str]]()
+        first of them may be called again. What only this one may have waits for it."""
+        others, later, staying = dict[str, list[str]](), dict[float, list[str]](), list[str]()
         now_s = self._accounts.clock()
-        tenants, uncalled = await self._queue.tenants(self._cohort, account=account.name)
-        for tenant in tenants:
-            other = self._accounts.choose(tenant, account.channel, tried=(account.name,))
+        waiting = await self._queue.tenants(self._cohort, account=account.name)
+        for one in waiting:
+            if one.stays:
+                staying.append(one.tenant)
+            if not one.may_leave:
+                continue
+            other = self._accounts.choose(one.tenant, account.channel, tried=(account.name,))
             if other is None:
-                wait_s = self._accounts.soonest_s(account, tenant=tenant, now_s=now_s)
-                later.setdefault(wait_s, []).append(tenant)
+                wait_s = self._accounts.soonest_s(account, tenant=one.tenant, now_s=now_s)
+                later.setdefault(wait_s, []).append(one.tenant)
             else:
-                others.setdefault(other.name, []).append(tenant)
+                others.setdefault(other.name, []).append(one.tenant)
+        if staying:
+            wait = timedelta(seconds=account.health.wait_s(now_s))
+            await self.park(account, wait=wait, tenants=staying, taken_by_nobody=True, staying=True)
         for wait_s, those in later.items():
             await self.park(account, wait=timedelta(seconds=wait_s), tenants=those, taken_by_nobody=True)
         for name, those in others.items():
             await self._move(account, name, tenants=those)
-        if uncalled:
+        if any(one.uncalled for one in waiting):
             self._uncalled(account.name)
 
     async def without_probe(self, account: Account) -> None:
@@ -105,11 +112,12 @@ class Rerouting:
         spacing: timedelta = NOTHING,
         tenants: Sequence[str] | None = None,
         taken_by_nobody: bool = False,
+        staying: bool = False,
     ) -> None:
         PARKED.labels(account.channel).inc()
         if await self._queue.park(
             self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants,
-            taken_by_nobody=taken_by_nobody,
+            taken_by_nobody=taken_by_nobody, staying=staying,
         ):  # fmt: skip
             self._uncalled(account.name)
         self._due_again(account.name, time.monotonic() + wait.total_seconds())

@@ -12,6 +12,7 @@ from domain.recording import AttemptOutcome, KnownStep
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status
 from tests.engine import test_may_have_arrived as guards
+from tests.engine import test_staying as staying
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
 from tests.engine.support import PERMANENT, RETRY, Engine
 
@@ -88,6 +89,22 @@ OF_LOST: Mutations = {
     "lost: a receipt has its chain go on all the same": (
         (Value(f"{ENGINE}.step_reports.StepReports.may_resume", property(lambda s: s.evidence is Status.FAILED)),),
         partial(guards.test_a_receipt_has_its_chain_go_on_only_where_it_may_come_twice, options=guards.HOLD),
+    ),
+    "lost: a failure of the resend moves it": (
+        (Value(f"{ENGINE}.claimed.Claim.stays", property(lambda _: False)),),
+        partial(staying.test_a_failure_of_its_resend_does_not_move_it, answer=RETRY, policy=staying.HOLD),
+    ),
+    "lost: an open circuit moves it": (
+        (Swap("account_queue._TENANTS", "attempt > 0", "false"), Swap("account_queue._MOVE", "attempt > 0", "false")),
+        partial(staying.test_an_account_that_takes_nothing_is_waited_for, hinder=staying.trip, policy=staying.HOLD),
+    ),
+    "lost: an open circuit moves it, as its lane does": (
+        (Swap("account_queue._TENANTS", "IS DISTINCT FROM", "="), Swap("account_queue._MOVE", "IS DISTINCT FROM", "=")),
+        partial(staying.test_an_account_that_takes_nothing_is_waited_for, hinder=staying.trip, policy=None),
+    ),
+    "lost: sent over whatever account it stands": (
+        (Value("activities.handing_over.decisions.recognised_over", lambda *_: True),),
+        staying.test_what_a_version_before_had_moved_is_not_sent,
     ),
 }  # fmt: skip
 """Name of a rule -> what takes it out, and the test that must fail then."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from domain.lanes import LOOKS_AGAIN_WITHIN, OVERLOOKED_AFTER, SHARED_KEEPS
+from domain.lanes import LOOKS_AGAIN_WITHIN, OVERLOOKED_AFTER, POLICIES, SHARED_KEEPS
 from domain.shares import ENDPOINT_PATTERN, Blocked
 from domain.timeline import EventType
 from domain.work_row import TAKEN_BY_NOBODY
@@ -33,6 +34,16 @@ NO_CALL = f"(awaiting OR {OVER})"
 """It waits no longer for an account that takes nothing: `NEVER_CALLS`, or its chain is to go on by now. As long as
 the account can be called, that last one is sent like any other."""
 
+_RESENDING = ", ".join(str(int(lane)) for lane, policy in POLICIES.items() if policy.resend_unknown)
+
+STAYS = f"""(attempt > 0
+  AND EXISTS (SELECT FROM delivery d
+              WHERE d.notification_id = work.notification_id AND d.n = work.n AND d.lost IS NOT NULL OFFSET 0)
+  AND (SELECT coalesce(m.options ->> 'on_unknown', CASE WHEN m.lane IN ({_RESENDING}) THEN 'resend' END) IS DISTINCT FROM
+              'resend' FROM notification m WHERE m.id = work.notification_id OFFSET 0))"""
+"""It may have arrived over its account and must not come twice (`Claim.stays`): it goes over no other one. Sub-selects for
+each row, and none where nothing was tried: a join would give the planner a choice."""
+
 
 def bound_of(table: str) -> str:
     """Until when a row of `table` waits for an account that takes nothing. The time in which nobody looked at it does not
@@ -44,7 +55,8 @@ def bound_of(table: str) -> str:
 _ACCOUNTS = "SELECT DISTINCT account FROM work WHERE cohort = $1 AND n > 0 AND state = 0 AND due_at <= now()"
 
 _TENANTS = f"""
-SELECT tenant, bool_or(NOT {NO_CALL}) AS calls, bool_or({NO_CALL}) AS uncalled FROM work
+SELECT tenant, bool_or(NOT {NO_CALL} AND NOT {STAYS}) AS may_leave, bool_or(NOT {NO_CALL} AND {STAYS}) AS stays,
+       bool_or({NO_CALL}) AS uncalled FROM work
 WHERE cohort = $1 AND account = $2 AND n > 0 AND state = 0 AND due_at <= now() GROUP BY tenant"""
 
 _DUE = f"""
@@ -60,7 +72,7 @@ _DUE_ROWS = f"""
 WITH s AS MATERIALIZED (
     SELECT ctid AS tid, notification_id, n FROM work
     WHERE cohort = $1 AND account = $3 AND n > 0 AND state = 0 AND due_at <= now()
-      AND NOT {NO_CALL} AND ($4::text[] IS NULL OR tenant = ANY ($4))
+      AND NOT {NO_CALL} AND ($4::text[] IS NULL OR tenant = ANY ($4)) AND {{whose}}
       AND EXISTS (SELECT FROM cohort c WHERE c.id = $1 AND c.epoch = $2)
     ORDER BY notification_id FOR UPDATE SKIP LOCKED
 )"""
@@ -82,7 +94,7 @@ and again."""
 _UNMARKED = f"array_remove(w.tried, '{TAKEN_BY_NOBODY}')"
 
 _PARK = (
-    _DUE_ROWS
+    _DUE_ROWS.format(whose=f"(NOT $10::bool OR {STAYS})")
     + """,
 p AS MATERIALIZED (
     SELECT tid, now() + $5::interval + $6::interval * (row_number() OVER (ORDER BY notification_id) - 1) AS due FROM s
@@ -96,7 +108,7 @@ p AS MATERIALIZED (
 """Each to the moment when its turn comes; all at the same moment would only be parked again."""
 
 _MOVE = (
-    _DUE_ROWS
+    _DUE_ROWS.format(whose=f"NOT {STAYS}")
     + """
 UPDATE work SET account = $5 WHERE ctid = ANY (ARRAY(SELECT tid FROM s)) AND state = 0 RETURNING notification_id, n"""
 )
@@ -136,6 +148,19 @@ def blocked_columns(blocked: Sequence[Blocked]) -> tuple[list[str], list[str | N
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What of one tenant is due over an account."""
+
+    tenant: str
+    may_leave: bool
+    """Some of it needs a call, and any account's will do."""
+    stays: bool
+    """Some of it needs a call of this account (`STAYS`)."""
+    uncalled: bool
+    """Some of it needs none."""
+
+
 class AccountQueue:
     """Fenced by (id, epoch) where it changes something; each method is one statement."""
 
@@ -146,10 +171,10 @@ class AccountQueue:
         """Accounts over which a row of the cohort is due now."""
         return [row["account"] for row in await self._pool.fetch(_ACCOUNTS, cohort)]
 
-    async def tenants(self, cohort: UUID, *, account: str) -> tuple[list[str], bool]:
-        """Whose rows of the cohort are due over this account and need a call of it, and whether some need none."""
+    async def tenants(self, cohort: UUID, *, account: str) -> list[Waiting]:
+        """Whose rows of the cohort are due over this account."""
         rows = await self._pool.fetch(_TENANTS, cohort, account)
-        return [row["tenant"] for row in rows if row["calls"]], any(row["uncalled"] for row in rows)
+        return [Waiting(row["tenant"], row["may_leave"], row["stays"], row["uncalled"]) for row in rows]
 
     async def due(self, cohort: UUID, *, account: str, limit: int) -> tuple[int, int]:
         """How many rows are due over this account, counted up to `limit`, and how many of them will wait for a call."""
@@ -171,12 +196,13 @@ class AccountQueue:
         spacing: timedelta,
         tenants: Sequence[str] | None = None,
         taken_by_nobody: bool = False,
+        staying: bool = False,
     ) -> bool:
         """Put off what is due over this account: the first by `wait`, each further one by `spacing` more. Of these tenants;
-        None: of all. `taken_by_nobody`: nor does another account take it, and it is woken when one does. What needs no call
-        stays due; returns whether there is such."""
+        None: of all. `taken_by_nobody`: nor does another account take it, and it is woken when one does. `staying`: only
+        what may go over no other one. What needs no call stays due; returns whether there is such."""
         times = (wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
-        arguments = (cohort, epoch, account, tenants, *times, taken_by_nobody)
+        arguments = (cohort, epoch, account, tenants, *times, taken_by_nobody, staying)
         return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK, *arguments)))
 
     async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> bool:
@@ -195,8 +221,8 @@ class AccountQueue:
         detail: Mapping[str, Any],
         tenants: Sequence[str] | None = None,
     ) -> None:
-        """What is due over this account and needs a call goes over another, which these tenants may use, and the timeline
-        says why (`detail`)."""
+        """What is due over this account and needs a call, but not of this very one, goes over another, which these tenants
+        may use, and the timeline says why (`detail`)."""
 
         async def unit(connection: Connection) -> None:
             moved = await connection.fetch(_MOVE, cohort, epoch, account, tenants, to)

@@ -13,6 +13,7 @@ import asyncpg
 from domain.attempts import Awaited
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, Lane
+from domain.lost import NOTHING_LOST, Lost
 from domain.planning import PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.rechecks import Verdict, verdict
@@ -21,6 +22,7 @@ from domain.states import Status
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from domain.work_row import TAKEN_BY_NOBODY
+from infra.postgres.engine.lost_attempts import lost_of
 from infra.postgres.engine.options import awaited_by, options_of, resends_unknown
 from infra.postgres.engine.plans import chain_steps
 from infra.postgres.tenants.windows import decode_window
@@ -85,6 +87,8 @@ class Claim:
     """When it was claimed: before `claimed_at`, where that is the moment at which it was seen to be lost."""
     otp_id: UUID | None = None
     """The one-time code that the message carries; it is put in when the message is rendered."""
+    lost: Lost = NOTHING_LOST
+    """Earlier attempts of it that may have arrived."""
 
     @property
     def step(self) -> tuple[UUID, int]:
@@ -94,6 +98,11 @@ class Claim:
     def has_waited(self) -> bool:
         """For long enough: it waits no longer for an account that takes nothing."""
         return bool(self.chain) and self.falls_back_at is not None and self.falls_back_at <= self.claimed_at
+
+    @property
+    def stays(self) -> bool:
+        """It may have arrived and must not come twice: it leaves for no other account, who would not recognise it."""
+        return bool(self.lost) and not self.resend_unknown
 
     @property
     def ends_unsent(self) -> bool:
@@ -142,7 +151,7 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         permitted=frozenset(step.channel for step in chain if wishes.permit(step.channel)), put_off=put_off,
         digest="digest" in options, claimed_s=now_s, throttled=row["throttled"],
         falls_back_at=row["falls_back_at"], held_since=row["start_by"] - CLAIM_WINDOW if row["start_by"] else None,
-        otp_id=UUID(otp_id) if otp_id else None,
+        otp_id=UUID(otp_id) if otp_id else None, lost=lost_of(row["lost"]),
     )  # fmt: skip
 
 

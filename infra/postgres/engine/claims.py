@@ -36,7 +36,7 @@ SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address
        u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
-       t.time_zone AS tenant_zone, r.throttled
+       t.time_zone AS tenant_zone, r.throttled, r.lost
 FROM u
 JOIN LATERAL (SELECT category, user_id, template, template_version, content, data, metadata, options, accepted_at,
                      send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
@@ -55,11 +55,13 @@ LEFT JOIN LATERAL (SELECT mandatory FROM category
                    WHERE f.choices IS NOT NULL AND tenant = u.tenant AND name = n.category OFFSET 0) g ON true
 LEFT JOIN LATERAL (SELECT time_zone FROM tenant
                    WHERE n.options->'window' IS NOT NULL AND id = u.tenant OFFSET 0) t ON true
-LEFT JOIN LATERAL (SELECT u.due_at - updated_at AS throttled FROM delivery
-                   WHERE u.attempt - u.failures > 1 AND notification_id = u.notification_id AND n = u.n
-                     AND attempts = u.attempt - 1 AND status = 'retrying' AND class = 'RATE' OFFSET 0) r ON true"""
+LEFT JOIN LATERAL (SELECT lost,
+                          CASE WHEN u.attempt - u.failures > 1 AND attempts = u.attempt - 1 AND status = 'retrying'
+                                AND class = 'RATE' THEN u.due_at - updated_at END AS throttled
+                   FROM delivery WHERE u.attempt > 1 AND notification_id = u.notification_id AND n = u.n
+                   OFFSET 0) r ON true"""
 """Of a person's choices only what concerns this notification: they may be many. Users without any cost one look into an
-index. Into its record only one looks that had claims besides its counted failures."""
+index. Into its record nobody looks at a first claim."""
 
 _CLAIM = (
     """
