@@ -259,6 +259,8 @@ def _late_status(known: KnownStep, outcome: AttemptOutcome) -> Status | None:
     if outcome.puts_off or _recalled(known):
         return None
     news, status = outcome.decision.status, known.status
+    if status is Status.UNKNOWN and outcome.result is None and not outcome.looked:
+        return None  # nothing was handed over, whatever was assumed of it: who opens the step again judges anew
     if known.state is not None and news not in SUCCESS:
         return None  # a later attempt is open and will say how it ends
     if status is None:

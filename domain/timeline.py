@@ -63,6 +63,9 @@ class EventType(StrEnum):
     UNKNOWN = "unknown"
     """A hand-over whose answer is lost. `attempt`, `channel`, `then`: resend, fallback (no more resends: the next place of
     its chain) or hold. Told once more where it is not tried any more `because` of a later failure or a rule: the reason."""
+    GIVEN_BACK = "given_back"
+    """What was called unknown had not been handed over: whoever had it in hand says so late, and it is sent in its turn.
+    `attempt`, `channel`."""
     FALLBACK = "fallback"
     """The next place of the chain was opened. `channel`, `after`; where the one before waited for too long over an account
     that takes nothing, `reason`: circuit_open, throttled, busy, account_paused or account_broken."""

@@ -16,6 +16,7 @@ from activities.handing_over.rerouting import Rerouting
 from activities.handing_over.sending import Sending
 from activities.pace import Pacing
 from activities.recording.outcomes import Outcomes
+from activities.recording.patience import RETRY_MOST_S
 from domain.permits import PermitRank
 from infra.postgres.engine.claims import ClaimRepository
 
@@ -70,7 +71,8 @@ class HandOver:
 
     async def settle(self) -> None:
         """Wait for what is in flight; afterwards everything that happened is recorded and nothing is in our hands."""
-        await self._sending.wait_all()
+        while not await self._sending.wait_all(within_s=RETRY_MOST_S):
+            await self._holding.return_meanwhile()
         await self._holding.settle(at_the_end=True)
 
     async def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
@@ -57,6 +58,12 @@ class Holding:
         if self._back:
             await self._return_unsent()
 
+    async def return_meanwhile(self) -> None:
+        """While calls are under way: tried once, and what fails again at the end."""
+        if self._back:
+            with contextlib.suppress(Exception):
+                await self._return_known(at_the_end=False, for_s=0.0)
+
     async def settle(self, *, at_the_end: bool = False) -> None:
         """Until all that has an end is written or given back, but for what another session keeps locked; `at_the_end`:
         what goes back is waited for."""
@@ -69,7 +76,7 @@ class Holding:
         self._back += [self._decider.returned(claim) for claim in await self._claimer.settle()]
         await self._return_known(at_the_end=at_the_end)
 
-    async def _return_known(self, *, at_the_end: bool) -> None:
+    async def _return_known(self, *, at_the_end: bool, for_s: float | None = None) -> None:
         back, self._back = self._back, []
 
         async def unit() -> None:
@@ -82,7 +89,7 @@ class Holding:
 
         self._going_back.append(back)
         try:
-            await patiently(unit, outages=self._outages)
+            await patiently(unit, for_s=for_s, outages=self._outages)
         except BaseException:
             self._back += back  # tried once more at the end
             raise

@@ -44,10 +44,11 @@ class Sending:
         self._calls.add(task)
         task.add_done_callback(self._call_ended)
 
-    async def wait_all(self) -> None:
-        """Until no call is under way."""
-        while self._calls:
-            await asyncio.wait(self._calls)
+    async def wait_all(self, *, within_s: float) -> bool:
+        """Until no call is under way, or for so long; whether none is."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=within_s)
+        return not self._calls
 
     def _call_ended(self, task: asyncio.Task[None]) -> None:
         """What raised is a defect of ours; its claims count as unknown in time."""

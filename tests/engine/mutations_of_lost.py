@@ -12,9 +12,11 @@ from domain.recording import AttemptOutcome, KnownStep
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status
 from tests.engine import test_may_have_arrived as guards
+from tests.engine import test_never_left as never_left
 from tests.engine import test_staying as staying
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
 from tests.engine.support import PERMANENT, RETRY, Engine
+from tests.engine.test_held_locks import WAYS
 
 KEPT = ("d.lost IS NULL", "true")
 
@@ -33,6 +35,14 @@ def the_chain_goes_on(known: KnownStep, outcome: AttemptOutcome) -> AttemptOutco
     if not known.lost or decision.due_at is not None or decision.status in SUCCESS:
         return outcome
     return replace(outcome, decision=replace(decision, status=Status.UNKNOWN, reason=Reason.ANSWER_LOST))
+
+
+async def nothing(*_: Any) -> None:
+    return
+
+
+async def nobody(*_: Any) -> set[Any]:
+    return set()
 
 
 def the_last_alone(_: Lost, attempt: LostAttempt, result: ResultClass | None) -> Lost:
@@ -89,6 +99,53 @@ OF_LOST: Mutations = {
     "lost: a receipt has its chain go on all the same": (
         (Value(f"{ENGINE}.step_reports.StepReports.may_resume", property(lambda s: s.evidence is Status.FAILED)),),
         partial(guards.test_a_receipt_has_its_chain_go_on_only_where_it_may_come_twice, options=guards.HOLD),
+    ),
+    "never left: it is unknown all the same": (
+        (Value(f"{ENGINE}.giving_back.take_back_loss", nothing),),
+        partial(never_left.test_what_was_locked_while_it_was_to_go_back_is_sent, by=WAYS[0]),
+    ),
+    "never left: it leaves nothing behind": (
+        (Value(f"{ENGINE}.outcomes._Match._may_not_have_begun", False),),
+        never_left.test_a_hand_over_that_was_held_up_brings_it_back,
+    ),
+    "never left: after a cancellation": (
+        (Value(f"{ENGINE}.cancelling.forget_rest", nothing),),
+        partial(never_left.test_it_does_not_go_on_after_that, change=never_left.cancel),
+    ),
+    "never left: beside what was sent anew": (
+        (Swap("never_left._OPEN_AGAIN", "NOT EXISTS", "true OR NOT EXISTS"),),
+        partial(never_left.test_it_does_not_go_on_after_that, change=never_left.send_anew),
+    ),
+    "never left: whatever has arrived": (
+        (Value(f"{ENGINE}.never_left.satisfied", nobody),),
+        never_left.test_it_does_not_go_on_where_its_chain_has_arrived,
+    ),
+    "never left: it was a try": (
+        (Swap("never_left._NO_TRY", "w.failures - 1", "w.failures"),),
+        never_left.test_its_resend_is_due_and_nothing_is_remembered,
+    ),
+    "never left: it is forgotten with what was lost beside it": (
+        (Value(f"{ENGINE}.never_left.without", lambda *_: ()),), never_left.test_what_was_really_lost_beside_it_stays,
+    ),
+    "never left: it waits for the calls beside it": (
+        (Value("activities.handing_over.holding.Holding.return_meanwhile", nothing),),
+        never_left.test_what_goes_back_does_not_wait_for_the_calls_beside_it,
+    ),
+    "never left: only what is given back": (
+        (Value(f"{ENGINE}.outcomes._Match.never_left", False),),
+        partial(
+            never_left.test_whatever_else_it_came_to_without_a_call, end=never_left.broken, options=never_left.HOLD
+        ),
+    ),
+    "never left: its own end counts": (
+        (Value("domain.lost.without", lambda lost, _: lost),),
+        partial(
+            never_left.test_whatever_else_it_came_to_without_a_call, end=never_left.moved, options=never_left.RESEND
+        ),
+    ),
+    "never left: a place of a chain": (
+        (Swap("receipts._STEPS", "json_array_length(d.rest -> 'chain') > 0", "d.rest IS NOT NULL"),),
+        never_left.test_a_receipt_ends_it_as_ever,
     ),
     "lost: a failure of the resend moves it": (
         (Value(f"{ENGINE}.claimed.Claim.stays", property(lambda _: False)),),

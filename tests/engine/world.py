@@ -146,6 +146,9 @@ class World(Witness):
         self.handed[claim.step] -= 1
         self._was_not_taken(claim)
         await self._back(claim, wait)
+        await self._look_for_late()
+        if not (await self.engine.end(claim.notification_id))[2]:  # it was called lost, and goes on
+            self.ended.pop(claim.notification_id, None)
 
     async def answer(self, claim: Claim, result: SendResult) -> None:
         """In time, or long after it was called lost."""

@@ -142,8 +142,7 @@ async def resume(connection: Connection, failed: Sequence[tuple[StepKey, ResultC
     if not ids:
         return
     await forget_rest(connection, ids)
-    await connection.execute(_REOPEN, ids[0], ids[-1], ids)
-    await connection.execute(_REOPEN_CARRIED, ids)
+    await reopen(connection, ids)
     details = [
         {"channel": row["channel"], "chain": [place[1] for place in msgspec.json.decode(row["chain"])]} for row in rows
     ]
@@ -151,6 +150,12 @@ async def resume(connection: Connection, failed: Sequence[tuple[StepKey, ResultC
     await write_events(
         connection, [Entry(row["notification_id"], row["n"], e) for row, e in zip(rows, events, strict=True)]
     )
+
+
+async def reopen(connection: Connection, ids: Sequence[UUID]) -> None:
+    """These notifications, in order, are not at their end any more, nor is what they carry."""
+    await connection.execute(_REOPEN, ids[0], ids[-1], ids)
+    await connection.execute(_REOPEN_CARRIED, ids)
 
 
 async def stop_other_steps(connection: Connection, arrived: Sequence[StepKey]) -> None:

@@ -26,16 +26,16 @@ FROM (SELECT w.notification_id AS id, w.n FROM work w
 WHERE w.notification_id = s.id AND w.n = s.n"""
 """What was sent for a time that has not come (send_at) waits for it, though it had come once before."""
 
-_AFTER = r"""CASE WHEN options ->> 'fallback_after' ~ '^P(?=.)(\d+D)?(T\d+(\.\d+)?S)?$'
+FALLBACK_AFTER = r"""CASE WHEN options ->> 'fallback_after' ~ '^P(?=.)(\d+D)?(T\d+(\.\d+)?S)?$'
                                   THEN (options ->> 'fallback_after')::interval END"""
-"""As it is stored (`api.accept.rows`); NULL where that is no time: whoever claims the step says so."""
+"""Of a notification, as it is stored (`api.accept.rows`); NULL where that is no time: whoever claims the step says so."""
 
 _BEGUN_AHEAD = f"""
 UPDATE work w SET falls_back_at = least(w.falls_back_at - $2::interval, now() + s.after),
        due_at = CASE WHEN w.due_at > now() THEN w.due_at - $2::interval ELSE w.due_at END,
        cohort = CASE WHEN w.due_at > now() AND w.state = 0 THEN NULL ELSE w.cohort END
 FROM (SELECT w.notification_id AS id, w.n, x.after FROM work w
-      JOIN LATERAL (SELECT send_at, {_AFTER} AS after FROM notification WHERE id = w.notification_id OFFSET 0) x
+      JOIN LATERAL (SELECT send_at, {FALLBACK_AFTER} AS after FROM notification WHERE id = w.notification_id OFFSET 0) x
            ON coalesce(x.send_at <= now(), true)
       WHERE w.falls_back_at > now() AND w.falls_back_at - x.after > now() + $3::interval
         AND (w.due_at <= $1 OR w.due_at > w.falls_back_at - x.after)

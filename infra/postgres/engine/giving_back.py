@@ -12,6 +12,7 @@ import asyncpg
 from infra.postgres.columns import columns
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, Held, HeldLately, lock_notifications, over_free
+from infra.postgres.engine.never_left import NotBegun, take_back_loss
 
 _BOUND = bound_of("w")
 _WAIT = f"least(now() + b.wait, CASE WHEN {_BOUND} > now() AND NOT w.awaiting THEN {_BOUND} END)"
@@ -32,7 +33,7 @@ FROM (SELECT r.tid, g.faults, g.wait, d.came, d.sent_at, CASE d.came WHEN 'sent'
           SELECT CASE WHEN status IN ('delivered', 'read') THEN 'delivered'
                       WHEN status = 'sent' AND r.receipt IS DISTINCT FROM 'OK' THEN 'sent' END AS came, sent_at
           FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
-WHERE w.ctid = b.tid AND w.state = 1"""
+WHERE w.ctid = b.tid AND w.state = 1 RETURNING w.notification_id, w.n"""
 """An earlier attempt that was called lost may have arrived since this one was claimed: then this one is not sent again. Its
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
@@ -57,7 +58,8 @@ class Returned:
 
 
 async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: HeldLately | None = None) -> None:
-    """Safe to repeat: what has gone on since, in another attempt, is left alone. Raises Held for those that did not go
+    """Safe to repeat: what has gone on since, in another attempt, is left alone, but that this one was lost is taken back
+    (`never_left`). Raises Held for those that did not go
     back; all others did."""
 
     async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
@@ -69,7 +71,9 @@ async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: H
         ]
         await lock_notifications(connection, ids)
         if rows:
-            await connection.execute(_GIVE_BACK, *columns(rows))
+            back = {tuple(row) for row in await connection.fetch(_GIVE_BACK, *columns(rows))}
+            gone = [c for c in claims if c.notification_id in free and (c.notification_id, c.n) not in back]
+            await take_back_loss(connection, [NotBegun(c.notification_id, c.n, c.attempt, c.wait) for c in gone])
 
     if claims:
         _, held = await over_free(pool, sorted({c.notification_id for c in claims}), unit, lately=lately)

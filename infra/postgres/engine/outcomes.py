@@ -26,6 +26,7 @@ from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, Held, HeldLately, Locked, lock_and_look, over_free
 from infra.postgres.engine.lost_attempts import keep_lost, lost_of, still_unknown
+from infra.postgres.engine.never_left import NotBegun, open_again
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome
@@ -114,6 +115,11 @@ class _Match:
         return self.known.lost != lost_of(self.row["lost"])
 
     @property
+    def never_left(self) -> bool:
+        """It was called lost, and was not: it ended in somebody's hands without a call."""
+        return self.news_of_lost and self.outcome.result is None and not self.known.lost
+
+    @property
     def entries(self) -> Iterator[TimelineEvent]:
         """What is told of it."""
         recording = self.recording
@@ -126,12 +132,19 @@ class _Match:
 
     @property
     def rest(self) -> ResumePoint | None:
-        """What is left of its chain where it ends here, and may turn out to have failed."""
-        if self.erased or not self.recording.may_resume:
+        """What is left of it where it ends here, and may turn out to have failed, or not to have begun."""
+        if self.erased or not (self.recording.may_resume or self._may_not_have_begun):
             return None
         claim, failures = self.outcome.claim, self.outcome.decision.failures
-        chain = chain_json(claim.chain)
-        return ResumePoint(chain, self.row["attempt"], self.row["locale"], failures, claim.tried) if chain else None
+        chain = chain_json(claim.chain) or "[]"
+        return ResumePoint(chain, self.row["attempt"], self.row["locale"], failures, claim.tried)
+
+    @property
+    def _may_not_have_begun(self) -> bool:
+        """It ends here only because nobody says what became of it, and somebody may yet say that nothing did."""
+        recording = self.recording
+        ends = recording.work is Work.END and not recording.opens_next
+        return self.outcome.assumed and ends and recording.status is Status.UNKNOWN
 
 
 class OutcomeRepository:
@@ -159,6 +172,8 @@ class OutcomeRepository:
             await _write(connection, matches, now_s=now_s)
             await leave_rest(connection, {m.outcome.claim.step: m.rest for m in matches})
             await keep_lost(connection, {m.outcome.claim.step: m.known.lost for m in matches if m.news_of_lost})
+            never_left = [m.outcome.claim for m in matches if m.never_left]
+            await open_again(connection, [NotBegun(*claim.step, claim.attempt) for claim in never_left])
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
             await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
             await _take_in_receipts(connection, [m.outcome for m in matches])

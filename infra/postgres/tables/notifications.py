@@ -144,7 +144,8 @@ delivery = Table(
     postgresql_partition_by="RANGE (notification_id)",
 )
 """`receipt_until`: a receipt may still come for what was sent; NULL where none is expected (any more). `rest`: what is left
-of its chain, should a receipt say that it failed (`infra.postgres.engine.chains`). `lost`:
+of it, should a receipt say that it failed (`infra.postgres.engine.chains`), or whoever had it in hand that it had not begun
+(`infra.postgres.engine.never_left`). `lost`:
 attempts that may have arrived; NULL where there are none (`infra.postgres.engine.lost_attempts`)."""
 Index("delivery_receipt", delivery.c.receipt_until, postgresql_where=delivery.c.receipt_until.isnot(None))
 Index("delivery_awaited", delivery.c.notification_id, postgresql_where=delivery.c.receipt_until.isnot(None))

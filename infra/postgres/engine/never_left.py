@@ -1,0 +1,123 @@
+"""Claims that were called lost, and of which whoever had them says later that nothing was handed over.
+
+He was held up before he could give them back: by somebody's lock, by an outage of his own, frozen. Then the attempt is none
+that may have arrived, and the step goes on as if it had gone back in time (docs/decisions/0048): a resend that waits is
+due, as no try at all; a step that had ended as unknown is open again, out of what it left behind (`delivery.rest`), and
+whoever claims it looks at everything anew. Nothing else makes it go on: neither after a cancellation or an erasure, which
+take `rest` away, nor beside what a person has sent anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from domain.lost import without
+from domain.timeline import EventType
+from domain.work_row import WorkState
+from infra.postgres.engine.chains import reopen, satisfied
+from infra.postgres.engine.clock_steps import FALLBACK_AFTER
+from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.lost_attempts import keep_lost, lost_of
+from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
+
+_CALLED_LOST = """
+SELECT x.id, x.n, x.attempt, d.lost, d.channel, w.state, w.attempt AS claimed, w.awaiting
+FROM unnest($1::uuid[], $2::smallint[], $3::smallint[]) x(id, n, attempt)
+JOIN LATERAL (SELECT lost, channel FROM delivery WHERE notification_id = x.id AND n = x.n AND lost IS NOT NULL
+              OFFSET 0) d ON true
+LEFT JOIN LATERAL (SELECT state, attempt, awaiting FROM work WHERE notification_id = x.id AND n = x.n FOR UPDATE) w ON true
+ORDER BY x.id, x.n, x.attempt"""
+
+_NO_TRY = f"""
+UPDATE work w SET due_at = least(now() + b.wait, w.expires_at), failures = greatest(w.failures - 1, 0), cohort = NULL,
+       falls_back_at = coalesce(w.falls_back_at, CASE WHEN w.chain IS NOT NULL THEN now() + b.after END)
+FROM (SELECT r.tid, x.wait, m.after FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
+      JOIN LATERAL (SELECT {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id OFFSET 0) m ON true) b
+WHERE w.ctid = b.tid"""
+
+_OPEN_AGAIN = f"""
+INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, attempt,
+                  failures, version, tried, falls_back_at)
+SELECT x.id, x.n, d.tenant, m.lane, d.channel, d.account, d.address, d.rest ->> 'locale', d.chain,
+       least(now() + x.wait, m.expires_at), m.expires_at, (d.rest ->> 'attempt')::smallint,
+       (d.rest ->> 'failures')::smallint, m.version, string_to_array(d.rest ->> 'tried', E'\\n'),
+       CASE WHEN d.chain IS NOT NULL THEN now() + m.after END
+FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
+JOIN LATERAL (SELECT tenant, channel, account, address, rest,
+                     CASE WHEN json_array_length(rest -> 'chain') > 0 THEN rest -> 'chain' END AS chain
+              FROM delivery WHERE notification_id = x.id AND n = x.n AND status = 'unknown' AND lost IS NULL
+                AND rest IS NOT NULL OFFSET 0) d ON true
+JOIN LATERAL (SELECT lane, expires_at, version, {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id
+              OFFSET 0) m ON true
+WHERE NOT EXISTS (SELECT FROM event WHERE notification_id = x.id AND type = 'resent' OFFSET 0)
+ON CONFLICT DO NOTHING
+RETURNING notification_id, n"""
+"""`attempt` goes on where it was: the number of a claim is never used twice. The time of its place in a chain begins anew."""
+
+_RETRYING = """
+UPDATE delivery d SET status = 'retrying', reason = NULL, rest = NULL, updated_at = now()
+FROM unnest($3::uuid[], $4::smallint[]) c(id, n)
+WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2"""
+
+
+class NotBegun(NamedTuple):
+    """An attempt by which nothing was handed over."""
+
+    notification_id: UUID
+    n: int
+    attempt: int
+    wait: timedelta = timedelta(0)
+    """It is to be due after this."""
+
+
+async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> None:
+    """Those of these that were called lost were not. The caller holds their notifications' locks. Safe to repeat: an attempt
+    is taken back once."""
+    if not claims:
+        return
+    waits = {claim[:3]: claim.wait for claim in claims}
+    rows = await connection.fetch(
+        _CALLED_LOST, [c.notification_id for c in claims], [c.n for c in claims], [c.attempt for c in claims]
+    )
+    told, waiting, ended = list[Entry](), list[NotBegun](), list[NotBegun]()
+    left = {(row["id"], row["n"]): lost_of(row["lost"]) for row in rows}
+    known = dict(left)
+    for row in rows:
+        step, attempt = (row["id"], row["n"]), row["attempt"]
+        if all(one.attempt != attempt for one in left[step]):
+            continue
+        left[step] = without(left[step], attempt)
+        claim = NotBegun(*step, attempt, waits[(*step, attempt)])
+        told.append(Entry(*step, TimelineEvent(EventType.GIVEN_BACK, {"attempt": attempt, "channel": row["channel"]})))
+        if row["state"] is None:
+            ended.append(claim)
+        elif row["state"] == WorkState.OPEN and row["claimed"] == attempt and not row["awaiting"]:
+            waiting.append(claim)
+    await keep_lost(connection, {step: lost for step, lost in left.items() if lost != known[step]})
+    await write_events(connection, told)
+    if waiting:
+        await connection.execute(_NO_TRY, *_columns(waiting))
+    await open_again(connection, ended)
+
+
+async def open_again(connection: Connection, claims: Sequence[NotBegun]) -> None:
+    """Those of these whose steps have ended as unknown and may not have arrived after all are open again. The caller holds
+    the locks, and has kept what may have arrived."""
+    aimed = await satisfied(connection, sorted({claim.notification_id for claim in claims}))
+    going_on = [claim for claim in claims if claim.notification_id not in aimed]
+    if not going_on:
+        return
+    rows = await connection.fetch(_OPEN_AGAIN, *_columns(going_on))
+    ids = sorted({row["notification_id"] for row in rows})
+    if ids:
+        keys = [row["notification_id"] for row in rows], [row["n"] for row in rows]
+        await connection.execute(_RETRYING, ids[0], ids[-1], *keys)
+        await reopen(connection, ids)
+
+
+def _columns(claims: Sequence[NotBegun]) -> tuple[list[UUID], list[int], list[timedelta]]:
+    return [c.notification_id for c in claims], [c.n for c in claims], [c.wait for c in claims]
