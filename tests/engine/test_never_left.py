@@ -54,8 +54,8 @@ async def called_lost(engine: Engine, **fields: Any) -> tuple[CohortRow, UUID, C
     return cohort, one, claim
 
 
-async def give_back(engine: Engine, claim: Claim) -> None:
-    await engine.claims.give_back([engine.decider().returned(claim)])
+async def give_back(engine: Engine, claim: Claim, *, wait: timedelta = timedelta(0)) -> None:
+    await engine.claims.give_back([engine.decider().returned(claim, wait=wait)])
 
 
 async def go_on(engine: Engine, channel: Channel = Channel.EMAIL) -> list[Claim]:
@@ -181,6 +181,15 @@ async def test_its_chain_is_as_it_was(engine: Engine) -> None:
     await engine.answer(await go_on(engine), PERMANENT)
     assert await engine.deliveries(one) == {"email": ("failed", "content_refused")}
     assert [row["channel"] for row in await engine.work(one)] == ["webhook"]
+
+
+@pytest.mark.parametrize("options", [HOLD, RESEND])
+async def test_it_is_put_off_no_longer_than_its_chain_waits(engine: Engine, options: str) -> None:
+    """Found by the state machine: a receiver that is busy for longer."""
+    _, _, claim = await called_lost(engine, options=options, **CHAIN)
+    await give_back(engine, claim, wait=timedelta(seconds=90))
+    [row] = await engine.work()
+    assert row["due_at"] == row["falls_back_at"]
 
 
 async def test_other_channels_are_left_alone(engine: Engine) -> None:

@@ -1,4 +1,4 @@
-"""What may have arrived and must not come twice: whatever happens next, it goes over no account but the one that knows it."""
+"""What may have arrived and must not come twice: it goes over no account but the one that knows it."""
 
 from __future__ import annotations
 
@@ -183,9 +183,7 @@ async def test_what_a_version_before_had_moved_is_not_sent(engine: Engine) -> No
 async def test_its_chain_stops_with_it(engine: Engine, answer: SendResult) -> None:
     """Whatever its resend is answered, until its time is over, the next channel does not have it."""
     hook = MemoryProvider(channel=Channel.WEBHOOK)
-    fleet = Fleet.of(
-        engine, knowing("a", LOST, *[answer] * 400), knowing("b", order=1), Account("hook", hook, Slots(4))
-    )
+    fleet = Fleet.of(engine, knowing("a", LOST, *[answer] * 400), knowing("b", order=1), Account("hook", hook, Slots(4)))
     fallback = '{"on_unknown": "hold", "fallback_after": "PT60S"}'
     one = await lost_once(fleet, fallback, **CHAIN)
     for _ in range(40):

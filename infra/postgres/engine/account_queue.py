@@ -8,8 +8,8 @@ what it has, and is looked at again: the tenant gets only so many more (`cohorts
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 

@@ -32,27 +32,29 @@ LEFT JOIN LATERAL (SELECT state, attempt, awaiting FROM work WHERE notification_
 ORDER BY x.id, x.n, x.attempt"""
 
 _NO_TRY = f"""
-UPDATE work w SET due_at = least(now() + b.wait, w.expires_at), failures = greatest(w.failures - 1, 0), cohort = NULL,
-       falls_back_at = coalesce(w.falls_back_at, CASE WHEN w.chain IS NOT NULL THEN now() + b.after END)
-FROM (SELECT r.tid, x.wait, m.after FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
-      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
+UPDATE work w SET due_at = least(now() + b.wait, w.expires_at, b.bound), failures = greatest(w.failures - 1, 0),
+       falls_back_at = b.bound, cohort = NULL
+FROM (SELECT r.tid, x.wait, CASE WHEN r.chained THEN now() + m.after END AS bound
+      FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
+      JOIN LATERAL (SELECT ctid AS tid, chain IS NOT NULL AS chained FROM work WHERE notification_id = x.id AND n = x.n
+                    OFFSET 0) r ON true
       JOIN LATERAL (SELECT {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id OFFSET 0) m ON true) b
 WHERE w.ctid = b.tid"""
 
 _OPEN_AGAIN = f"""
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, attempt,
                   failures, version, tried, falls_back_at)
-SELECT x.id, x.n, d.tenant, m.lane, d.channel, d.account, d.address, d.rest ->> 'locale', d.chain,
-       least(now() + x.wait, m.expires_at), m.expires_at, (d.rest ->> 'attempt')::smallint,
-       (d.rest ->> 'failures')::smallint, m.version, string_to_array(d.rest ->> 'tried', E'\\n'),
-       CASE WHEN d.chain IS NOT NULL THEN now() + m.after END
+SELECT x.id, x.n, d.tenant, m.lane, d.channel, d.account, d.address, d.rest ->> 'locale', c.chain,
+       least(now() + x.wait, m.expires_at, c.bound), m.expires_at, (d.rest ->> 'attempt')::smallint,
+       (d.rest ->> 'failures')::smallint, m.version, string_to_array(d.rest ->> 'tried', E'\\n'), c.bound
 FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
-JOIN LATERAL (SELECT tenant, channel, account, address, rest,
-                     CASE WHEN json_array_length(rest -> 'chain') > 0 THEN rest -> 'chain' END AS chain
-              FROM delivery WHERE notification_id = x.id AND n = x.n AND status = 'unknown' AND lost IS NULL
-                AND rest IS NOT NULL OFFSET 0) d ON true
+JOIN LATERAL (SELECT tenant, channel, account, address, rest FROM delivery
+              WHERE notification_id = x.id AND n = x.n AND status = 'unknown' AND lost IS NULL AND rest IS NOT NULL
+              OFFSET 0) d ON true
 JOIN LATERAL (SELECT lane, expires_at, version, {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id
               OFFSET 0) m ON true
+LEFT JOIN LATERAL (SELECT d.rest -> 'chain' AS chain, now() + m.after AS bound
+                   WHERE json_array_length(d.rest -> 'chain') > 0) c ON true
 WHERE NOT EXISTS (SELECT FROM event WHERE notification_id = x.id AND type = 'resent' OFFSET 0)
 ON CONFLICT DO NOTHING
 RETURNING notification_id, n"""
@@ -75,8 +77,8 @@ class NotBegun(NamedTuple):
 
 
 async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> None:
-    """Those of these that were called lost were not. The caller holds their notifications' locks. Safe to repeat: an attempt
-    is taken back once."""
+    """Those of these that were called lost were not. The caller holds their notifications' locks. Safe to repeat: each is
+    taken back once."""
     if not claims:
         return
     waits = {claim[:3]: claim.wait for claim in claims}

@@ -37,8 +37,9 @@ ORDER BY 1, 2"""
 
 _STEPS = """
 SELECT x.id AS notification_id, x.n, m.tenant, m.lane, m.strategy, m.options, m.erased_at IS NOT NULL AS erased, d.channel,
-       d.address, d.status, d.reason, d.sent_at, d.account, d.class, json_array_length(d.rest -> 'chain') > 0 AS rest, d.lost, w.state,
-       w.awaiting, w.chain, w.address AS work_address, w.attempt, w.locale, w.failures, w.tried, now() AS now
+       d.address, d.status, d.reason, d.sent_at, d.account, d.class, d.lost, w.state, w.awaiting, w.chain,
+       json_array_length(d.rest -> 'chain') > 0 AS rest, w.address AS work_address, w.attempt, w.locale, w.failures,
+       w.tried, now() AS now
 FROM unnest($1::uuid[], $2::smallint[]) WITH ORDINALITY x(id, n, place)
 JOIN LATERAL (SELECT tenant, lane, strategy, options, erased_at FROM notification WHERE id = x.id OFFSET 0) m ON true
 JOIN LATERAL (SELECT channel, address, status, reason, sent_at, account, class, rest, lost FROM delivery
