@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.lost import NOTHING_LOST, Lost, LostAttempt, after_answer, after_reports
+from domain.lost import NOTHING_LOST, Lost, LostAttempt, after_answer, after_reports, recognised_over
 from domain.results import ResultClass
 
 PLAIN = (LostAttempt(1, "mail"), LostAttempt(2, "mail"))
@@ -26,6 +26,17 @@ def test_every_lost_attempt_is_remembered_once() -> None:
 @pytest.mark.parametrize("result", OTHERS)
 def test_its_own_answer_settles_it_however_late(result: ResultClass) -> None:
     assert after_answer(PLAIN, PLAIN[0], result) == PLAIN[1:]
+
+
+def test_whoever_handed_nothing_over_settles_what_was_assumed_of_it() -> None:
+    assert after_answer(PLAIN, PLAIN[1], None) == PLAIN[:1]
+
+
+def test_a_further_attempt_is_the_same_message_only_to_who_recognises_all_of_them() -> None:
+    assert recognised_over(SAME, "hook")
+    assert not recognised_over(SAME, "other hook")
+    assert not recognised_over((*SAME, LostAttempt(3, "hook")), "hook")
+    assert recognised_over(NOTHING_LOST, "mail")
 
 
 @pytest.mark.parametrize("result", [None, *OTHERS])

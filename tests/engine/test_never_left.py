@@ -33,6 +33,7 @@ from tests.engine.test_held_locks import WAYS, held, in_haste
 HOLD = '{"on_unknown": "hold", "fallback_after": "PT60S"}'
 RESEND = '{"on_unknown": "resend", "fallback_after": "PT60S"}'
 CHAIN: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHOOK], "strategy": "fallback"}
+FAILED = ("failed", "answer_lost", True)
 UNKNOWN = ("unknown", "answer_lost", True)
 SENT = ("sent", None, True)
 RESENT = "INSERT INTO event (notification_id, id, n, at, type) VALUES ($1, $1, 0, now(), 'resent')"
@@ -223,7 +224,24 @@ async def test_it_does_not_go_on_after_that(engine: Engine, change: Callable[[En
     await change(engine, one)
     await give_back(engine, claim)
     assert await engine.work() == []
-    assert await engine.end(one) == UNKNOWN
+    assert await engine.end(one) == FAILED
+
+
+async def test_a_place_of_a_chain_that_went_on_has_failed(engine: Engine) -> None:
+    """Each of its attempts was called lost, until none was left and the next channel had it."""
+    held_by = list[Claim]()
+    cohort, [one] = await engine.planned(1, options=RESEND, expires_in=timedelta(hours=9), **CHAIN)
+    while claims := await engine.claim(cohort):
+        held_by += claims
+        await call_lost(engine, one)
+        await engine.make_due()
+    await engine.answer(await engine.claim(cohort, Channel.WEBHOOK))
+    assert await engine.deliveries(one) == {"email": UNKNOWN[:2], "webhook": ("sent", None)}
+    for claim in held_by:
+        assert (await engine.deliveries(one))["email"] == UNKNOWN[:2]
+        await give_back(engine, claim)
+    assert await engine.deliveries(one) == {"email": FAILED[:2], "webhook": ("sent", None)}
+    assert await engine.end(one) == SENT
 
 
 async def test_it_does_not_go_on_where_its_chain_has_arrived(engine: Engine) -> None:
@@ -234,6 +252,7 @@ async def test_it_does_not_go_on_where_its_chain_has_arrived(engine: Engine) -> 
     )  # fmt: skip
     await give_back(engine, claim)
     assert await engine.work() == []
+    assert (await engine.deliveries(one))["email"] == FAILED[:2]
 
 
 async def test_cancelled_before_it_was_called_lost_it_is_cancelled(engine: Engine) -> None:

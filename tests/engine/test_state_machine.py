@@ -32,6 +32,7 @@ from infra.postgres.engine.account_queue import bound_of
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
 from tests.engine.mutations import ENGINE, RECORDING, Swap, Value
+from tests.engine.mutations_of_lost import nothing
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
 from tests.engine.world import World
 
@@ -282,6 +283,7 @@ RARER: dict[str, Swap | Value] = {
     "cancel: what may have arrived was not taken": Swap("cancelling._RECORD", "d.lost IS NULL", "true"),
     "receipts: what may have arrived was not taken": Value(f"{ENGINE}.step_reports.after_reports", lambda *_: ()),
     "give back: beyond the chain's time": Swap("giving_back._GIVE_BACK", f"{bound_of('w')} > now()", "false"),
+    "give back: what was called lost stays lost": Value(f"{ENGINE}.giving_back.take_back_loss", nothing),
     "expedite: nobody drives it": Swap("expediting._MOVE", "cohort = NULL", "cohort = gen_random_uuid()"),
 }
 """Found within some hundred; each has a test of its own as well, which fails without it."""

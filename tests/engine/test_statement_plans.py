@@ -121,6 +121,7 @@ STATEMENTS = {
     "no try": never_left._NO_TRY,
     "open again": never_left._OPEN_AGAIN,
     "retrying again": never_left._RETRYING,
+    "failed after all": never_left._FAILED,
     "resume": chains._RESUME,
     "reopen": chains._REOPEN,
     "reopen what is carried": chains._REOPEN_CARRIED,

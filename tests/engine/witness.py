@@ -121,6 +121,8 @@ class Witness:
             assert {row["n"] for row in records if row["status"] in SUCCESS} == came - back
             assert (status in SUCCESS) is bool(came - back), (status, reason, came, back)
             assert not any(row["status"] == Status.RETRYING for row in records)
+            unsure = {row["n"] for row in records if row["status"] == Status.UNKNOWN}
+            assert all(self.out_there.get((one, n)) for n in unsure), "unknown, and nothing of it is out there"
             events = await self.engine.pool.fetch("SELECT n, type FROM event WHERE notification_id = $1", one)
             unknown = {row["n"] for row in events if row["type"] == "unknown"}
             twice = {n for n in came if self.arrived.get((one, n), 0) > 1}

@@ -40,8 +40,8 @@ _JUMP = (
 )
 """The database's clock cannot be set, so all that it is compared with moves the other way."""
 _RESTS = """
-SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND rest IS NOT NULL) AND expires_at > now()
-   AND NOT EXISTS (SELECT FROM work WHERE notification_id = $1)
+SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND json_array_length(rest -> 'chain') > 0)
+   AND expires_at > now() AND NOT EXISTS (SELECT FROM work WHERE notification_id = $1)
 FROM notification WHERE id = $1"""
 _RESUMED = "SELECT count(*) FROM event WHERE notification_id = $1 AND type = 'resumed'"
 MOST_TURNS = 200

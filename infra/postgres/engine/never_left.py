@@ -3,8 +3,8 @@
 He was held up before he could give them back: by somebody's lock, by an outage of his own, frozen. Then the attempt is none
 that may have arrived, and the step goes on as if it had gone back in time (docs/decisions/0048): a resend that waits is
 due, as no try at all; a step that had ended as unknown is open again, out of what it left behind (`delivery.rest`), and
-whoever claims it looks at everything anew. Nothing else makes it go on: neither after a cancellation or an erasure, which
-take `rest` away, nor beside what a person has sent anew.
+whoever claims it looks at everything anew. It does not go on after a cancellation or an erasure, which take `rest` away,
+beside what a person has sent anew, or where its chain has gone on: then it has failed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from domain.timeline import EventType
 from domain.work_row import WorkState
 from infra.postgres.engine.chains import reopen, satisfied
 from infra.postgres.engine.clock_steps import FALLBACK_AFTER
+from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.lost_attempts import keep_lost, lost_of
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -58,12 +59,18 @@ LEFT JOIN LATERAL (SELECT d.rest -> 'chain' AS chain, now() + m.after AS bound
 WHERE NOT EXISTS (SELECT FROM event WHERE notification_id = x.id AND type = 'resent' OFFSET 0)
 ON CONFLICT DO NOTHING
 RETURNING notification_id, n"""
-"""`attempt` goes on where it was: the number of a claim is never used twice. The time of its place in a chain begins anew."""
+"""`attempt` goes on where it was: the number of a claim is never used twice. Its place in a chain has its time anew."""
 
 _RETRYING = """
 UPDATE delivery d SET status = 'retrying', reason = NULL, rest = NULL, updated_at = now()
 FROM unnest($3::uuid[], $4::smallint[]) c(id, n)
 WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2"""
+
+_FAILED = """
+UPDATE delivery d SET status = 'failed', rest = NULL, updated_at = now()
+FROM unnest($3::uuid[], $4::smallint[]) c(id, n)
+WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2
+  AND d.status = 'unknown' AND d.lost IS NULL"""
 
 
 class NotBegun(NamedTuple):
@@ -104,21 +111,24 @@ async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> 
     if waiting:
         await connection.execute(_NO_TRY, *_columns(waiting))
     await open_again(connection, ended)
+    await decide_ends(connection, sorted({claim.notification_id for claim in ended}))
 
 
 async def open_again(connection: Connection, claims: Sequence[NotBegun]) -> None:
-    """Those of these whose steps have ended as unknown and may not have arrived after all are open again. The caller holds
-    the locks, and has kept what may have arrived."""
-    aimed = await satisfied(connection, sorted({claim.notification_id for claim in claims}))
-    going_on = [claim for claim in claims if claim.notification_id not in aimed]
-    if not going_on:
+    """Those of these whose steps have ended as unknown, and of which nothing may have arrived after all, are open again, or
+    have failed. The caller holds the locks, has kept what may have arrived, and decides the ends."""
+    if not claims:
         return
-    rows = await connection.fetch(_OPEN_AGAIN, *_columns(going_on))
-    ids = sorted({row["notification_id"] for row in rows})
-    if ids:
+    ids, ns, _ = _columns(claims)
+    aimed = await satisfied(connection, sorted(set(ids)))
+    going_on = [claim for claim in claims if claim.notification_id not in aimed]
+    rows = await connection.fetch(_OPEN_AGAIN, *_columns(going_on)) if going_on else []
+    opened = sorted({row["notification_id"] for row in rows})
+    if opened:
         keys = [row["notification_id"] for row in rows], [row["n"] for row in rows]
-        await connection.execute(_RETRYING, ids[0], ids[-1], *keys)
-        await reopen(connection, ids)
+        await connection.execute(_RETRYING, opened[0], opened[-1], *keys)
+        await reopen(connection, opened)
+    await connection.execute(_FAILED, min(ids), max(ids), ids, ns)
 
 
 def _columns(claims: Sequence[NotBegun]) -> tuple[list[UUID], list[int], list[timedelta]]:

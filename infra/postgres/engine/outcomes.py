@@ -117,7 +117,7 @@ class _Match:
     @property
     def never_left(self) -> bool:
         """It was called lost, and was not: it ended in somebody's hands without a call."""
-        return self.news_of_lost and self.outcome.result is None and not self.known.lost
+        return self.outcome.result is None and self.news_of_lost and not self.known.lost
 
     @property
     def entries(self) -> Iterator[TimelineEvent]:
@@ -142,9 +142,10 @@ class _Match:
     @property
     def _may_not_have_begun(self) -> bool:
         """It ends here only because nobody says what became of it, and somebody may yet say that nothing did."""
+        if not self.outcome.assumed:
+            return False
         recording = self.recording
-        ends = recording.work is Work.END and not recording.opens_next
-        return self.outcome.assumed and ends and recording.status is Status.UNKNOWN
+        return recording.work is Work.END and recording.status is Status.UNKNOWN and not recording.opens_next
 
 
 class OutcomeRepository:
