@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from uuid import UUID
 
+import pytest
+
 from domain.channels import Channel
+from domain.errors import Unavailable
 from domain.results import ResultClass, SendResult
+from infra.postgres.engine import expediting
 from infra.postgres.engine.expediting import ExpediteRepository
 from tests.digests.conftest import Office, publish
 from tests.engine.gates import Gate, gated
@@ -187,6 +191,29 @@ async def test_an_item_is_hurried_by_the_carrier_that_it_has_then(office: Office
     assert (await hurrying).result == "expedited"
     await office.deliver()
     assert office.texts == ["2: 2 3"]
+
+
+async def test_an_item_whose_digest_changes_hands_again_and_again_is_left_alone(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often that happens, an answer comes, and it says that nothing was done."""
+    monkeypatch.setattr(expediting, "LOOKS", 3)
+    *carriers, last = [await office.posted(n) for n in range(1, 6)]
+
+    class HandedOn(Gate):
+        async def stop(self) -> None:
+            """At the first look of each try; the second one finds another carrier."""
+            if len([statement for statement in self.seen if self.text in statement]) % 2:
+                await office.call(carriers.pop(0), "cancel")
+
+    gate = HandedOn("status = 'collected' AND NOT final", after=True)
+    with pytest.raises(Unavailable, match="being changed"):
+        await ExpediteRepository(gated(office.pool, gate)).expedite("acme", notification_id=last)
+    assert len(carriers) == 1, "three looks"
+    assert "expedited" not in await office.engine.events(carriers[0])
+    assert (await office.call(last, "expedite"))["result"] == "expedited"
+    await office.deliver()
+    assert office.texts == ["2: 4 5"]
 
 
 async def test_a_hurried_item_hurries_the_whole(office: Office) -> None:

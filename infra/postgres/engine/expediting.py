@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from domain.errors import NotFound
+from domain.errors import NotFound, Unavailable
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType, moved
@@ -18,6 +19,9 @@ from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.options import fallback_wait, options_of
 from infra.postgres.engine.timeline import write_event
+
+LOOKS = 10
+"""For the notification that an item travels with: each is one more that was handed on in the moment before its lock."""
 
 _LOCK = """
 SELECT status, final, lane, cancelled_at, options FROM notification
@@ -68,20 +72,24 @@ class ExpediteRepository:
 
     async def expedite(self, tenant: str, *, notification_id: UUID) -> Expedited:
         """Safe to repeat: what is due stays due. Poke the high lane after `expedited`. What waits in a digest is hurried
-        with all of it. Raises NotFound."""
+        with all of it. Raises NotFound, Unavailable (its digest changed hands at every look: nothing was done)."""
+        for _ in range(LOOKS):
+            expedited = await retried(self._pool, partial(_look, tenant=tenant, notification_id=notification_id))
+            if expedited is not None:
+                return expedited
+        raise Unavailable("Its digest is being changed at the moment; try again.")
 
-        async def unit(connection: Connection) -> Expedited | None:
-            carrier = await connection.fetchval(_CARRIER, notification_id, tenant)
-            row = await connection.fetchrow(_LOCK, carrier or notification_id, tenant)
-            if carrier != await connection.fetchval(_CARRIER, notification_id, tenant):
-                return None  # it was handed on, or has left or ended, before the lock was ours
-            if row is None:
-                raise NotFound("There is no notification with this id.")
-            return await _expedite(connection, carrier or notification_id, row)
 
-        while (expedited := await retried(self._pool, unit)) is None:
-            pass
-        return expedited
+async def _look(connection: Connection, *, tenant: str, notification_id: UUID) -> Expedited | None:
+    """One try, in a transaction of its own. None, and nothing done, where the notification that it travels with was another
+    one by the time its lock was ours: it was handed on, or has left or ended. Raises NotFound."""
+    carrier = await connection.fetchval(_CARRIER, notification_id, tenant)
+    row = await connection.fetchrow(_LOCK, carrier or notification_id, tenant)
+    if carrier != await connection.fetchval(_CARRIER, notification_id, tenant):
+        return None
+    if row is None:
+        raise NotFound("There is no notification with this id.")
+    return await _expedite(connection, carrier or notification_id, row)
 
 
 async def _expedite(connection: Connection, notification_id: UUID, row: asyncpg.Record) -> Expedited:
