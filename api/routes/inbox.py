@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor, malformed
 from api.inbox_parts import InboxParts
+from api.query import refuse_unknown_body
 from api.routes.inbox_shapes import AllRead, InboxQuery, Item, Items, NewToken, Ticket, Token
 from api.security import Permission, Principal, require
 from domain.errors import Unauthenticated
@@ -57,11 +58,13 @@ async def _opened_by_key(
 
 
 async def by_token(request: Request, parts: Parts, _: Annotated[object, Security(_token_documented)] = None) -> Owner:
-    """The person whom a valid user token names. Raises Unauthenticated, NotFound (erased since)."""
+    """The person whom a valid user token names. Raises Unauthenticated; then Invalid for a body where there is none; NotFound
+    (erased since)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("Send a user token: `Authorization: Bearer tu_...`.")
     named = parts.tokens.read(token.strip())
+    await refuse_unknown_body(request)
     await parts.store.require_user(named.tenant, named.user_id)
     return Owner(named.tenant, named.user_id)
 

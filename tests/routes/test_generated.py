@@ -91,6 +91,61 @@ async def test_ids_that_nobody_has(routes_api: Api, document: dict[str, Any], id
     assert wrong == []
 
 
+async def bearer(api: Api, operation: dict[str, Any]) -> str:
+    """Who may call it: a key of acme's owner, or a token of u-acme."""
+    if operation.get("security") != [{"user_token": []}]:
+        return api.keys["owner"]
+    token: str = (await api.post("/v1/users/u-acme/tokens")).json()["token"]
+    return token
+
+
+def all_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Of /v1, those of user tokens too, but for receipts: providers send what they send."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if path.startswith("/v1/") and not path.startswith("/v1/receipts/"):
+                yield method.upper(), path, operation
+
+
+async def test_a_route_that_takes_no_body_follows_none(routes_api: Api, document: dict[str, Any], ids: Ids) -> None:
+    """Caught: those of user tokens passed it over. JSON or not, and whatever else is wrong with the request."""
+    before, wrong, tried = await rows(routes_api), list[str](), 0
+    for method, path, operation in all_operations(document):
+        if method != "POST" or "requestBody" in operation:
+            continue
+        key, where = await bearer(routes_api, operation), filled(path, ids)
+        for body, errors in (
+            (b'{"as": "read"}', [{"pointer": "/as", "code": "unknown_field", "detail": "There is no such field."}]),
+            (b'["as"]', [{"code": "type", "pointer": "", "detail": "Expected object, got array"}]),
+        ):
+            answer = await routes_api.call(
+                method, where, key=key, content=body, headers={"Content-Type": "application/json"}
+            )
+            if (answer.status_code, answer.json().get("errors")) != (422, errors):
+                wrong.append(f"{method} {path}: {answer.status_code} {answer.text}")
+        answer = await routes_api.call(method, where, key=key, content=b"as=read", headers={"Content-Type": "text/plain"})
+        if answer.status_code != 415:
+            wrong.append(f"{method} {path}: {answer.status_code} {answer.text}")
+        tried += 1
+    assert wrong == [], "\n".join(wrong)
+    assert tried > 15
+    assert await rows(routes_api) == before
+
+
+async def test_a_parameter_that_no_route_knows_is_refused(routes_api: Api, document: dict[str, Any], ids: Ids) -> None:
+    before, wrong = await rows(routes_api), list[str]()
+    for method, path, operation in all_operations(document):
+        key, body = await bearer(routes_api, operation), example(document, operation)
+        answer = await routes_api.call(method, filled(path, ids), key=key, json=body, params={"unread_only": "true"})
+        said = {"code": "unknown_parameter", "detail": "There is no such query parameter.", "parameter": "unread_only"}
+        if path in ("/v1/notifications", "/v1/notifications/batch") and method == "POST":
+            said |= {"parameter": "", "detail": "There are no query parameters here."}
+        if (answer.status_code, answer.json().get("errors")) != (422, [said]):
+            wrong.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
+    assert wrong == [], "\n".join(wrong)
+    assert await rows(routes_api) == before
+
+
 @pytest.mark.parametrize(
     ("path", "key"), [("/v1/categories", "name"), ("/v1/templates", "name"), ("/v1/apps", "id"), ("/v1/users", "id")]
 )
