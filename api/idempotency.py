@@ -25,22 +25,16 @@ from api.accept.rows import key_errors
 from api.accept.service import Accepted
 from api.accept.writer import judge
 from api.container import Container, container_of
+from api.replay_answers import KEY, KEY_TOLD
 from api.security import Documented, Permission, Principal, authenticate, documented
 from domain.errors import Conflict, Invalid, NotFound, RecipientGone, RecipientUnknown, TongdaError
 from infra.postgres.accept.accepting import Key
 from infra.postgres.accept.idempotency import Scope, claim, keep
 from infra.secrets import derive
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="Any 1 to 255 printable characters. The same key and body again gives the first answer, with status "
-        "200 and `Idempotent-Replay: true`; the same key with another body gives 409. Kept 30 days.",
-    ),
-]
-
-
+IdempotencyKey = Annotated[str | None, Header(alias=KEY, description=KEY_TOLD)]
+located: set[Callable[..., object]] = set()
+"""The dependencies made here of routes that answer with a Location; the OpenAPI document says so."""
 REFUSALS = (RequestValidationError, Invalid, RecipientUnknown, RecipientGone, NotFound, Conflict)
 """What a request may be answered with later, though it was accepted."""
 
@@ -167,6 +161,8 @@ def creating(
         return made
 
     documented[creation] = permission
+    if named is not None:
+        located.add(creation)
     return creation
 
 

@@ -15,7 +15,9 @@ from pydantic.json_schema import models_json_schema
 
 from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
 from api.accept.schema import REF, body_schemas
+from api.idempotency import located
 from api.problem_types import PROBLEM_TYPES
+from api.replay_answers import LOCATED, PARAMETER, describe_replay, takes_key
 from api.roles import Permission, holders
 from api.routes.notification_shapes import Accepted, BatchAccepted
 from api.security import documented
@@ -57,8 +59,6 @@ OTP_EXAMPLES: list[dict[str, Any]] = [
      "data": {"amount": "88.00"}},
 ]  # fmt: skip
 
-KEY = "Idempotency-Key"
-_REPLAY = "The first answer to this Idempotency-Key"
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
     "description": "Every answer that is not a success (RFC 9457). `code` is stable; `GET /problems` lists them all.",
@@ -127,13 +127,20 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             _complete(operation, permission=permissions.get((method, path)))
-            if any(parameter["name"] == KEY for parameter in operation.get("parameters", ())):
-                _add_replay(operation["responses"])
     first = {path: {"post": _accept(path)} for path in ("/v1/notifications", "/v1/notifications/batch")}
     for path, operations in first.items():
         operations.update(made["paths"].pop(path, {}))
     made["paths"] = {**first, **made["paths"]}
+    _describe_replays(made, located=_located(app))
     return made
+
+
+def _describe_replays(made: dict[str, Any], *, located: frozenset[str]) -> None:
+    for path, operations in made["paths"].items():
+        for operation in filter(takes_key, operations.values()):
+            if path in located:
+                operation["responses"]["201"].update(LOCATED)
+            describe_replay(operation, made["components"]["schemas"])
 
 
 def _restore_examples(schemas: dict[str, Any]) -> None:
@@ -155,14 +162,6 @@ def _complete(operation: dict[str, Any], *, permission: Permission | None) -> No
         operation["x-roles"] = holders(permission)
 
 
-def _add_replay(responses: dict[str, Any]) -> None:
-    """Of a creating route."""
-    if (made := responses.get("201")) is not None:
-        known = responses.get("200")
-        told = _REPLAY if known is None else f"{known['description']}. Or: {_REPLAY}"
-        responses["200"] = {"content": made["content"], "description": told}
-
-
 def _permissions(app: FastAPI) -> Iterator[tuple[tuple[str, str], Permission]]:
     """(method, path) -> what it asks for."""
     for route in iter_route_contexts(app.routes):
@@ -172,11 +171,25 @@ def _permissions(app: FastAPI) -> Iterator[tuple[tuple[str, str], Permission]]:
 
 
 def _asked(dependant: Dependant) -> Iterator[Permission]:
-    for inner in dependant.dependencies:
-        call: Callable[..., Any] | None = inner.call
+    for call in _calls(dependant):
         if call in documented:
             yield documented[call]
-        yield from _asked(inner)
+
+
+def _located(app: FastAPI) -> frozenset[str]:
+    """The paths of creating routes that say where to find what they made."""
+    return frozenset(
+        route.path_format or ""
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute) and located.intersection(_calls(route.dependant))
+    )
+
+
+def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
+    for inner in dependant.dependencies:
+        if inner.call is not None:
+            yield inner.call
+        yield from _calls(inner)
 
 
 def _accept_schemas() -> dict[str, Any]:
@@ -199,7 +212,6 @@ def _accept_schemas() -> dict[str, Any]:
 def _accept(path: str) -> dict[str, Any]:
     batch = path.endswith("/batch")
     body, answer = ("BatchRequest", "BatchAccepted") if batch else ("NotificationRequest", "Accepted")
-    header = {"Location": {"schema": {"type": "string"}, "description": "The notification."}}
     content = {"application/json": {"schema": {"$ref": REF.format(name=answer)}}}
     return {
         "tags": ["notifications"],
@@ -208,20 +220,12 @@ def _accept(path: str) -> dict[str, Any]:
         "description": _BATCH if batch else _ONE,
         "security": [{"api_key": []}],
         "x-roles": holders(Permission.SEND),
-        "parameters": [
-            {
-                "name": KEY, "in": "header", "required": False,
-                "schema": {"type": "string", "maxLength": 255},
-                "description": "The same key and body again gives the first answer, with status 200 and "
-                "`Idempotent-Replay: true`; the same key with another body gives 409. Kept 30 days.",
-            }
-        ],
+        "parameters": [PARAMETER],
         "requestBody": {
             "required": True, "content": {"application/json": {"schema": {"$ref": REF.format(name=body)}}},
         },
         "responses": {
-            "202": {"description": "Stored", "content": content, **({} if batch else {"headers": header})},
-            "200": {"description": _REPLAY, "content": content},
+            "202": {"description": "Stored", "content": content, **({} if batch else LOCATED)},
             "default": {"$ref": "#/components/responses/Problem"},
         },
     }  # fmt: skip

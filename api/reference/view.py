@@ -116,8 +116,9 @@ class View:
         for status, response in responses.items():
             if status == "default":
                 continue
-            schema = response.get("content", {}).get("application/json", {}).get("schema")
-            shown = self._example(schema) if schema else None
+            content = response.get("content", {}).get("application/json", {})
+            schema = content.get("schema")
+            shown = _written(content["example"]) if "example" in content else self._example(schema) if schema else None
             yield Answer(status, response.get("description", ""), tuple(self._type(schema)) if schema else (), shown)
 
     def _curl(self, method: str, path: str, operation: Json, *, body: Json | None) -> str:
@@ -149,7 +150,7 @@ class View:
             if "$ref" in option:
                 return self._example(option)
         examples = schema.get("examples")
-        return json.dumps(examples[0], ensure_ascii=False, indent=2) if examples else None
+        return _written(examples[0]) if examples else None
 
     def _type(self, schema: Json) -> Iterator[Part]:
         """`list of Identity`, `string (date-time) or null`, ..."""
@@ -171,6 +172,10 @@ class View:
             yield Part(
                 {"date-time": "time (RFC 3339)", "uuid": "id (UUID)", "duration": "duration (ISO 8601)"}.get(kind, kind)
             )
+
+
+def _written(example: Any) -> str:
+    return json.dumps(example, ensure_ascii=False, indent=2)
 
 
 def slug(text: str) -> str:

@@ -95,7 +95,7 @@ class ApiKey(BaseModel):
 class NewApiKey(ApiKey):
     """The only answer that holds the key; a repetition by Idempotency-Key holds null instead, as keys are not stored."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{**_SHOWN, "key": "tk_..."}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_SHOWN, "key": "tk_..."}, {**_SHOWN, "key": None}]})
 
     key: str | None
 

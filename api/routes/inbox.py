@@ -58,8 +58,8 @@ async def _opened_by_key(
 
 
 async def by_token(request: Request, parts: Parts, _: Annotated[object, Security(_token_documented)] = None) -> Owner:
-    """The person whom a valid user token names. Raises Unauthenticated; then Invalid for a body where there is none; NotFound
-    (erased since)."""
+    """The person whom a valid user token names. Raises Unauthenticated; then Invalid for a body where there is none, and
+    NotFound (erased since)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         raise Unauthenticated("Send a user token: `Authorization: Bearer tu_...`.")

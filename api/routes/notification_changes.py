@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from api.accept.rows import Sender
 from api.container import Container, container_of
 from api.idempotency import IdempotencyKey, accepted, checked
+from api.replay_answers import LOCATED
 from api.routes.notification_shapes import Accepted, Priority
 from api.security import Permission, Principal, require
 from domain.cancelling import CancelResult
@@ -102,7 +103,7 @@ async def expedite_notification(notification_id: UUID, principal: Controller, pa
     summary="Send it again",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Accepted,
-    responses={200: {"model": Accepted, "description": "The first answer to this Idempotency-Key"}},
+    responses={202: LOCATED},
 )
 async def resend_notification(
     notification_id: UUID, request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None

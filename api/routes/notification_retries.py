@@ -141,7 +141,7 @@ class Retried(BaseModel):
     summary="Try again what ended undelivered",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Retried,
-    responses={200: {"model": Retried, "description": "A dry run, or the first answer to this Idempotency-Key"}},
+    responses={200: {"model": Retried, "description": "A dry run"}},
 )
 async def retry_notifications(
     body: RetryRequest,

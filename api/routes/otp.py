@@ -75,15 +75,9 @@ class Verified(BaseModel):
     verified: Literal[True] = True
 
 
-_SENT: dict[int | str, dict[str, Any]] = {
-    200: {"model": OtpSent, "description": "The first answer to this Idempotency-Key"}
-}  # fmt: skip
-
-
 @router.post(
-    "", summary="Send a one-time code", status_code=status.HTTP_202_ACCEPTED, response_model=OtpSent, responses=_SENT,
-    openapi_extra=_BODY,
-)  # fmt: skip
+    "", summary="Send a one-time code", status_code=status.HTTP_202_ACCEPTED, response_model=OtpSent, openapi_extra=_BODY
+)
 async def send_code(request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None) -> Response:
     """A code of its own for each request, kept as a keyed hash alone and put into the message when it is sent. 429
     `otp_too_soon` or `otp_limited` with `Retry-After` where too many went to this recipient, range of addresses, client's
@@ -109,7 +103,7 @@ async def verify_code(otp_id: UUID, guess: Guess, principal: Sending, parts: Par
 
 @router.post(
     "/{otp_id}/resend", summary="Send a new code for the same id", status_code=status.HTTP_202_ACCEPTED,
-    response_model=OtpSent, responses=_SENT,
+    response_model=OtpSent,
 )  # fmt: skip
 async def resend_code(
     otp_id: UUID, request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None

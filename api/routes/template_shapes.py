@@ -40,6 +40,12 @@ EXAMPLE: dict[str, Any] = {
     "example_data": {"order": "A-77"},
 }
 _VERSION_EXAMPLE = {key: EXAMPLE[key] for key in ("variables", "contents", "example_data")}
+_AT = "2026-12-01T01:00:00Z"
+_TEMPLATE_EXAMPLE: dict[str, Any] = {
+    "name": "order-shipped", "category": "orders", "latest_version": 1, "published_version": None, "created_at": _AT,
+    "updated_at": _AT, "version": 1, **_VERSION_EXAMPLE,
+}  # fmt: skip
+_DRAFT_EXAMPLE: dict[str, Any] = {"version": 2, "status": "draft", "created_at": _AT, **_VERSION_EXAMPLE}
 
 
 class _Strict(BaseModel):
@@ -92,6 +98,8 @@ class TemplateSummary(BaseModel):
 class TemplateDetail(TemplateSummary):
     """A template with the version in force, or its latest draft where none is."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_TEMPLATE_EXAMPLE]})
+
     version: int
     variables: dict[str, Any]
     contents: dict[str, Any]
@@ -104,6 +112,8 @@ class TemplateDetail(TemplateSummary):
 
 class VersionDetail(BaseModel):
     """One version. `status`: the one in force is `published`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_DRAFT_EXAMPLE]})
 
     version: int
     status: Literal["published", "draft"]

@@ -11,6 +11,7 @@ from api.accept.rows import Sender
 from api.container import Container, container_of
 from api.cursors import decode_cursor, encode_cursor, malformed
 from api.idempotency import Created, Creation, IdempotencyKey, OnceRoute, accepted, checked, creating
+from api.replay_answers import LOCATED
 from api.routes.notification_shapes import Accepted
 from api.routes.preview_shapes import Preview, PreviewRecipient, PreviewRequest, Previews
 from api.routes.template_shapes import (
@@ -180,7 +181,7 @@ async def preview_template(
     summary="Send a version as a test",
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Accepted,
-    responses={200: {"model": Accepted, "description": "The first answer to this Idempotency-Key"}},
+    responses={202: LOCATED},
     openapi_extra=_TEST_SEND_BODY,
 )
 async def send_test(

@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+import jsonschema_rs
 import pytest
 
+from api.replay_answers import takes_key
 from infra.secrets import derive
 from tests.api.conftest import SECRET_KEY, Api, insert_notification, make_keys, running
 from tests.routes.conftest import Ids, filled, one_of_each
@@ -70,13 +73,64 @@ async def made(database: str) -> AsyncIterator[Made]:
         yield Made(api, {**ids, "/v1/notifications/{notification_id}": str(ended)})
 
 
-def creating(document: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """(path, roles) of each route that takes an Idempotency-Key."""
+def creating(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Path and operation of each route that takes an Idempotency-Key."""
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ())):
-                assert {"200", "default"} <= set(operation["responses"]), path
-                yield path, operation["x-roles"]
+            if takes_key(operation):
+                yield path, operation
+
+
+def said_otherwise(document: dict[str, Any], operation: dict[str, Any], answer: httpx.Response) -> list[str]:
+    """What of an answer is not as the document describes it: its status, its body, its headers."""
+    described = operation["responses"].get(str(answer.status_code))
+    if described is None:
+        return [f"{answer.status_code} is not described"]
+    headers: dict[str, Any] = {name.lower(): header for name, header in described.get("headers", {}).items()}
+    content = described["content"]["application/json"]
+    found = breaks(document, content["schema"], answer.json())
+    for name, header in headers.items():
+        if header["required"] or name in answer.headers:
+            found += breaks(document, header["schema"], answer.headers.get(name))
+    for name in {"location", "idempotent-replay"} & set(answer.headers) - set(headers):
+        found.append(f"{name} is not described")
+    if answer.status_code == 200:
+        found += breaks(document, content["schema"], content["example"])
+    return found
+
+
+def breaks(document: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
+    valid = jsonschema_rs.Draft202012Validator({**schema, "components": document["components"]})
+    return [error.message for error in valid.iter_errors(value)]
+
+
+async def test_a_repetition_is_answered_as_the_document_describes_it(made: Made) -> None:
+    """So is the first request, of every creating route: statuses, headers, body, and the example beside them."""
+    document, wrong = made.api.front.fastapi.openapi(), list[str]()
+    for path, operation in creating(document):
+        where, body = filled(path, made.ids), ACCEPTED[path]
+        first, again = [await made.api.post(where, body, once="k") for _ in range(2)]
+        assert first.status_code in (201, 202), (path, first.text)
+        assert (again.status_code, again.headers["idempotent-replay"]) == (200, "true"), (path, again.text)
+        for answer in (first, again):
+            wrong += [f"{path} {answer.status_code}: {said}" for said in said_otherwise(document, operation, answer)]
+    assert wrong == [], "\n".join(wrong)
+
+
+async def test_what_is_there_already_is_answered_as_the_document_describes_it(made: Made) -> None:
+    """The other 200 of these routes: another request for the same thing. It is no repetition, and is not called one."""
+    document, tried = made.api.front.fastapi.openapi(), 0
+    for path, body in ACCEPTED.items():
+        await made.api.post(filled(path, made.ids), body)
+    for path, operation in creating(document):
+        if not operation["responses"]["200"]["description"].startswith("The first answer"):
+            body = {**ACCEPTED[path], **({"dry_run": True} if path.endswith("/retry") else {})}
+            answer = await made.api.post(filled(path, made.ids), body, once="k")
+            assert answer.status_code == 200, (path, answer.text)
+            assert "idempotent-replay" not in answer.headers
+            assert said_otherwise(document, operation, answer) == [], path
+            tried += 1
+    assert tried == 4
 
 
 async def test_what_was_made_is_answered_so_though_all_it_was_made_of_is_gone(made: Made) -> None:
@@ -99,7 +153,7 @@ async def test_what_was_made_is_answered_so_though_all_it_was_made_of_is_gone(ma
 
 async def test_what_an_older_version_accepted_is_answered_so_though_this_one_refuses_it(made: Made) -> None:
     api, wrong = made.api, list[str]()
-    for path, roles in creating(api.front.fastapi.openapi()):
+    for path, operation in creating(api.front.fastapi.openapi()):
         where = filled(path, made.ids)
         await _accepted(api, where)
         expected: list[tuple[bytes, str, str, tuple[int, ...]]] = [
@@ -110,7 +164,7 @@ async def test_what_an_older_version_accepted_is_answered_so_though_this_one_ref
             (NOW_REFUSED, "k", "viewer", (403,)),
             (NOW_REFUSED, "x" * 256, "owner", (422,)),
         ]
-        assert "viewer" not in roles
+        assert "viewer" not in operation["x-roles"]
         for body, once, key, statuses in expected:
             json_headers = {"Content-Type": "application/json", "Idempotency-Key": once}
             answer = await api.call("POST", where, key=key, headers=json_headers, content=body)
