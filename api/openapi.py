@@ -13,7 +13,14 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
+from api.accept.request import (
+    BatchRequest,
+    LetInRequest,
+    NotificationPatch,
+    NotificationRequest,
+    OtpRequest,
+    TestSendRequest,
+)
 from api.accept.schema import REF, body_schemas
 from api.idempotency import located
 from api.problem_types import PROBLEM_TYPES
@@ -58,6 +65,7 @@ OTP_EXAMPLES: list[dict[str, Any]] = [
     {"to": {"user": "u-1024"}, "channels": ["email", "webhook"], "purpose": "payment", "template": "pay-code",
      "data": {"amount": "88.00"}},
 ]  # fmt: skip
+LET_IN_EXAMPLES: list[dict[str, Any]] = [{"to": {"user": "u-1024"}}, {"to": {"email": "fang@example.com"}}]
 
 _PROBLEM: dict[str, Any] = {
     "title": "Problem",
@@ -194,8 +202,11 @@ def _calls(dependant: Dependant) -> Iterator[Callable[..., Any]]:
 
 def _accept_schemas() -> dict[str, Any]:
     """The request as msgspec decodes it and the rules judge it, the answers as they are documented."""
-    requests = body_schemas([NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest, OtpRequest])
+    requests = body_schemas(
+        [NotificationRequest, BatchRequest, NotificationPatch, TestSendRequest, OtpRequest, LetInRequest]
+    )
     requests["OtpRequest"]["examples"] = OTP_EXAMPLES
+    requests["LetInRequest"]["examples"] = LET_IN_EXAMPLES
     requests["NotificationRequest"]["examples"] = [NOTIFICATION_EXAMPLE, INLINE_EXAMPLE, DIGEST_EXAMPLE]
     requests["DigestWish"]["examples"] = [DIGEST_EXAMPLE["digest"]]
     requests["DedupeWish"]["examples"] = [DIGEST_EXAMPLE["dedupe"]]

@@ -49,6 +49,9 @@ class Permission(StrEnum):
     READ_KEYS = "read_keys"
     MANAGE_KEYS = "manage_keys"
     """Apps and API keys."""
+    LET_IN = "let_in"
+    """Forget the wrong guesses at a recipient's one-time codes. Not for who sends them: a form in which somebody guesses
+    would give itself new guesses."""
     OPERATE = "operate"
     APPROVE = "approve"
     AUDIT = "audit"

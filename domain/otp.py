@@ -7,7 +7,7 @@ open ── time ──> expired ── resend ──> open
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -169,6 +169,24 @@ class Policy:
     def guesses(self) -> dict[Scope, Limit]:
         """Those of wrong guesses."""
         return {scope: self.limits[scope] for scope in GUESSES if scope in self.limits}
+
+
+class LetIn(StrEnum):
+    """What it led to that a recipient's wrong guesses are to be forgotten."""
+
+    LET_IN = "let_in"
+    """There were as many as there may be, so that no guess was looked at and no code sent; now there are none."""
+    CLEARED = "cleared"
+    """There were some, and room for more; now there are none."""
+    NOTHING_COUNTED = "nothing_counted"
+    """There were none: a refusal has another reason."""
+
+
+def let_in(counted: Mapping[Scope, int], limits: Mapping[Scope, Limit]) -> LetIn:
+    """`counted`: the wrong guesses that were forgotten, by span."""
+    if any(scope in limits and count >= limits[scope].most for scope, count in counted.items()):
+        return LetIn.LET_IN
+    return LetIn.CLEARED if any(counted.values()) else LetIn.NOTHING_COUNTED
 
 
 def counted(

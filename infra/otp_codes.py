@@ -54,6 +54,10 @@ class OtpCodes:
             return self
         return next((codes for key in self._others if (codes := OtpCodes(key)).key_id == key_id), None)
 
+    def of_all_keys(self) -> list[OtpCodes]:
+        """These, and those of `others`: what was counted under a key of before still counts."""
+        return [self, *(OtpCodes(key) for key in self._others)]
+
     @property
     def key_id(self) -> str:
         """Stored beside each hash: tells whether a code was made under the key of now. Raises Unavailable."""

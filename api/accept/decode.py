@@ -7,7 +7,14 @@ from typing import TypeVar
 
 import msgspec
 
-from api.accept.request import BatchRequest, NotificationPatch, NotificationRequest, OtpRequest, TestSendRequest
+from api.accept.request import (
+    BatchRequest,
+    LetInRequest,
+    NotificationPatch,
+    NotificationRequest,
+    OtpRequest,
+    TestSendRequest,
+)
 from domain.channels import Channel
 from domain.digests import First
 from domain.errors import FieldError, Invalid, Malformed
@@ -27,6 +34,7 @@ _batch = msgspec.json.Decoder(BatchRequest)
 _patch = msgspec.json.Decoder(NotificationPatch)
 _test_send = msgspec.json.Decoder(TestSendRequest)
 _otp = msgspec.json.Decoder(OtpRequest)
+_let_in = msgspec.json.Decoder(LetInRequest)
 
 _AT = re.compile(r"^(?P<text>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `([^`]*)`")
@@ -79,6 +87,11 @@ def test_send(raw: bytes) -> TestSendRequest:
 def otp(raw: bytes) -> OtpRequest:
     """A one-time code that is asked for. Raises Malformed or Invalid."""
     return _decode(_otp, raw)
+
+
+def let_in(raw: bytes) -> LetInRequest:
+    """Whose wrong guesses are to be forgotten. Raises Malformed or Invalid."""
+    return _decode(_let_in, raw)
 
 
 def nothing(raw: bytes) -> None:

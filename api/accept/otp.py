@@ -32,12 +32,14 @@ from domain.otp import (
     DEFAULT_LIFE,
     NEXT_CHANNEL_AFTER,
     STORED_CHANNELS,
+    LetIn,
     Policy,
     ResendVerdict,
     Scope,
     Verdict,
     client_network,
     counted,
+    let_in,
     one_further,
     recipients,
 )
@@ -64,6 +66,15 @@ _REFUSALS: dict[Verdict, str] = {
 class OtpAnswer:
     body: bytes
     replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LetInAnswer:
+    """What became of a recipient's wrong guesses, and how many there were."""
+
+    result: LetIn
+    hour: int
+    day: int
 
 
 Places = tuple[tuple[Channel, str], ...]
@@ -191,6 +202,24 @@ class OtpService:
                 raise Conflict("It was sent as often as one can be; make a new one.", code="otp_exhausted")
             case verdict:
                 raise CodeRefused(_REFUSALS[Verdict(verdict)], code=verdict)
+
+    async def let_in(self, raw: bytes, *, tenant: str) -> LetInAnswer:
+        """The recipient's wrong guesses, over all ids and purposes, are forgotten: a user's, and those at all of the user's
+        addresses; or those at one address. Raises Malformed, Invalid, RecipientUnknown, RecipientGone."""
+        to = decode.let_in(raw).to
+        errors = broken_otp_rules(OtpRequest(to), now=self._accept.clock.now())
+        if errors:
+            raise Invalid(errors)
+        direct, user = direct_address(to), None if to.user is UNSET else to.user
+        if user is not None:
+            await self._accept.check_recipient((tenant, user))
+
+        def named(own: Sequence[tuple[Channel, str]]) -> list[bytes]:
+            found = recipients(user_id=user, to=own if direct is None else [direct])
+            return [codes.subject(tenant, GUESSED_AT, name) for codes in self._codes.of_all_keys() for name in found]
+
+        were = await self._repository.let_in(tenant, user, recipients=named)
+        return LetInAnswer(let_in(were, self._policy.guesses), were[Scope.GUESSES_HOUR], were[Scope.GUESSES_DAY])
 
     async def _before(self, refusal: Rejected, key: Key | None) -> OtpAnswer:
         """What the first request with this key was answered; raises `refusal` where there was none."""

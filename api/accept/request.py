@@ -191,6 +191,12 @@ class OtpRequest(Struct, forbid_unknown_fields=True):
     metadata: dict[str, Any] | UnsetType = UNSET
 
 
+class LetInRequest(Struct, forbid_unknown_fields=True):
+    """Body of `POST /v1/otp/let-in`: the recipient, as `POST /v1/otp` names him."""
+
+    to: To
+
+
 class BatchRequest(Struct, forbid_unknown_fields=True):
     """Body of `POST /v1/notifications/batch`; items are decoded one by one, so that a bad one fails alone."""
 

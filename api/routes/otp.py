@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -18,19 +19,24 @@ from api.idempotency import IdempotencyKey
 from api.schemas import Body
 from api.security import Permission, Principal, require
 from domain.errors import CodeRefused, Invalid, TooManyRequests
-from domain.otp import LONGEST, SHORTEST
+from domain.otp import LONGEST, SHORTEST, LetIn
 from infra.telemetry.metrics import OTP
 
 router = APIRouter(prefix="/v1/otp", tags=["one-time codes"])
 
+log = structlog.get_logger()
+
 Sending = Annotated[Principal, Depends(require(Permission.SEND))]
+LettingIn = Annotated[Principal, Depends(require(Permission.LET_IN))]
 Parts = Annotated[Container, Depends(container_of)]
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OtpRequest"}}},
-    }
-}
+
+
+def _body(name: str) -> dict[str, Any]:
+    """What a route reads by itself."""
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 _EXAMPLE: dict[str, Any] = {
     "id": "01a20a32-744b-7020-809a-bb07e52cad04", "notification_id": "01a20a32-744b-7021-8b1c-3c1f0e6a7d55",
     "expires_at": "2026-12-01T01:05:00Z", "resend_after": "2026-12-01T01:01:00Z",
@@ -75,8 +81,34 @@ class Verified(BaseModel):
     verified: Literal[True] = True
 
 
+class WrongGuesses(BaseModel):
+    """Of a user and several addresses, the most that one of them had."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hour: int
+    day: int
+
+
+class ForgottenGuesses(BaseModel):
+    """`let_in`: there were as many as there may be. `cleared`: there were some, and room for more. `nothing_counted`: there
+    were none, so that a refusal has another reason."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"result": "let_in", "wrong_guesses": {"hour": 15, "day": 21}}]},
+    )
+
+    result: LetIn
+    wrong_guesses: WrongGuesses = Field(description="How many there were within the hour and the day that were running.")
+
+
 @router.post(
-    "", summary="Send a one-time code", status_code=status.HTTP_202_ACCEPTED, response_model=OtpSent, openapi_extra=_BODY
+    "",
+    summary="Send a one-time code",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_model=OtpSent,
+    openapi_extra=_body("OtpRequest"),
 )
 async def send_code(request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None) -> Response:
     """A code of its own for each request, kept as a keyed hash alone and put into the message when it is sent. 429
@@ -116,6 +148,24 @@ async def resend_code(
         answer = await parts.otp.resend(otp_id, sender=sender, key=_checked(key), raw=await request.body())
         counted.replay = answer.replay
     return _answer(answer)
+
+
+@router.post("/let-in", summary="Forget a recipient's wrong guesses", openapi_extra=_body("LetInRequest"))
+async def let_in(request: Request, principal: LettingIn, parts: Parts) -> ForgottenGuesses:
+    """For a recipient whom too many wrong guesses keep out (429 `otp_limited`), for whatever code and purpose, before that
+    ends by itself: at once guesses are looked at again and codes are sent, as far as the other limits let them. A user is
+    let in with all of the user's addresses; an address by itself, whoever has it. An id that five wrong guesses have locked
+    stays locked. Asking again does nothing more and says so. Whoever guessed may guess anew, so stop that first. It is
+    logged with the id of the key that asked (`otp.let_in`)."""
+    answer = await parts.otp.let_in(await request.body(), tenant=principal.tenant)
+    # The one trace of it, since what is forgotten is deleted. Not whom: a log outlives an erasure.
+    log.info(
+        "otp.let_in", tenant=principal.tenant, key_id=str(principal.key_id), result=answer.result, hour=answer.hour,
+        day=answer.day,
+    )  # fmt: skip
+    if answer.result is not LetIn.NOTHING_COUNTED:
+        OTP.labels("let_in").inc()
+    return ForgottenGuesses(result=answer.result, wrong_guesses=WrongGuesses(hour=answer.hour, day=answer.day))
 
 
 class _Counted:

@@ -1,4 +1,4 @@
-"""`otp send | verify | resend`."""
+"""`otp send | verify | resend | let-in`."""
 
 from __future__ import annotations
 
@@ -58,3 +58,18 @@ def resend(otp_id: Id, *, idempotency_key: options.Once = None, output: OutputOp
     with open_api() as api:
         got = api.post(f"/v1/otp/{segment(otp_id)}/resend", once=idempotency_key)
         show.answer(got, output=output, table=show.fields)
+
+
+@app.command("let-in")
+def let_in(
+    *,
+    user: options.ToUser = None,
+    email: options.ToEmail = None,
+    phone: options.ToPhone = None,
+    address: options.ToAddress = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Forget the wrong guesses that keep a recipient out: a user's with all addresses, or those of one address."""
+    body = {"to": options.recipient(user=user, email=email, phone=phone, address=address, needed=True)}
+    with open_api() as api:
+        show.answer(api.post("/v1/otp/let-in", body), output=output, table=show.fields)

@@ -24,6 +24,8 @@ MATRIX: dict[str, set[str]] = {
     "POST /v1/users/{id}/suppressions": {"operator", "administrator", "owner"},
     "GET /v1/users/{id}/export": {"auditor", "administrator", "owner"},
     "POST /v1/users/{id}/erase": {"administrator", "owner"},
+    "POST /v1/otp": {"sender", "owner"},
+    "POST /v1/otp/let-in": {"administrator", "owner"},
     "POST /v1/suppressions": {"operator", "administrator", "owner"},
     "POST /v1/templates": {"editor", "administrator", "owner"},
     "GET /v1/api-keys": {"auditor", "administrator", "owner"},

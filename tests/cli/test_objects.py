@@ -73,6 +73,20 @@ def test_a_code_is_sent_checked_and_sent_again(cli: Cli) -> None:
     assert (soon.code, "soon" in soon.err) == (1, True), soon.err
 
 
+def test_whose_wrong_guesses_are_forgotten(cli: Cli) -> None:
+    sent = cli("otp", "send", "--email", "lin@example.com", "-o", "json")
+    assert cli("otp", "verify", json.loads(sent.out)["id"], "000000").code == 1
+    arguments = ("otp", "let-in", "--email", "lin@example.com")
+    refused = cli(*arguments, role="sender")
+    assert (refused.code, "administrator, owner" in refused.err) == (1, True), refused.err
+    done = cli(*arguments, role="administrator")
+    assert (done.code, "cleared" in done.out, "hour=1 day=1" in done.out) == (0, True, True), done.out
+    assert "nothing_counted" in cli(*arguments, "-o", "json").out
+    unknown = cli("otp", "let-in", "--user", "u-nobody")
+    assert (unknown.code, "recipient_unknown" in unknown.err) == (1, True), unknown.err
+    assert cli("otp", "let-in").code == 2
+
+
 def test_a_draft_is_sent_as_a_test(cli: Cli) -> None:
     assert cli("templates", "create", "-", given=json.dumps({**TEMPLATE, "name": "tried"})).code == 0
     arguments = (

@@ -14,12 +14,10 @@ from domain.otp import GUESSES, MOST_ATTEMPTS, Limit, Scope
 from infra.otp_codes import OtpCodes
 from infra.settings import Settings
 from tests.api.conftest import at_once
-from tests.docs.markdown import ROOT, blocks
 from tests.otp.conftest import Otp, code_in, wrong
 from tests.otp.test_make import USER, user
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-OPERATIONS = ROOT / "docs/operations.md"
 BY_HOUR = "Too many wrong guesses at this recipient's codes within an hour."
 
 
@@ -246,19 +244,6 @@ async def test_nothing_stored_leads_back_to_whose_guesses_they_are(otp: Otp) -> 
     assert len(kept) == 2, "the user and the address"
     assert {row["subject"] for row in await otp.api.pool.fetch("SELECT subject FROM otp_counter")} == {*kept}
     assert all(len(subject) == 16 and b"wang" not in subject and b"u-1" not in subject for subject in kept)
-
-
-async def test_an_operator_lets_one_recipient_in_again(otp: Otp) -> None:
-    """By the statement in docs/operations.md."""
-    [statement] = [block for block in blocks(OPERATIONS, "sql") if "otp_counter c USING" in block]
-    at_most(otp, 1)
-    mine, other = await otp.sent(), await otp.sent({"email": "li@example.com"})
-    for otp_id, code in (mine, other):
-        assert await otp.verdict(otp_id, wrong(code)) == "otp_wrong"
-        assert_limited(await otp.verify(otp_id, code))
-    await otp.api.pool.execute(statement.replace("01a20a32-744b-7020-809a-bb07e52cad04", mine[0]))
-    assert await otp.verdict(*mine) == "verified"
-    assert_limited(await otp.verify(*other))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -22,7 +22,7 @@ from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, Limit, ResendVerdict,
 from domain.timeline import EventType
 from infra.otp_codes import Seed
 from infra.postgres.accept.accepting import Key, Row, id_of, insert, keep_key
-from infra.postgres.accept.otp_limits import Counted, count, forget_counters, guesses_of, hold, look
+from infra.postgres.accept.otp_limits import Counted, clear_guesses, count, forget_counters, guesses_of, hold, look
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import write_event
@@ -264,6 +264,19 @@ class OtpRepository:
             return await retried(self._pool, unit)
         except _Refused as refused:
             return refused.answered
+
+    async def let_in(
+        self, tenant: str, user_id: str | None, *, recipients: Callable[[Sequence[tuple[Channel, str]]], Sequence[bytes]]
+    ) -> dict[Scope, int]:
+        """Forget the wrong guesses at codes of these recipients: how many there were, by span. `recipients` names them, of
+        all addresses that the user has now. Safe to repeat: what is forgotten is not there the next time."""
+
+        async def unit(connection: Connection) -> dict[Scope, int]:
+            own = [] if user_id is None else await connection.fetch(_ADDRESSES, tenant, user_id, [*Channel])
+            named = recipients([(Channel(row["channel"]), row["address"]) for row in own])
+            return await clear_guesses(connection, tenant, named)
+
+        return await retried(self._pool, unit)
 
     async def sendable(self, tenant: str, otp_id: UUID, *, notification_id: UUID) -> Sendable | None:
         """What the message of this notification needs to carry its code; None when that code must not be sent any more: it

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from domain.errors import TooManyRequests
-from domain.otp import WORDS, Limit, Scope
+from domain.otp import GUESSES, WORDS, Limit, Scope
 from infra.postgres.engine.locks import Connection
 
 _COUNT = """
@@ -27,6 +27,14 @@ _LOOK = """
 SELECT scope, subject, count, extract(epoch FROM until - now())::float8 AS wait_s
 FROM unnest($2::text[], $3::bytea[]) s(scope, subject) JOIN otp_counter c USING (scope, subject)
 WHERE c.tenant = $1 AND c.until > now()"""
+
+_LOCK = """
+SELECT FROM otp_counter WHERE tenant = $1 AND scope = ANY ($2::text[]) AND subject = ANY ($3::bytea[])
+ORDER BY scope, subject FOR UPDATE"""
+
+_CLEAR = """
+DELETE FROM otp_counter WHERE tenant = $1 AND scope = ANY ($2::text[]) AND subject = ANY ($3::bytea[])
+RETURNING scope, CASE WHEN until > now() THEN count ELSE 0 END AS count"""
 
 _FORGET = """
 DELETE FROM otp_counter WHERE ctid = ANY (ARRAY(
@@ -67,6 +75,15 @@ async def look(connection: Connection, tenant: str, counted: Sequence[Counted]) 
 def guesses_of(recipients: Sequence[bytes], limits: Mapping[Scope, Limit]) -> list[Counted]:
     """What a wrong guess at a code of these recipients counts against."""
     return [Counted(scope, recipient, limit) for scope, limit in limits.items() for recipient in recipients]
+
+
+async def clear_guesses(connection: Connection, tenant: str, recipients: Sequence[bytes]) -> dict[Scope, int]:
+    """No wrong guess of theirs counts any more: how many did, by span, with whom of them had most. A guess under way is
+    waited for, and forgotten with the others."""
+    scopes, subjects = [*GUESSES], [*recipients]
+    await connection.execute(_LOCK, tenant, scopes, subjects)  # in the order of `_add`
+    rows = await connection.fetch(_CLEAR, tenant, scopes, subjects)
+    return {scope: max((row["count"] for row in rows if row["scope"] == scope), default=0) for scope in GUESSES}
 
 
 async def _add(connection: Connection, tenant: str, counted: Sequence[Counted], *, more: int) -> list[asyncpg.Record]:
