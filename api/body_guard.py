@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.body import MOST_BYTES, check_headers, check_json, check_syntax, too_large
+from api.body import MOST_BYTES, check_headers, check_json, decoded_strictly, too_large
 from api.problems import problem
+from api.repeated_names import check_names
 from domain.errors import Rejected
 
 GUARDED = "/v1/"
@@ -16,7 +17,7 @@ MOST_DRAINED = 8 * MOST_BYTES
 
 
 class BodyGuard:
-    """The raw accept routes in front of it call the same checks of `api.body` themselves."""
+    """The raw accept routes in front of it call `check_json` themselves, and their own decoder says what is no JSON."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,7 +30,7 @@ class BodyGuard:
             raw = await read_body(scope, receive)
             if raw:
                 check_json(raw)
-                check_syntax(raw)
+                check_names(raw, decoded_strictly(raw))
         except Rejected as error:
             status, headers, body = problem(error)
             await send({"type": "http.response.start", "status": status, "headers": headers})

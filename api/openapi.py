@@ -249,8 +249,10 @@ _ONE = (
     "now, spans of nothing or too long, windows of nothing or outside of the low lane, time zones, `metadata` over 4 KiB, "
     "and what only the database knows. "
     "Expiry counts from `send_at` where there is one, else from accept; without any, high expires after 5 minutes, "
-    "medium after 24 hours, low after 72 hours."
+    "medium after 24 hours, low after 72 hours. "
+    "Of a name that an object holds twice the last counts here; elsewhere that is 400 `repeated_name`."
 )
 _BATCH = (
     "Each item may differ, and a bad one fails alone: its place in `items` holds the problem. One transaction for the rest."
+    " Of a name that an object holds twice the last counts here."
 )

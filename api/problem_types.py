@@ -34,6 +34,11 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
     "too_deep": ProblemType(
         HTTPStatus.BAD_REQUEST, "The body is nested too deeply", "Objects and lists are nested at most 32 levels deep."
     ),
+    "repeated_name": ProblemType(
+        HTTPStatus.BAD_REQUEST,
+        "An object holds a name twice",
+        "Which one counts depends on who reads it: give each name of an object once. " + _NOTHING_KEPT,
+    ),
     "too_large": ProblemType(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large", "A body has at most 1 MiB; send several requests."
     ),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.body import MOST_DEPTH, check_json, check_syntax, is_json, pointer_at
+from api.body import MOST_DEPTH, check_json, decoded_strictly, is_json, pointer_at
 from domain.errors import Malformed
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=12)
@@ -85,7 +85,7 @@ def test_what_no_text_can_hold(raw: bytes, code: str, pointer: str) -> None:
 )
 def test_what_only_looks_wrong(raw: bytes) -> None:
     check_json(raw)
-    check_syntax(raw)
+    decoded_strictly(raw)
 
 
 @pytest.mark.parametrize(
@@ -93,12 +93,12 @@ def test_what_only_looks_wrong(raw: bytes) -> None:
 )
 def test_what_is_not_strict_json(raw: bytes) -> None:
     with pytest.raises(Malformed):
-        check_syntax(raw)
+        decoded_strictly(raw)
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_checked_without_a_crash(raw: bytes) -> None:
-    for check in (check_json, check_syntax):
+    for check in (check_json, decoded_strictly):
         with contextlib.suppress(Malformed):
             check(raw)
     pointer_at(raw, len(raw) // 2)

@@ -84,6 +84,8 @@ async def test_the_shape_of_a_problem(shared_api: Api) -> None:
          "nul_character"),
         ("POST", "/v1/users", {"content": b"[" * 33 + b"]" * 33, "headers": {"content-type": "application/json"}}, 400,
          "too_deep"),
+        ("POST", "/v1/users", {"content": b'{"id": "a", "id": "b"}', "headers": {"content-type": "application/json"}}, 400,
+         "repeated_name"),
         ("POST", "/v1/users", {}, 422, "invalid"),
         ("POST", "/v1/users", {"json": []}, 422, "invalid"),
         ("POST", "/v1/users", {"json": None}, 422, "invalid"),
