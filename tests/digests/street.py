@@ -20,7 +20,7 @@ from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.cohorts import CohortRow
 from tests.digests.conftest import Office
-from tests.engine.support import OK, soon
+from tests.engine.support import OK, PERMANENT, soon
 
 EMPTY = "; ".join(
     f"DELETE FROM {table}"
@@ -71,6 +71,8 @@ class Street:
 
     office: Office
     contents: TemplateContents
+    wishes: list[dict[str, Any]]
+    """What is posted at first, and again where nothing is left."""
     ids: list[UUID] = field(default_factory=list)
     number: dict[UUID, int] = field(default_factory=dict)
     cohorts: list[CohortRow] = field(default_factory=list)
@@ -150,27 +152,34 @@ class Street:
             await self.office.pool.execute(statement, span)
 
     async def wait(self, *, meanwhile: SendResult = OK) -> None:
-        """Until something is due; to `lapse` until the time of one has run out."""
+        """Until something is due."""
         await self._until(_UNTIL_DUE, meanwhile)
 
     async def lapse(self, *, meanwhile: SendResult) -> None:
-        await self.drive()
+        """What is in hand comes to nothing, or is lost, and the time of one runs out before it is tried again."""
+        await self.something_in_hand()
         await self._until(_UNTIL_LATE, meanwhile)
+        await self.something_in_hand()
 
     async def _until(self, next_moment: str, meanwhile: SendResult) -> None:
         await self.answer_all(meanwhile)
         span: timedelta | None = await self.office.pool.fetchval(next_moment)
-        if span is not None and span > timedelta(0):
-            await self.jump(span + timedelta(milliseconds=10))
+        if span is not None:
+            await self.jump(max(span, timedelta(0)) + timedelta(milliseconds=10))
 
-    async def something_in_hand(self) -> bool:
-        """What is due, or will be next, is being handed over; False where nothing is."""
+    async def something_in_hand(self) -> None:
+        """What is due, or will be next, is being handed over; where nothing is open, the day's comments come once more."""
         if not self.in_hand:
             await self.drive()
         if not self.in_hand:
             await self.wait()
             await self.drive()
-        return bool(self.in_hand)
+        if not self.in_hand:
+            await self.loud()
+            for wish in self.wishes:
+                await self.accept(**wish)
+            await self.wait()
+            await self.drive()
 
     async def plan(self) -> None:
         for lane in Lane:
@@ -212,19 +221,28 @@ class Street:
         await self.office.engine.answer([claim], result)
 
     async def withdraw(self, place: int) -> None:
-        if await self.something_in_hand():
-            await self.cancel(self._handed_over(place))
+        for one in await self._handed_over(place):
+            await self.cancel(one)
 
     async def answer_and(self, place: int, result: SendResult, *, then: Sequence[str]) -> None:
         """And somebody does something about it at once."""
-        if await self.something_in_hand():
-            one = self._handed_over(place)
+        for one in await self._handed_over(place):
             await self.answer(place, result)
             for reaction in then:
                 await getattr(self, reaction)(one)
 
-    def _handed_over(self, place: int) -> UUID:
-        return self.in_hand[place % len(self.in_hand)][0].notification_id
+    async def refuse(self, place: int, *, then: Sequence[str]) -> None:
+        """On each of its channels."""
+        for one in await self._handed_over(place):
+            for claim, _ in [held for held in self.in_hand if held[0].notification_id == one]:
+                await self.answer([c for c, _ in self.in_hand].index(claim), PERMANENT)
+            for reaction in then:
+                await getattr(self, reaction)(one)
+
+    async def _handed_over(self, place: int) -> list[UUID]:
+        """One whose message is in hand; none where whatever is open waits for longer."""
+        await self.something_in_hand()
+        return [self.in_hand[place % len(self.in_hand)][0].notification_id] if self.in_hand else []
 
     async def answer_all(self, result: SendResult) -> None:
         while self.in_hand:
@@ -235,12 +253,14 @@ class Street:
         assert broken is None, broken
 
     async def to_its_end(self, last: SendResult) -> None:
+        """Each at its time, so that others lapse between two attempts; and then, if it takes long, in longer steps."""
         await self.loud()
         for turn in range(MOST_TURNS):
-            await self.answer_all(last if turn < MOST_TURNS // 2 else OK)
+            early = turn < MOST_TURNS // 2
+            await self.answer_all(last if early else OK)
             if not await self.office.pool.fetchval(_OPEN):
                 return
-            await self.jump(timedelta(minutes=20))
+            await (self.wait() if early else self.jump(timedelta(minutes=20)))
             await self.drive()
             await self.holds()
         left = await self.office.pool.fetch(_LEFT)
