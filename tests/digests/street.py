@@ -31,9 +31,9 @@ _JUMP = (
     "UPDATE notification SET send_at = send_at - $1::interval, expires_at = expires_at - $1::interval, "
     "accepted_at = accepted_at - $1::interval",
     "UPDATE digest SET until = until - $1::interval",
-    "UPDATE dedupe SET until = until - $1::interval",
 )
-"""The database's clock cannot be set, so all that it is compared with moves the other way."""
+"""The database's clock cannot be set, so all that it is compared with moves the other way. But windows of repeats do not
+end: who repeats something after that wants it twice."""
 _SAYS = """
 SELECT (data->>'n')::int AS n, expires_at > $2 AS lives FROM notification WHERE id = $1 OR digest = $1"""
 _BROKEN = """
@@ -55,8 +55,6 @@ _LEFT = """
 SELECT notification_id, n, lane, state, attempt, cohort, due_at - now() AS due, expires_at - now() AS lives FROM work"""
 CAME = {Status.SENT, Status.UNKNOWN}
 MOST_TURNS = 60
-ONCE = "P7D"
-"""Longer than a history: what repeats something does so at any time."""
 WAYS: dict[str, dict[str, Any]] = {
     "a": {"first": "collect"},
     "b": {"first": "at_once"},
@@ -88,7 +86,7 @@ class Street:
     """Somebody had them tried anew while another one of the same number was on its way, or there."""
 
     async def post(self, n: int, **changes: Any) -> None:
-        one = await self.office.posted(n, dedupe={"window": ONCE, "key": str(n)}, **changes)
+        one = await self.office.posted(n, dedupe={"window": "P1D", "key": str(n)}, **changes)
         self.ids.append(one)
         self.number[one] = n
 

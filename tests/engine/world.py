@@ -178,10 +178,6 @@ class World(Witness):
         """The same as it is in hand now, when time has passed."""
         return next(c for c in self.in_hand if attempt_of(c) == attempt_of(claim))
 
-    def was_given(self, claim: Claim) -> bool:
-        """To a provider who reports."""
-        return any(attempt_of(c) == attempt_of(claim) for c in self.given)
-
     async def repeat(self, outcome: StepOutcome) -> None:
         await self.engine.flush(outcome)
 
