@@ -172,7 +172,7 @@ MUTATIONS: dict[str, Swap | Value] = {
         f"{SLOTS}._GO_OVER", slots._GO_OVER.replace("d.slot = h.slot", "false")
     ),
 }
-"""Found within some tens of histories; `MOST` is far more than that. Each has a test of its own as well."""
+"""Found within some tens of histories; `MOST` is far more than that."""
 MOST = 200
 
 
