@@ -12,9 +12,12 @@ from enum import IntEnum
 
 BURST_SHARE = 0.1
 """The share of a second's permits that may go at once."""
-LEFT_BY_FEW = 0.75
-"""The share of a bucketful that is there for bulk when it comes. The others may be taken before it is full: whoever comes a
-fortieth of a second later lets nothing run over."""
+AHEAD_S = 0.05
+"""Bulk may have permits that will be there so soon, a bucketful at most: nobody waits for longer because of it."""
+STAYS_S = 0.5
+"""Who has not got a permit that it may have so soon asks again then, and is not put off: it would come too late."""
+MOST_DUE_S = 0.2
+"""Of so much time permits may be due to bulk, for as many as those with few messages had before it."""
 
 
 class PermitRank(IntEnum):
@@ -40,9 +43,13 @@ class Bucket:
         return cls(burst, rate_per_second - (burst - 1))
 
     @property
-    def left_by_few(self) -> int:
-        """Permits that those leave to bulk who have had their half."""
-        return max(1, int(self.burst * LEFT_BY_FEW))
+    def ahead(self) -> float:
+        """Permits that bulk may have before they are there."""
+        return min(float(self.burst), self.per_second * AHEAD_S)
+
+    @property
+    def most_due(self) -> float:
+        return max(1.0, self.per_second * MOST_DUE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +60,5 @@ class Granted:
     wait: timedelta = timedelta(0)
     spacing: timedelta = timedelta(0)
     """Between one permit and the next."""
+    stays: bool = False
+    """With nothing granted: ask again then."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Protocol
 
-from domain.permits import Bucket, Granted, PermitRank
+from domain.permits import STAYS_S, Bucket, Granted, PermitRank
 
 
 class Leases(Protocol):
     """Where permits come from; `infra.postgres.engine.permits` has them."""
 
     async def lease(
-        self, account: str, *, bucket: Bucket, wanted: int, waiting: int | None = None, rank: PermitRank = PermitRank.BULK
+        self,
+        account: str,
+        *,
+        bucket: Bucket,
+        wanted: int,
+        waiting: int | None = None,
+        rank: PermitRank = PermitRank.BULK,
+        stays_s: float = STAYS_S,
+        again: bool = False,
     ) -> Granted: ...
 
     async def give_back(self, account: str, *, count: float, most: int) -> None: ...
@@ -28,10 +36,21 @@ class Permits:
         self._account = account
         self._bucket = Bucket.of(rate_per_second)
 
-    async def take(self, wanted: int, *, waiting: int | None = None, rank: PermitRank = PermitRank.BULK) -> Granted:
-        """At most `wanted` messages may go now. Permits that are missing to who goes before bulk are kept for them, who
-        will ask again (`waiting`; None: for all of them): bulk would get the next one otherwise, again and again."""
-        return await self._leases.lease(self._account, bucket=self._bucket, wanted=wanted, waiting=waiting, rank=rank)
+    async def take(
+        self,
+        wanted: int,
+        *,
+        waiting: int | None = None,
+        rank: PermitRank = PermitRank.BULK,
+        stays_s: float = STAYS_S,
+        again: bool = False,
+    ) -> Granted:
+        """At most `wanted` messages may go, now or, of bulk, in a moment. Permits that are missing to who goes before bulk
+        are kept for them, who will ask again (`waiting`; None: for all of them): bulk would get the next one otherwise,
+        again and again. Bulk may be told to stay, and to ask `again`: not for longer than `stays_s`."""
+        return await self._leases.lease(
+            self._account, bucket=self._bucket, wanted=wanted, waiting=waiting, rank=rank, stays_s=stays_s, again=again
+        )
 
     async def give_back(self, count: int, *, held_s: float) -> None:
         """Return permits with which no message went, less what the bucket was filled with in the `held_s` since they were

@@ -6,6 +6,7 @@ would let one slow message stall a hundred.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -22,8 +23,8 @@ from activities.handing_over.provider_call import ProviderCall, target_of
 from activities.handing_over.rerouting import Rerouting
 from activities.handing_over.sending import Sending
 from activities.pace import Pacing
-from domain.lanes import CLAIM_WINDOW, SLOT_WITHIN
-from domain.permits import PermitRank
+from domain.lanes import CLAIM_WINDOW, PERMIT_WITHIN, SLOT_WITHIN
+from domain.permits import STAYS_S, PermitRank
 from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
 
@@ -71,6 +72,9 @@ class AccountLoop:
         """Seconds until the first of what goes back, because its receiver may have no more, is due again."""
         self._proven = False
         """Its last claim was of receivers that are all known to be quick."""
+        self._stays: timedelta | None = None
+        """How long it waits before it asks for a permit again."""
+        self._stays_until_s = float("-inf")
         self.uncalled = False
         """It takes nothing, and something is due over it that needs no call."""
 
@@ -87,6 +91,7 @@ class AccountLoop:
 
     async def _call(self, *, slot_within: timedelta) -> None:
         parts = self._parts
+        self._stays_until_s = time.monotonic() + PERMIT_WITHIN.total_seconds()
         while not parts.stopping():
             account = parts.accounts.get(self._name)
             if account is None or account.stopped is not None:
@@ -106,6 +111,8 @@ class AccountLoop:
                 return
             goes_on = await self._claim_and_start(account, calls=calls)
             await parts.holding.return_if_any()
+            if self._stays is not None:
+                await asyncio.sleep(self._stays.total_seconds())  # without a slot
             bounced_s, self._bounced_s = self._bounced_s, None
             if bounced_s is not None:
                 parts.progress.due_again(self._name, time.monotonic() + bounced_s)
@@ -119,7 +126,8 @@ class AccountLoop:
         capabilities, health = account.provider.capabilities, account.health
         begun, probing = health.may_begin(clock(), wanted=calls), health.probing(clock())
         era = health.begin(clock(), calls=begun)
-        claimed_s = permitted_s = time.monotonic()
+        permitted_s = claimed_s = time.monotonic()
+        stayed, self._stays = self._stays is not None, None
         limit = 0
         rows: list[Claim] = []
         blocked: Sequence[Blocked] = ()
@@ -130,7 +138,7 @@ class AccountLoop:
                 most = parts.pacing.batch_limit(begun * capabilities.max_batch)
                 if capabilities.many_servers and not self._proven:
                     most = min(most, account.unproven_at_once(clock(), taken=calls) * capabilities.max_batch)
-                limit = await parts.rerouting.permitted(account, most, rank=parts.rank)
+                limit, permitted_s = await self._permitted(account, most, stayed=stayed)
             if limit:
                 async with parts.pacing.exclusive():
                     blocked = account.blocked(clock(), taken=calls)
@@ -150,6 +158,8 @@ class AccountLoop:
             parts.sending.start(call, account, batch, start_by_s=claimed_s + CLAIM_WINDOW.total_seconds())
         going = sum(not claim.ends_unsent for _, batch in started for claim in batch)
         await parts.rerouting.unused(account, limit - going, since_s=permitted_s)
+        if self._stays is not None:
+            return True
         if len(rows) == limit:
             return bool(rows)
         if blocked:
@@ -157,6 +167,21 @@ class AccountLoop:
         if probing is not None and not rows:
             await parts.rerouting.without_probe(account)
         return False
+
+    async def _permitted(self, account: Account, most: int, *, stayed: bool) -> tuple[int, float]:
+        """How many may be claimed now, and since when, in time.monotonic()."""
+        rerouting, since_s = self._parts.rerouting, time.monotonic()
+        stays_s = max(0.0, min(STAYS_S, self._stays_until_s - since_s))
+        granted = await rerouting.permitted(account, most, rank=self._parts.rank, stays_s=stays_s, again=stayed)
+        if granted.stays:
+            self._stays = granted.wait
+        elif granted.count and granted.wait:
+            await asyncio.sleep(granted.wait.total_seconds())  # with the slots: until then nobody else has a permit for a call
+            since_s = time.monotonic()
+            if self._parts.stopping():
+                await rerouting.unused(account, granted.count, since_s=since_s)
+                return 0, since_s
+        return granted.count, since_s
 
     def _begun(
         self, account: Account, rows: Sequence[Claim], *, era: int, calls: int

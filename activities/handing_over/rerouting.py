@@ -78,17 +78,18 @@ class Rerouting:
         else:
             self._uncalled(account.name)
 
-    async def permitted(self, account: Account, most: int, *, rank: PermitRank) -> int:
-        """How many of `most` may be claimed. Without a permit the rows are parked, each to its turn, and no slot waits."""
+    async def permitted(self, account: Account, most: int, *, rank: PermitRank, stays_s: float, again: bool) -> Granted:
+        """How many of `most` may be claimed, and in what time. Without a permit the rows are parked, each to its turn, and no
+        slot waits, unless it is to ask again in a moment."""
         if account.permits is None:
-            return most
+            return Granted(most)
         due, waiting = await self._queue.due(self._cohort, account=account.name, limit=most)
         if not due:
-            return 0
-        granted = await account.permits.take(due, waiting=waiting, rank=rank)
-        if granted.count == 0:
+            return Granted(0)
+        granted = await account.permits.take(due, waiting=waiting, rank=rank, stays_s=stays_s, again=again)
+        if granted.count == 0 and not granted.stays:
             await self.park(account, wait=await self._turn(account, granted, rank=rank), spacing=granted.spacing)
-        return granted.count
+        return granted
 
     async def unused(self, account: Account, count: int, *, since_s: float) -> None:
         """So many of what was permitted at this time.monotonic() did not go: it was blocked, or somebody else's, or at its

@@ -9,54 +9,64 @@ from datetime import timedelta
 
 import asyncpg
 
-from domain.permits import Bucket, Granted, PermitRank
+from domain.permits import STAYS_S, Bucket, Granted, PermitRank
 
 _LEASE = """
 WITH b AS MATERIALIZED (
-    SELECT least($2::float8, filled) AS full_now, at, ran_over,
-           CASE WHEN few_until > filled_at THEN greatest(filled - $2::float8, 0) ELSE 0 END AS runs_over,
+    SELECT at, least(bulk_due, $8::float8) AS bulk_due,
+           least($2::float8, greatest(left_over, -$2::float8)
+                             + $3::float8 * greatest(0, extract(epoch FROM at - filled_at))) AS full_now,
            CASE WHEN owed_until > at AND owed_until < at + $6::interval THEN owed ELSE 0 END AS owed,
            CASE WHEN few_owed_until > at AND few_owed_until < at + $6::interval THEN few_owed ELSE 0 END AS few_owed,
-           greatest(at, CASE WHEN few_until < at + $6::interval THEN few_until END) AS few_from,
-           coalesce(booked_until > at AND booked_until < at + 2 * $6::interval, false) AS bulk_waits
-    FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p,
-         LATERAL (SELECT left_over + $3::float8 * greatest(0, extract(epoch FROM at - filled_at)) AS filled) f
-),
-o AS MATERIALIZED (
-    SELECT *, CASE WHEN few_owed > 0 AND bulk_waits THEN least(ran_over + runs_over, 2 * $2::float8)
-                   ELSE ran_over END AS lost
-    FROM b
+           coalesce(bulk_next_until > at AND bulk_next_until < at + $6::interval, false) AS bulk_next
+    FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p
 ),
 k AS MATERIALIZED (
-    SELECT *, few_from <= at AS few_first,
+    SELECT *, few_owed > 0 AND bulk_due < 1 AS few_first,
            CASE $5::smallint WHEN 0 THEN 0
-                             WHEN 1 THEN owed + CASE WHEN few_from > at AND bulk_waits AND lost < $2::float8
-                                                     THEN $8::int ELSE 0 END
-                             ELSE owed + CASE WHEN few_from <= at THEN few_owed ELSE 0 END END AS kept
-    FROM o
+                             WHEN 1 THEN owed + CASE WHEN bulk_next AND bulk_due >= 1 THEN 1 ELSE 0 END
+                             ELSE owed + CASE WHEN few_owed > 0 AND bulk_due < 1 THEN few_owed ELSE 0 END END AS kept
+    FROM b
 ),
-a AS MATERIALIZED (SELECT *, least(greatest(floor(full_now - kept), 0), $4::int)::int AS granted FROM k),
+a AS MATERIALIZED (
+    SELECT *, least($4::int, CASE WHEN $5::smallint = 2 AND few_owed > 0 AND NOT few_first THEN bulk_due END,
+                    CASE WHEN $5::smallint = 2 AND kept = 0 THEN least(full_now + $9::float8, $2::float8)
+                         ELSE greatest(full_now - kept, 0) END) AS most
+    FROM k
+),
 g AS MATERIALIZED (
-    SELECT a.*, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again
-    FROM a, LATERAL (SELECT least($4::int - granted, $7::int) AS missing) m
+    SELECT a.*, f.granted, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again,
+           greatest((l.least + kept - full_now - $9::float8) / $3::float8,
+                    CASE WHEN few_first THEN $2::float8 WHEN few_owed > 0 THEN $2::float8 - 1 ELSE 0 END / $3::float8) AS next_s
+    FROM a, LATERAL (SELECT CASE WHEN $5::smallint = 2 AND kept = 0 AND few_owed = 0 AND $10::float8 > 0 THEN least($4::float8, $2::float8) ELSE 1 END AS least) l,
+         LATERAL (SELECT CASE WHEN most < l.least THEN 0 ELSE floor(most) END::int AS granted) f,
+         LATERAL (SELECT least($4::int - f.granted, $7::int) AS missing) m
+),
+s AS MATERIALIZED (
+    SELECT *, $5::smallint = 2 AND granted = 0 AND owed = 0 AND next_s <= $10::float8
+              AND ($11::bool OR NOT bulk_next OR $12::bool) AS stays FROM g
 )
 UPDATE permit p
-SET left_over = g.full_now - g.granted, filled_at = g.at, ran_over = greatest(g.lost - g.granted * $9::float8, 0),
-    owed = CASE $5::smallint WHEN 0 THEN greatest(g.owed - g.granted, g.missing) ELSE g.owed END,
-    owed_until = CASE WHEN $5::smallint = 0 AND g.missing > 0 THEN g.at + g.asks_again ELSE p.owed_until END,
-    few_owed = CASE $5::smallint WHEN 1 THEN least(greatest(g.few_owed - g.granted, g.missing), $2::float8)
-                                 ELSE g.few_owed END,
-    few_owed_until = CASE WHEN $5::smallint = 1 AND g.missing > 0 THEN g.few_from + g.asks_again
-                          ELSE p.few_owed_until END,
-    few_until = CASE WHEN $5::smallint = 1 AND g.few_first AND g.granted > 0
-                     THEN g.at + make_interval(secs => g.granted * 2 / $3::float8) ELSE p.few_until END
-FROM g WHERE p.account = $1
-RETURNING g.granted, g.full_now, g.kept"""
+SET left_over = s.full_now - s.granted, filled_at = s.at,
+    owed = CASE $5::smallint WHEN 0 THEN greatest(s.owed - s.granted, s.missing) ELSE s.owed END,
+    owed_until = CASE WHEN $5::smallint = 0 AND s.missing > 0 THEN s.at + s.asks_again ELSE p.owed_until END,
+    few_owed = CASE $5::smallint WHEN 1 THEN least(greatest(s.few_owed - s.granted, s.missing), $2::float8)
+                                 ELSE s.few_owed END,
+    few_owed_until = CASE WHEN $5::smallint = 1 AND s.missing > 0 THEN s.at + s.asks_again ELSE p.few_owed_until END,
+    bulk_due = CASE $5::smallint WHEN 1 THEN least(s.bulk_due + s.granted, $8::float8)
+                                 WHEN 2 THEN greatest(s.bulk_due - s.granted, 0) ELSE s.bulk_due END,
+    bulk_next_until = CASE WHEN $5::smallint <> 2 THEN p.bulk_next_until
+                           WHEN s.granted > 0 THEN NULL
+                           WHEN s.stays THEN s.at + make_interval(secs => s.next_s + ($9::float8 + 1) / $3::float8)
+                           WHEN s.kept = 0 AND NOT s.bulk_next AND $12::bool
+                           THEN s.at + make_interval(secs => (2 - s.full_now) / $3::float8)
+                           ELSE p.bulk_next_until END
+FROM s WHERE p.account = $1
+RETURNING s.granted, s.full_now, s.kept, s.stays, s.next_s"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
 bucket. What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
-bucketful at most, and while they have had no more than half: up to `few_until` bulk that waits may take what is there, and
-they leave it the most part of a bucketful. What runs over meanwhile is lost to both, so it is counted: once that is a
-bucketful they leave nothing to bulk, until so many have been granted that it is no more than `LOST_SHARE` of those."""
+bucketful at most, while bulk is due none: each that they are granted makes one due to bulk (`bulk_due`). Bulk may have
+permits that are not there yet and will be in a moment, and waits for them; they are taken from the bucket at once."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
@@ -77,8 +87,6 @@ INSERT INTO permit (account, left_over, filled_at) VALUES ($1, $2, clock_timesta
 OWED_FOR = timedelta(minutes=1)
 """The longest that a permit is kept for somebody; a time further ahead is of another clock. Longer where the bucket fills
 so slowly that they could not come before."""
-LOST_SHARE = 0.025
-"""Of an account's permits may run over, kept for bulk that does not come in time."""
 BOOKED_AHEAD = timedelta(seconds=55)
 """Turns are given so far ahead; what comes after that asks again then: a rate that was raised is used within a minute."""
 
@@ -88,23 +96,39 @@ class PermitRepository:
         self._pool = pool
 
     async def lease(
-        self, account: str, *, bucket: Bucket, wanted: int, waiting: int | None = None, rank: PermitRank = PermitRank.BULK
+        self,
+        account: str,
+        *,
+        bucket: Bucket,
+        wanted: int,
+        waiting: int | None = None,
+        rank: PermitRank = PermitRank.BULK,
+        stays_s: float = STAYS_S,
+        again: bool = False,
     ) -> Granted:
         """At most `wanted` permits of `account`, as many as there are for this rank. Where there are too few, they are owed
-        to who goes before bulk: to `waiting` messages at most (None: to all), as no others will ask again."""
+        to who goes before bulk: to `waiting` messages at most (None: to all), as no others will ask again. Bulk
+        that would stay for so long may be told to, and to ask `again`."""
         waits = wanted if waiting is None else waiting
         owed_for = max(OWED_FOR, timedelta(seconds=4 * (bucket.burst + 1) / bucket.per_second))
-        ranked = (int(rank), owed_for, waits, bucket.left_by_few, LOST_SHARE)
-        arguments = (account, float(bucket.burst), bucket.per_second, wanted, *ranked)
+        ranked = (int(rank), owed_for, waits, bucket.most_due)
+        staying = (bucket.ahead if again or stays_s > 0 else 0.0, stays_s, again, bucket.per_second * STAYS_S < 1)
+        arguments = (account, float(bucket.burst), bucket.per_second, wanted, *ranked, *staying)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:
             await self._pool.execute(_BEGIN, account, float(bucket.burst))
             row = await self._pool.fetchrow(_LEASE, *arguments)
         assert row is not None, "made the moment before"
-        if row["granted"]:
-            return Granted(row["granted"])
-        wait_s = max(0.0, (1.0 + row["kept"] - row["full_now"]) / bucket.per_second)
-        return Granted(0, timedelta(seconds=wait_s), timedelta(seconds=1 / bucket.per_second))
+        granted, full_now = row["granted"], row["full_now"]
+        if granted:
+            return Granted(granted, timedelta(seconds=max(0.0, (granted - full_now) / bucket.per_second)))
+        spacing = timedelta(seconds=1 / bucket.per_second)
+        if row["stays"]:
+            return Granted(0, timedelta(seconds=row["next_s"]), spacing, stays=True)
+        wait_s = max(0.0, (1.0 + row["kept"] - full_now) / bucket.per_second)
+        if rank is PermitRank.BULK and wait_s > STAYS_S:
+            wait_s -= STAYS_S / 2  # and then it stays: what it is late for has run over
+        return Granted(0, timedelta(seconds=wait_s), spacing)
 
     async def give_back(self, account: str, *, count: float, most: int) -> None:
         """Leased and not used. The bucket holds `most`."""

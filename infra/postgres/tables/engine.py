@@ -83,6 +83,8 @@ permit = Table(
     time_column("few_owed_until"),
     time_column("few_until"),
     Column("ran_over", Float, nullable=False, server_default=text("0")),
+    Column("bulk_due", Float, nullable=False, server_default=text("0")),
+    time_column("bulk_next_until"),
     postgresql_with={"fillfactor": 50},
 )
 """The bucket of an account with a rate. Until `owed_until` so many permits are kept for the high lane, which found none,

@@ -1,0 +1,6 @@
+-- Only adds; the table has a row for each account with a rate. The version before shares by `few_until` and `ran_over`.
+
+-- How many permits are due to bulk, for as many as whoever has few messages had before it.
+ALTER TABLE permit ADD COLUMN bulk_due DOUBLE PRECISION NOT NULL DEFAULT 0;
+-- Until when bulk that was told when the next one comes may be waited for.
+ALTER TABLE permit ADD COLUMN bulk_next_until TIMESTAMPTZ;
