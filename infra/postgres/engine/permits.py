@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import asyncpg
 
-from domain.permits import STAYS_S, Bucket, Granted, PermitRank
+from domain.permits import AHEAD_S, STAYS_S, Bucket, Granted, PermitRank
 
 _LEASE = """
 WITH b AS MATERIALIZED (
@@ -30,7 +30,7 @@ k AS MATERIALIZED (
 ),
 a AS MATERIALIZED (
     SELECT *, least($4::int, CASE WHEN $5::smallint = 2 AND few_owed > 0 AND NOT few_first THEN bulk_due END,
-                    CASE WHEN $5::smallint = 2 AND kept = 0 THEN least(full_now + $9::float8, $2::float8)
+                    CASE WHEN kept = 0 THEN least(full_now + $9::float8, $2::float8)
                          ELSE greatest(full_now - kept, 0) END) AS most
     FROM k
 ),
@@ -112,7 +112,8 @@ class PermitRepository:
         waits = wanted if waiting is None else waiting
         owed_for = max(OWED_FOR, timedelta(seconds=4 * (bucket.burst + 1) / bucket.per_second))
         ranked = (int(rank), owed_for, waits, bucket.most_due)
-        staying = (bucket.ahead if again or stays_s > 0 else 0.0, stays_s, again, bucket.per_second * STAYS_S < 1)
+        looks_ahead = again or stays_s > 0 if rank is PermitRank.BULK else bucket.burst == 1
+        staying = (bucket.ahead if looks_ahead else 0.0, stays_s, again, bucket.per_second * STAYS_S < 1)
         arguments = (account, float(bucket.burst), bucket.per_second, wanted, *ranked, *staying)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:
@@ -126,8 +127,9 @@ class PermitRepository:
         if row["stays"]:
             return Granted(0, timedelta(seconds=row["next_s"]), spacing, stays=True)
         wait_s = max(0.0, (1.0 + row["kept"] - full_now) / bucket.per_second)
-        if rank is PermitRank.BULK and wait_s > STAYS_S:
-            wait_s -= STAYS_S / 2  # and then it stays: what it is late for has run over
+        early_s = STAYS_S if rank is PermitRank.BULK else AHEAD_S
+        if wait_s > early_s:
+            wait_s -= early_s / 2  # and then waits: what it is late for has run over
         return Granted(0, timedelta(seconds=wait_s), spacing)
 
     async def give_back(self, account: str, *, count: float, most: int) -> None:
