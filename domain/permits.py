@@ -13,22 +13,27 @@ from enum import IntEnum
 BURST_SHARE = 0.1
 """The share of a second's permits that may go at once."""
 AHEAD_S = 0.05
-"""Bulk may have permits that will be there so soon, a bucketful at most: nobody waits for longer because of it."""
+"""Permits that will be there so soon may be granted ahead, and are used when they are there: who asks when they are comes a
+little late, and what a full bucket does not hold meanwhile is lost. Who goes before others waits no longer because of it."""
 STAYS_S = 0.5
-"""Who has not got a permit that it may have so soon asks again then, and is not put off: it would come too late."""
+"""Bulk that may have the next permit so soon stays for it and asks again shortly before; put off, it would come too late."""
 MOST_DUE_S = 0.2
-"""Of so much time permits may be due to bulk, for as many as those with few messages had before it."""
+"""So much of the rate may be due to bulk, for what those with few messages had before it: they wait no longer for it."""
+
+
+OTHERS_SHARE = 0.05
+"""For so much of what the high lane gets a permit is due to the others: an endless flood of it would leave them none."""
 
 
 class PermitRank(IntEnum):
     """Who asks, and so for whom a permit that is not there yet is kept."""
 
     HIGH = 0
-    """The high lane: before everybody."""
+    """The high lane: before everybody, but for one permit in twenty."""
     FEW = 1
     """Whoever has few messages: before bulk, for as long as that is no more than half of the permits."""
     BULK = 2
-    """Has what the others leave, in turns."""
+    """Has what the others leave, in turns, and one for each that those with few messages have before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Bucket:
 
     @property
     def ahead(self) -> float:
-        """Permits that bulk may have before they are there."""
+        """Permits that may be granted before they are there."""
         return min(float(self.burst), self.per_second * AHEAD_S)
 
     @property
@@ -54,11 +59,11 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What may be sent now; with nothing granted, when the next may be."""
+    """What may be sent, and in what time; with nothing granted, when it may be asked for again."""
 
     count: int
     wait: timedelta = timedelta(0)
     spacing: timedelta = timedelta(0)
     """Between one permit and the next."""
     stays: bool = False
-    """With nothing granted: ask again then."""
+    """With nothing granted: nothing is put off meanwhile."""

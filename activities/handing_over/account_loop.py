@@ -127,7 +127,7 @@ class AccountLoop:
         begun, probing = health.may_begin(clock(), wanted=calls), health.probing(clock())
         era = health.begin(clock(), calls=begun)
         permitted_s = claimed_s = time.monotonic()
-        stayed, self._stays = self._stays is not None, None
+        stayed = self._has_stayed()
         limit = 0
         rows: list[Claim] = []
         blocked: Sequence[Blocked] = ()
@@ -168,6 +168,10 @@ class AccountLoop:
             await parts.rerouting.without_probe(account)
         return False
 
+    def _has_stayed(self) -> bool:
+        stays, self._stays = self._stays, None
+        return stays is not None
+
     async def _permitted(self, account: Account, most: int, *, stayed: bool) -> tuple[int, float]:
         """How many may be claimed now, and since when, in time.monotonic()."""
         rerouting, since_s = self._parts.rerouting, time.monotonic()
@@ -176,7 +180,7 @@ class AccountLoop:
         if granted.stays:
             self._stays = granted.wait
         elif granted.count and granted.wait:
-            await asyncio.sleep(granted.wait.total_seconds())  # with the slots: until then nobody else has a permit for a call
+            await asyncio.sleep(granted.wait.total_seconds())  # with the slots: nobody else has a permit until then
             since_s = time.monotonic()
             if self._parts.stopping():
                 await rerouting.unused(account, granted.count, since_s=since_s)

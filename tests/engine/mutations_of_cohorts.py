@@ -6,7 +6,6 @@ from datetime import timedelta
 from functools import partial
 
 from activities.handing_over.account_loop import SLOT_AT_ONCE, AccountLoop
-from domain.permits import Bucket
 from infra.postgres.engine.account_queue import OVER, bound_of
 from tests.engine import test_accounts_free_again as free_again
 from tests.engine import (
@@ -18,6 +17,7 @@ from tests.engine import (
     test_leaving_accounts,
     test_looks,
     test_permits,
+    test_sharing_permits,
     test_slow_receivers,
     test_starter,
     test_taking_on,
@@ -281,7 +281,7 @@ OF_COHORTS: Mutations = {
         test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
     ),
     "permits: nothing is owed to the high lane": (
-        (Swap("permits._LEASE", "ELSE owed + CASE", "ELSE owed * 0 + CASE"),),
+        (Swap("permits._LEASE", "ELSE h.high_first + CASE", "ELSE h.high_first * 0 + CASE"),),
         partial(test_permits.test_the_high_lane_gets_the_next_permit, rate_per_second=2),
     ),
     "permits: owed for ever": (
@@ -289,31 +289,51 @@ OF_COHORTS: Mutations = {
         test_permits.test_a_permit_that_nobody_comes_for_is_not_kept_for_ever,
     ),
     "permits: nothing is owed to those that have few": (
-        (Swap("permits._LEASE", "THEN few_owed ELSE 0 END END", "THEN few_owed * 0 ELSE 0 END END"),),
+        (Swap("permits._LEASE", "WHEN bulk_due < 1 THEN few_owed ELSE 0 END END", "WHEN bulk_due < 1 THEN few_owed * 0 ELSE 0 END END"),),
         test_permits.test_whoever_has_few_gets_the_next_permit_before_bulk,
     ),
     "permits: few may have all": (
-        (Swap("permits._LEASE", "g.granted * 2 / $3::float8", "g.granted * 0 / $3::float8"),),
-        test_permits.test_bulk_keeps_half_beside_those_that_have_few,
+        (Swap("permits._LEASE", "least(s.bulk_due + s.granted, $8::float8)", "least(s.bulk_due, $8::float8)"),),
+        partial(test_sharing_permits.test_bulk_has_half_beside_endless_few, rate=10, count=3),
     ),
-    "permits: few leave a bucketful to bulk": (
-        (Swap("permits._LEASE", "THEN $8::int ELSE", "THEN $2::float8 + 0 * $8::int ELSE"),),
-        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(20, 18.1), cohorts=1, bulk=0.35),
+    "permits: nobody has one before it is there": (
+        (Value("domain.permits.AHEAD_S", 0.0), Value("infra.postgres.engine.permits.AHEAD_S", 0.0)),
+        partial(
+            test_sharing_permits.test_whoever_is_alone_loses_nothing, rate=15, askers=[test_sharing_permits.ENDLESS_FEW]
+        ),
     ),
-    "permits: few leave nothing to bulk": (
-        (Swap("permits._LEASE", "THEN $8::int ELSE", "THEN 0 * $8::int ELSE"),),
-        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(20, 18.1), cohorts=1, bulk=0.35),
+    "permits: bulk does not stay": (
+        (Swap("permits._LEASE", "AND next_s <= $10::float8 AND", "AND next_s <= 0 * $10::float8 AND"),),
+        partial(test_sharing_permits.test_bulk_has_half_beside_endless_few, rate=8, count=1),
     ),
-    "permits: what runs over does not count": (
-        (Swap("permits._LEASE", " AND lost < $2::float8"),),
-        partial(test_permits.test_few_have_what_bulk_does_not_come_for, bucket=Bucket(1, 1.0), cohorts=2, bulk=0.02),
+    "permits: all of bulk stays": (
+        (Swap("permits._LEASE", "OR NOT bulk_next OR $12::bool", "OR true OR NOT bulk_next OR $12::bool"),),
+        test_sharing_permits.test_one_cohort_stays_for_the_next_permit,
     ),
-    "permits: a time that is far ahead is of another clock": (
-        (Swap("permits._LEASE", "few_until < at + $6::interval", "few_until < at + interval '1 minute'"),),
-        test_permits.test_bulk_keeps_half_of_an_account_of_one_a_minute,
+    "permits: few leave none to bulk that stays": (
+        (Swap("permits._LEASE", "WHEN bulk_next AND bulk_due >= 1 THEN 1", "WHEN bulk_next AND bulk_due >= 1 THEN 0"),),
+        partial(test_sharing_permits.test_bulk_that_is_late_for_the_next_permit_has_half, rate=10),
+    ),
+    "permits: what was granted ahead is owed at any rate": (
+        (Swap("permits._LEASE", "greatest(left_over, -$2::float8)", "least(left_over, $2::float8)"),),
+        test_permits.test_what_was_granted_ahead_is_owed_at_the_rate_of_now,
+    ),
+    "permits: the high lane may have all": (
+        (Swap("permits._LEASE", "WHEN others_due < 1 THEN owed", "WHEN true OR others_due < 1 THEN owed"),),
+        partial(
+            test_sharing_permits.test_an_endless_high_lane_leaves_one_in_twenty,
+            rate=10, others=[test_sharing_permits.ENDLESS_FEW],
+        ),
+    ),
+    "permits: the others have more than is due to them": (
+        (Swap("permits._LEASE", "CASE WHEN $5::smallint > 0 AND owed > high_first THEN others_due END,"),),
+        partial(
+            test_sharing_permits.test_an_endless_high_lane_leaves_one_in_twenty,
+            rate=200, others=test_sharing_permits.cohorts(1),
+        ),
     ),
     "permits: few before the high lane": (
-        (Swap("permits._LEASE", "WHEN 1 THEN owed +", "WHEN 1 THEN owed * 0 +"),),
+        (Swap("permits._LEASE", "WHEN 1 THEN h.high_first +", "WHEN 1 THEN h.high_first * 0 +"),),
         test_permits.test_the_high_lane_goes_before_those_that_have_few,
     ),
     "permits: few ask as bulk": (

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import asyncpg
 
-from domain.permits import AHEAD_S, STAYS_S, Bucket, Granted, PermitRank
+from domain.permits import AHEAD_S, OTHERS_SHARE, STAYS_S, Bucket, Granted, PermitRank
 
 _LEASE = """
 WITH b AS MATERIALIZED (
-    SELECT at, least(bulk_due, $8::float8) AS bulk_due,
+    SELECT at, least(bulk_due, $8::float8) AS bulk_due, least(others_due, $2::float8) AS others_due, $5::smallint = 2 AS bulk,
            least($2::float8, greatest(left_over, -$2::float8)
                              + $3::float8 * greatest(0, extract(epoch FROM at - filled_at))) AS full_now,
            CASE WHEN owed_until > at AND owed_until < at + $6::interval THEN owed ELSE 0 END AS owed,
@@ -22,29 +22,30 @@ WITH b AS MATERIALIZED (
     FROM (SELECT *, clock_timestamp() AS at FROM permit WHERE account = $1 OFFSET 0 FOR UPDATE) p
 ),
 k AS MATERIALIZED (
-    SELECT *, few_owed > 0 AND bulk_due < 1 AS few_first,
+    SELECT b.*, few_owed > 0 AND bulk_due < 1 AS few_first, h.high_first,
            CASE $5::smallint WHEN 0 THEN 0
-                             WHEN 1 THEN owed + CASE WHEN bulk_next AND bulk_due >= 1 THEN 1 ELSE 0 END
-                             ELSE owed + CASE WHEN few_owed > 0 AND bulk_due < 1 THEN few_owed ELSE 0 END END AS kept
-    FROM b
+                             WHEN 1 THEN h.high_first + CASE WHEN bulk_next AND bulk_due >= 1 THEN 1 ELSE 0 END
+                             ELSE h.high_first + CASE WHEN bulk_due < 1 THEN few_owed ELSE 0 END END AS kept
+    FROM b, LATERAL (SELECT CASE WHEN others_due < 1 THEN owed ELSE 0 END AS high_first) h
 ),
 a AS MATERIALIZED (
-    SELECT *, least($4::int, CASE WHEN $5::smallint = 2 AND few_owed > 0 AND NOT few_first THEN bulk_due END,
-                    CASE WHEN kept = 0 THEN least(full_now + $9::float8, $2::float8)
-                         ELSE greatest(full_now - kept, 0) END) AS most
+    SELECT *, least($4::int, CASE WHEN $5::smallint > 0 AND owed > high_first THEN others_due END,
+                    CASE WHEN bulk AND few_owed > 0 AND NOT few_first THEN bulk_due END,
+                    CASE WHEN kept = 0 THEN least(full_now + $9::float8, $2::float8) ELSE full_now - kept END) AS most,
+           CASE WHEN bulk AND kept = 0 AND owed = 0 AND few_owed = 0 AND $10::float8 > 0 THEN least($4::float8, $2::float8)
+                ELSE 1 END AS at_least
     FROM k
 ),
 g AS MATERIALIZED (
-    SELECT a.*, f.granted, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again,
-           greatest((l.least + kept - full_now - $9::float8) / $3::float8,
-                    CASE WHEN few_first THEN $2::float8 WHEN few_owed > 0 THEN $2::float8 - 1 ELSE 0 END / $3::float8) AS next_s
-    FROM a, LATERAL (SELECT CASE WHEN $5::smallint = 2 AND kept = 0 AND few_owed = 0 AND $10::float8 > 0 THEN least($4::float8, $2::float8) ELSE 1 END AS least) l,
-         LATERAL (SELECT CASE WHEN most < l.least THEN 0 ELSE floor(most) END::int AS granted) f,
-         LATERAL (SELECT least($4::int - f.granted, $7::int) AS missing) m
+    SELECT *, CASE WHEN most < at_least THEN 0 ELSE floor(most) END::int AS granted,
+           greatest(at_least + kept - full_now - $9::float8,
+                    CASE WHEN few_first THEN $2::float8 WHEN few_owed > 0 THEN $2::float8 - 1 END) / $3::float8 AS next_s
+    FROM a
 ),
 s AS MATERIALIZED (
-    SELECT *, $5::smallint = 2 AND granted = 0 AND owed = 0 AND next_s <= $10::float8
-              AND ($11::bool OR NOT bulk_next OR $12::bool) AS stays FROM g
+    SELECT g.*, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again,
+           bulk AND granted = 0 AND high_first = 0 AND next_s <= $10::float8 AND ($11::bool OR NOT bulk_next OR $12::bool) AS stays
+    FROM g, LATERAL (SELECT least($4::int - granted, $7::int) AS missing) m
 )
 UPDATE permit p
 SET left_over = s.full_now - s.granted, filled_at = s.at,
@@ -53,20 +54,26 @@ SET left_over = s.full_now - s.granted, filled_at = s.at,
     few_owed = CASE $5::smallint WHEN 1 THEN least(greatest(s.few_owed - s.granted, s.missing), $2::float8)
                                  ELSE s.few_owed END,
     few_owed_until = CASE WHEN $5::smallint = 1 AND s.missing > 0 THEN s.at + s.asks_again ELSE p.few_owed_until END,
+    others_due = CASE $5::smallint WHEN 0 THEN least(s.others_due + s.granted * $13::float8, $2::float8)
+                                   ELSE greatest(s.others_due - s.granted, 0) END,
     bulk_due = CASE $5::smallint WHEN 1 THEN least(s.bulk_due + s.granted, $8::float8)
                                  WHEN 2 THEN greatest(s.bulk_due - s.granted, 0) ELSE s.bulk_due END,
-    bulk_next_until = CASE WHEN $5::smallint <> 2 THEN p.bulk_next_until
+    bulk_next_until = CASE WHEN NOT bulk THEN p.bulk_next_until
                            WHEN s.granted > 0 THEN NULL
                            WHEN s.stays THEN s.at + make_interval(secs => s.next_s + ($9::float8 + 1) / $3::float8)
-                           WHEN s.kept = 0 AND NOT s.bulk_next AND $12::bool
+                           WHEN s.kept = 0 AND $12::bool AND NOT s.bulk_next
                            THEN s.at + make_interval(secs => (2 - s.full_now) / $3::float8)
                            ELSE p.bulk_next_until END
 FROM s WHERE p.account = $1
 RETURNING s.granted, s.full_now, s.kept, s.stays, s.next_s"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
-bucket. What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
-bucketful at most, while bulk is due none: each that they are granted makes one due to bulk (`bulk_due`). Bulk may have
-permits that are not there yet and will be in a moment, and waits for them; they are taken from the bucket at once."""
+bucket, but for one in so many (`others_due`). What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
+bucketful at most, for as long as none is due to bulk; each that they are granted makes one due (`bulk_due`).
+
+A permit that comes in a moment may be granted before it is there: it is taken from the bucket at once, and used when it has
+come. Bulk for which that is too early is told to stay, one at a time (`bulk_next_until`), and where a permit is due to it
+few leave it the next one: who comes by and by is late for it, and what a full bucket does not hold is lost. Where permits come more
+slowly than bulk may stay for, few leave it until bulk has had the time to look again."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 
@@ -113,7 +120,7 @@ class PermitRepository:
         owed_for = max(OWED_FOR, timedelta(seconds=4 * (bucket.burst + 1) / bucket.per_second))
         ranked = (int(rank), owed_for, waits, bucket.most_due)
         looks_ahead = again or stays_s > 0 if rank is PermitRank.BULK else bucket.burst == 1
-        staying = (bucket.ahead if looks_ahead else 0.0, stays_s, again, bucket.per_second * STAYS_S < 1)
+        staying = (bucket.ahead if looks_ahead else 0.0, stays_s, again, bucket.per_second * STAYS_S < 1, OTHERS_SHARE)
         arguments = (account, float(bucket.burst), bucket.per_second, wanted, *ranked, *staying)
         row = await self._pool.fetchrow(_LEASE, *arguments)
         if row is None:

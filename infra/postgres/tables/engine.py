@@ -85,11 +85,13 @@ permit = Table(
     Column("ran_over", Float, nullable=False, server_default=text("0")),
     Column("bulk_due", Float, nullable=False, server_default=text("0")),
     time_column("bulk_next_until"),
+    Column("others_due", Float, nullable=False, server_default=text("0")),
     postgresql_with={"fillfactor": 50},
 )
-"""The bucket of an account with a rate. Until `owed_until` so many permits are kept for the high lane, which found none,
-and from `few_until` to `few_owed_until` for whoever has few messages; before that they have had their half. Of what they
-left to bulk, `ran_over` came to nothing. Up to `booked_until` the others have been given their turns."""
+"""The bucket of an account with a rate; below zero, `left_over` has been granted ahead. Until `owed_until` so many permits
+are kept for the high lane, which found none, but for those due to the others, and until `few_owed_until` for whoever has few
+messages, but for those due to bulk, which is at hand for the next one until `bulk_next_until`. Up to `booked_until` bulk has
+been given its turns. `few_until` and `ran_over` are of a version before."""
 
 probe = Table(
     "probe",
