@@ -147,8 +147,8 @@ SLOT_WITHIN = timedelta(seconds=1)
 """What finds no free slot of its account within this time is put off, like what finds no permit: it keeps no activity and
 no place of its lane from others."""
 PERMIT_WITHIN = timedelta(seconds=1)
-"""Bulk over an account with a rate stays so long for one permit after the other, which it would otherwise come too late for.
-Then it is put off like what finds no slot."""
+"""Bulk over an account with a rate stays so long for one permit after the other, which it would otherwise come too late
+for. Then it is put off like what finds no slot."""
 WAITS_AFTER = timedelta(seconds=1)
 """A cohort that has nothing more to claim and waits for answers longer than this takes no place of its lane either."""
 BEHIND_AFTER = timedelta(seconds=2)

@@ -79,8 +79,8 @@ class Rerouting:
             self._uncalled(account.name)
 
     async def permitted(self, account: Account, most: int, *, rank: PermitRank, stays_s: float, again: bool) -> Granted:
-        """How many of `most` may be claimed, and in what time. Without a permit the rows are parked, each to its turn, and no
-        slot waits, unless it is to ask again in a moment."""
+        """How many of `most` may be claimed, and in what time. Without a permit the rows are parked, each to its turn,
+        and no slot waits, unless it is to ask again in a moment."""
         if account.permits is None:
             return Granted(most)
         due, waiting = await self._queue.due(self._cohort, account=account.name, limit=most)

@@ -289,7 +289,7 @@ OF_COHORTS: Mutations = {
         test_permits.test_a_permit_that_nobody_comes_for_is_not_kept_for_ever,
     ),
     "permits: nothing is owed to those that have few": (
-        (Swap("permits._LEASE", "WHEN bulk_due < 1 THEN few_owed ELSE 0 END END", "WHEN bulk_due < 1 THEN few_owed * 0 ELSE 0 END END"),),
+        (Swap("permits._LEASE", "< 1 THEN few_owed ELSE 0 END END", "< 1 THEN few_owed * 0 ELSE 0 END END"),),
         test_permits.test_whoever_has_few_gets_the_next_permit_before_bulk,
     ),
     "permits: few may have all": (
@@ -303,7 +303,7 @@ OF_COHORTS: Mutations = {
         ),
     ),
     "permits: bulk does not stay": (
-        (Swap("permits._LEASE", "AND next_s <= $10::float8 AND", "AND next_s <= 0 * $10::float8 AND"),),
+        (Swap("permits._LEASE", "AND next_s <= $10::float8", "AND next_s <= 0 * $10::float8"),),
         partial(test_sharing_permits.test_bulk_has_half_beside_endless_few, rate=8, count=1),
     ),
     "permits: all of bulk stays": (

@@ -134,8 +134,8 @@ async def test_a_flood_over_a_slow_account_holds_up_no_other_tenant(engine: Engi
 
 
 async def test_a_cohort_of_many_stays_for_the_next_permit(engine: Engine) -> None:
-    """Caught: it was put off, and came back when the one permit that the bucket holds had long been there: half of 10 a second
-    ran over."""
+    """Caught: it was put off, and came back when the one permit that the bucket holds had long been there: half of 10 a
+    second ran over."""
     limited = Permits(PermitRepository(engine.pool), account="memory-email", rate_per_second=2)
     provider = MemoryProvider()
     work = activities(engine, accounts=Accounts([Account("memory-email", provider, Slots(4), permits=limited)]))

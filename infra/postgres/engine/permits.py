@@ -13,7 +13,8 @@ from domain.permits import AHEAD_S, OTHERS_SHARE, STAYS_S, Bucket, Granted, Perm
 
 _LEASE = """
 WITH b AS MATERIALIZED (
-    SELECT at, least(bulk_due, $8::float8) AS bulk_due, least(others_due, $2::float8) AS others_due, $5::smallint = 2 AS bulk,
+    SELECT at, $5::smallint = 2 AS bulk,
+           least(bulk_due, $8::float8) AS bulk_due, least(others_due, $2::float8) AS others_due,
            least($2::float8, greatest(left_over, -$2::float8)
                              + $3::float8 * greatest(0, extract(epoch FROM at - filled_at))) AS full_now,
            CASE WHEN owed_until > at AND owed_until < at + $6::interval THEN owed ELSE 0 END AS owed,
@@ -44,7 +45,8 @@ g AS MATERIALIZED (
 ),
 s AS MATERIALIZED (
     SELECT g.*, m.missing, least($6::interval / 2, make_interval(secs => 1 + m.missing / $3::float8)) AS asks_again,
-           bulk AND granted = 0 AND high_first = 0 AND next_s <= $10::float8 AND ($11::bool OR NOT bulk_next OR $12::bool) AS stays
+           bulk AND granted = 0 AND high_first = 0 AND next_s <= $10::float8
+               AND ($11::bool OR NOT bulk_next OR $12::bool) AS stays
     FROM g, LATERAL (SELECT least($4::int - granted, $7::int) AS missing) m
 )
 UPDATE permit p
@@ -67,13 +69,14 @@ SET left_over = s.full_now - s.granted, filled_at = s.at,
 FROM s WHERE p.account = $1
 RETURNING s.granted, s.full_now, s.kept, s.stays, s.next_s"""
 """What the high lane asked for and did not get is owed to it, until it will have asked again: others leave it in the
-bucket, but for one in so many (`others_due`). What goes on or ends without a permit is owed none. In the same way permits are owed to whoever has few messages, a
-bucketful at most, for as long as none is due to bulk; each that they are granted makes one due (`bulk_due`).
+bucket, but for what is due to them for what the high lane had (`others_due`). What goes on or ends without a permit is owed
+none. In the same way permits are owed to whoever has few messages, a bucketful at most, for as long as none is due to bulk;
+each that they are granted makes one due (`bulk_due`).
 
 A permit that comes in a moment may be granted before it is there: it is taken from the bucket at once, and used when it has
 come. Bulk for which that is too early is told to stay, one at a time (`bulk_next_until`), and where a permit is due to it
-few leave it the next one: who comes by and by is late for it, and what a full bucket does not hold is lost. Where permits come more
-slowly than bulk may stay for, few leave it until bulk has had the time to look again."""
+few leave it the next one: whoever comes by and by is late, and what a full bucket does not hold is lost. Where permits come
+more slowly than bulk may stay for, few leave it the next one until it has had the time to look again."""
 
 _GIVE_BACK = "UPDATE permit SET left_over = least(left_over + $2, $3) WHERE account = $1"
 

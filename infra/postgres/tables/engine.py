@@ -89,9 +89,9 @@ permit = Table(
     postgresql_with={"fillfactor": 50},
 )
 """The bucket of an account with a rate; below zero, `left_over` has been granted ahead. Until `owed_until` so many permits
-are kept for the high lane, which found none, but for those due to the others, and until `few_owed_until` for whoever has few
-messages, but for those due to bulk, which is at hand for the next one until `bulk_next_until`. Up to `booked_until` bulk has
-been given its turns. `few_until` and `ran_over` are of a version before."""
+are kept for the high lane, which found none, but for those due to the others, and until `few_owed_until` for whoever has
+few messages, but for those due to bulk, which is at hand for the next one until `bulk_next_until`. Up to `booked_until`
+bulk has been given its turns. `few_until` and `ran_over` are of a version before."""
 
 probe = Table(
     "probe",
