@@ -16,7 +16,7 @@ AHEAD_S = 0.05
 """Permits that will be there so soon may be granted ahead, and are used when they are there: who asks when they are comes
 a little late, and what a full bucket does not hold meanwhile is lost. Nobody waits longer than that because of it."""
 STAYS_S = 0.5
-"""Bulk that may have the next permit so soon stays for it and asks again shortly before; put off, it would come too late."""
+"""Bulk that may have the next permit so soon stays and asks again shortly before; put off, it would come too late."""
 MOST_DUE_S = 0.2
 """So much of the rate may be due to bulk, for what those with few messages had before it: they wait no longer for it."""
 
