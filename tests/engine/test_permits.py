@@ -63,6 +63,14 @@ async def test_what_was_held_for_long_does_not_come_back(engine: Engine) -> None
     assert (await permits.take(1)).count == 1
 
 
+async def test_bulk_that_stays_no_longer_takes_what_there_is(engine: Engine) -> None:
+    """Caught: put off beside eight permits of ten, because a bucketful would have taken too long."""
+    leases, bucket = PermitRepository(engine.pool), Bucket(10, 10.0)
+    await leases.lease("a", bucket=bucket, wanted=5)
+    assert (await leases.lease("a", bucket=bucket, wanted=20)).stays
+    assert (await leases.lease("a", bucket=bucket, wanted=20, stays_s=0.1)).count >= 5
+
+
 async def test_what_was_granted_ahead_is_owed_at_the_rate_of_now(engine: Engine) -> None:
     """Catches: eight permits granted ahead at 200 a second take four seconds at 2."""
     leases, before, now = PermitRepository(engine.pool), Bucket.of(200), Bucket.of(2)

@@ -33,8 +33,9 @@ a AS MATERIALIZED (
     SELECT *, least($4::int, CASE WHEN $5::smallint > 0 AND owed > high_first THEN others_due END,
                     CASE WHEN bulk AND few_owed > 0 AND NOT few_first THEN bulk_due END,
                     CASE WHEN kept = 0 THEN least(full_now + $9::float8, $2::float8) ELSE full_now - kept END) AS most,
-           CASE WHEN bulk AND kept = 0 AND owed = 0 AND few_owed = 0 AND $10::float8 > 0 THEN least($4::float8, $2::float8)
-                ELSE 1 END AS at_least
+           CASE WHEN bulk AND kept = 0 AND owed = 0 AND few_owed = 0
+                     AND least($4::float8, $2::float8) - full_now - $9::float8 <= $10::float8 * $3::float8
+                THEN least($4::float8, $2::float8) ELSE 1 END AS at_least
     FROM k
 ),
 g AS MATERIALIZED (
