@@ -57,7 +57,8 @@ SELECT DISTINCT ON (h.account) h.account, h.failure FROM account_health h JOIN w
 WHERE h.account = ANY ($1::text[]) AND h.problem = $2 AND w.at > now() - $3::interval
 ORDER BY h.account, h.failed_at DESC NULLS LAST"""
 
-_PERMITS = "SELECT left_over, filled_at FROM permit WHERE account = $1"
+_PERMITS = "SELECT greatest(left_over, 0) AS left_over, filled_at FROM permit WHERE account = $1"
+"""Below zero, some are granted that are not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
