@@ -41,6 +41,7 @@ def summary(row: asyncpg.Record) -> dict[str, Any]:
         "final": row["final"],
         "reason": row["reason"],
         "partial": row["partial"],
+        "failed_channels": msgspec.json.decode(row["failed_channels"]) if row["failed_channels"] else [],
         "priority": Lane(row["lane"]).label,
         "lane": Lane(row["lane"]).label,
         "app": row["app"],

@@ -109,6 +109,8 @@ FINAL = frozenset(
 SUCCESS = frozenset({Status.SENT, Status.DELIVERED, Status.READ})
 UNDELIVERED = FINAL - SUCCESS
 """Ends that carry a reason, always: lists find them by it."""
+MISSED = frozenset({Status.FAILED, Status.UNKNOWN, Status.EXPIRED})
+"""Ends of a channel that make a notification partial where another one arrived."""
 
 _ENDS_AS: dict[Reason, Status] = {
     Reason.NO_ADDRESS: Status.SUPPRESSED,
@@ -189,7 +191,7 @@ def outcome(deliveries: Iterable[DeliveryState], *, strategy: Strategy) -> Outco
         final = final and not (delivery.receipt_due and delivery.status is Status.SENT)
         if best is None or _weight(delivery) > _weight(best):
             best = delivery
-        worst_counts = worst_counts or delivery.status in {Status.FAILED, Status.UNKNOWN, Status.EXPIRED}
+        worst_counts = worst_counts or delivery.status in MISSED
     if best is None:
         return Outcome(Status.SUPPRESSED, Reason.NO_CHANNEL, partial=False)
     good = best.status in SUCCESS

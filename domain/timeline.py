@@ -94,6 +94,9 @@ class EventType(StrEnum):
     """Made due at once, in the high lane. `from`, `to`: the lanes."""
     RESENT = "resent"
     """A new notification was made from it. `as`: its id."""
+    RETRIED = "retried"
+    """It had arrived over another channel and not over this one, which is tried again by request. `channel`; `was` and
+    `reason`: how it had ended."""
     VERIFIED = "verified"
     """The one-time code that it carried was given back and fitted. `send`: the number of the code, 1 for the first."""
     DELETED = "deleted"

@@ -1,17 +1,22 @@
-"""`POST /v1/notifications/retry`: what ended undelivered, tried anew; one, or all that fit a filter, so many at a time."""
+"""`POST /v1/notifications/retry`: what ended undelivered, tried anew; one, or all that fit a filter, so many at a time.
+
+What arrived in part is tried over the channels that failed (`api.accept.partial_retries`)."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
 
+from api.accept.partial_retries import PartialRetries, Tried
 from api.accept.resend import row_again
 from api.accept.rows import Sender
 from api.accept.service import AcceptService
@@ -21,6 +26,7 @@ from api.line import Line
 from api.list_positions import cursor_of
 from domain.errors import TongdaError
 from domain.otp import STORED_CHANNELS
+from domain.partials import Wanted
 from domain.states import SUCCESS, Reason, Status
 from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of
 from infra.postgres.engine.edits import EditRepository
@@ -36,18 +42,21 @@ RETRIED_WITHIN_S = 20.0
 """Seconds for a call's turn and its COMMIT together."""
 MOST_NAMED = 1_000
 """Skipped notifications that an answer names; all are counted."""
+ANY_THAT_FAILED = Wanted()
 RETRIABLE = frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED, Status.UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`filters` name one of the retriable states."""
+    """`filters` name one of the retriable states, or ask for what arrived in part."""
 
     filters: Filters
     limit: int
     position: Position | None = None
     one: UUID | None = None
     """Only this one, and then `filters` mean nothing."""
+    wanted: Wanted = ANY_THAT_FAILED
+    """Of what arrived in part: which channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +69,31 @@ class RetryService:
     """One call at a time in each process: it stores up to a thousand notifications in a transaction."""
 
     def __init__(
-        self, edits: EditRepository, retries: RetryRepository, repository: AcceptRepository, *, accept: AcceptService
+        self,
+        edits: EditRepository,
+        retries: RetryRepository,
+        repository: AcceptRepository,
+        *,
+        accept: AcceptService,
+        partials: PartialRetries,
     ) -> None:
         self._edits = edits
         self._retries = retries
+        self._partials = partials
         self._repository = repository
         self._accept = accept
         self._line = Line(at_once=1, most=MOST_WAITING)
 
     async def count(self, tenant: str, *, asked: Asked) -> bytes:
         """The answer of a dry run: what a real one would do at this moment. Nothing is stored. Raises NotFound."""
+        if await self._is_partial(tenant, asked):
+            return _partial_body(
+                await self._partials.count(
+                    tenant, one=asked.one, filters=asked.filters, wanted=asked.wanted, position=asked.position,
+                    most=MOST_COUNTED,
+                ),
+                dry_run=True,
+            )  # fmt: skip
         if asked.one is not None:
             old = await self._edits.stored(tenant, notification_id=asked.one)
             refused = await self._refused([old])
@@ -103,7 +127,20 @@ class RetryService:
             raise answer
         return RetryAnswer(answer, replay=True)
 
+    async def _is_partial(self, tenant: str, asked: Asked) -> bool:
+        """Whether channels are tried, and not notifications. Raises NotFound."""
+        if asked.one is None:
+            return asked.filters.partial is True
+        old = await self._edits.stored(tenant, notification_id=asked.one)
+        return asked.filters.partial is True or old["partial"]
+
     async def _retry(self, asked: Asked, *, sender: Sender, key: Key | None) -> RetryAnswer:
+        if await self._is_partial(sender.tenant, asked):
+            answered = await self._partials.retry(
+                sender.tenant, one=asked.one, filters=asked.filters, wanted=asked.wanted, limit=asked.limit,
+                position=asked.position, key=key, body=partial(_partial_body, dry_run=False),
+            )  # fmt: skip
+            return RetryAnswer(answered) if answered is not None else await self._taken(key)
         olds, position = await self._olds(asked, tenant=sender.tenant)
         rows, skipped = await self._prepared(olds)
 
@@ -115,13 +152,16 @@ class RetryService:
         states = RETRIABLE if asked.one is not None else frozenset({str(asked.filters.status)})
         done = await self._retries.store(rows, states=frozenset(states), key=key, answer=answer)
         if done is None:
-            assert key is not None
-            first = await self._first(key)
-            assert first is not None, "a key that is taken has been committed"
-            return first
+            return await self._taken(key)
         for lane in {lane_of(rows[old]) for old in done}:
             self._accept.due(lane)
         return RetryAnswer(answer(done))
+
+    async def _taken(self, key: Key | None) -> RetryAnswer:
+        assert key is not None
+        first = await self._first(key)
+        assert first is not None, "a key that is taken has been committed"
+        return first
 
     async def _olds(self, asked: Asked, *, tenant: str) -> tuple[Sequence[asyncpg.Record], Position | None]:
         if asked.one is not None:
@@ -177,21 +217,33 @@ def _refusal(old: asyncpg.Record) -> str | None:
     return None
 
 
+def _partial_body(tried: Tried, *, dry_run: bool) -> bytes:
+    named = [] if dry_run else [{"id": str(one), "channels": list(channels)} for one, channels in tried.reopened]
+    return _body(
+        tried.matched, made=None if dry_run else (), skipped=tried.skipped, position=tried.position,
+        reopened=named, channels=tried.by_channel,
+    )  # fmt: skip
+
+
 def _body(
     matched: int,
     *,
     made: Sequence[tuple[UUID, UUID]] | None,
     skipped: Sequence[tuple[UUID, str]],
     position: Position | None,
+    reopened: Sequence[dict[str, Any]] = (),
+    channels: Mapping[str, int] = MappingProxyType({}),
 ) -> bytes:
     """`made`: (old, new); None in a dry run."""
     return msgspec.json.encode(
         {
             "dry_run": made is None,
             "matched": matched,
-            "retried": len(made or ()),
+            "retried": len(made or ()) + len(reopened),
             "retriable": matched - len(skipped),
             "made": [{"id": str(old), "as": str(new)} for old, new in (made or ())[:MOST_NAMED]],
+            "reopened": reopened[:MOST_NAMED],
+            "channels": dict(channels),
             "skipped": [{"id": str(old), "code": code} for old, code in skipped[:MOST_NAMED]],
             "skipped_by_code": dict(sorted(Counter(code for _, code in skipped).items())),
             "next_cursor": cursor_of(position),

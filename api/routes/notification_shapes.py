@@ -18,11 +18,18 @@ _WORKFLOW = {
     "url": "http://127.0.0.1:8233/namespaces/default/workflows/delivery-01a20a32-7450-7020-809a-bb07e52cad04-1",
 }
 _SUMMARY: dict[str, Any] = {
-    "id": _ID, "status": "delivered", "final": True, "reason": None, "partial": False, "priority": "high", "lane": "high",
+    "id": _ID, "status": "delivered", "final": True, "reason": None, "partial": False, "failed_channels": [],
+    "priority": "high", "lane": "high",
     "app": "crm", "to": {"user": "u-1024"}, "channels": ["inapp"], "strategy": "all", "template": "order-shipped",
     "template_version": 3, "category": "orders", "accepted_at": "2026-12-01T01:00:00+00:00", "send_at": None,
     "expires_at": "2026-12-01T01:05:00+00:00", "finished_at": "2026-12-01T01:00:00.018000+00:00", "resend_of": None,
     "test": False,
+}  # fmt: skip
+_PARTIAL: dict[str, Any] = {
+    **_SUMMARY, "id": "01a20a32-744b-7020-809a-bb07e52cad05", "partial": True, "channels": ["inapp", "email"],
+    "failed_channels": [
+        {"n": 2, "channel": "email", "status": "failed", "reason": "retries_exhausted", "class": "RETRY", "code": "451"}
+    ],
 }  # fmt: skip
 _DELIVERY: dict[str, Any] = {
     "n": 1, "channel": "inapp", "provider": "inapp", "account": "inapp-default", "address": "u-1024",
@@ -82,6 +89,17 @@ class Delivery(_Shown):
     read_at: datetime | None
 
 
+class FailedChannel(_Shown):
+    """A channel that failed beside one that arrived."""
+
+    n: int = Field(description="Its place among the channels.")
+    channel: str
+    status: Literal["failed", "expired", "unknown"]
+    reason: Reason | None
+    class_: ResultClass | None = Field(alias="class", description="What the provider's last answer means.")
+    code: str | None = Field(description="The provider's own code.")
+
+
 class NotificationSummary(_Shown):
     """A notification in a list."""
 
@@ -92,6 +110,9 @@ class NotificationSummary(_Shown):
     final: bool = Field(description="Nothing more will be tried. `read` may follow; `unknown` may be corrected.")
     reason: Reason | None
     partial: bool = Field(description="Strategy all: it arrived on one channel and failed on another.")
+    failed_channels: list[FailedChannel] = Field(
+        description="Where it is `partial`: what failed. Empty where another notification carries it (`collected_in`)."
+    )
     priority: Priority
     lane: Priority
     app: str
@@ -137,7 +158,9 @@ class Notification(NotificationSummary):
 class NotificationPage(_Shown):
     """Newest first. Follow `next_cursor` until it is null; what comes in meanwhile is on an earlier page."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"items": [_SUMMARY], "next_cursor": None}]})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"items": [_PARTIAL, _SUMMARY], "next_cursor": None}]}
+    )
 
     items: list[NotificationSummary]
     next_cursor: str | None

@@ -47,12 +47,17 @@ class ListQuery(BaseModel):
 
     status: NotificationStatus | None = None
     priority: Priority | None = None
-    channel: Channel | None = None
+    channel: Channel | None = Field(default=None, description="One of its channels; with `partial=true`, one that failed.")
     app: str | None = Field(default=None, max_length=255)
     user: str | None = Field(default=None, max_length=255)
     category: str | None = Field(default=None, max_length=128)
     template: str | None = Field(default=None, max_length=255)
-    reason: Reason | None = Field(default=None, description="Why it ended undelivered.")
+    reason: Reason | None = Field(
+        default=None, description="Why it ended undelivered; with `partial=true`, why that channel did."
+    )
+    partial: bool | None = Field(
+        default=None, description="true: what arrived on one channel and failed on another (strategy `all`)."
+    )
     collected_in: UUID | None = Field(default=None, description="What the message of this one carries (`digest`).")
     final: bool | None = Field(default=None, description="false: what is still open; true: what has ended.")
     q: str | None = Field(default=None, min_length=1, max_length=512, description=_Q)
@@ -134,6 +139,7 @@ async def list_notifications(principal: Reader, parts: Parts, query: Annotated[L
         channel=query.channel,
         status=query.status,
         reason=query.reason,
+        partial=query.partial,
         collected_in=query.collected_in,
         final=query.final,
         since=query.since,

@@ -18,6 +18,7 @@ LIST: Final = {
     "ID": "id", "STATUS": "status", "PRIORITY": "priority", "APP": "app", "TO": "to", "CATEGORY": "category",
     "ACCEPTED": "accepted_at", "REASON": "reason",
 }  # fmt: skip
+PARTIAL: Final = {name: field for name, field in LIST.items() if name != "REASON"} | {"FAILED": "failed"}
 DELIVERIES: Final = {
     "N": "n", "CHANNEL": "channel", "ADDRESS": "address", "STATUS": "status", "REASON": "reason", "CODE": "code",
     "ATTEMPTS": "attempts", "HELD UP BY": "held_up_by", "SENT": "sent_at",
@@ -29,6 +30,7 @@ TAKEN_BACK: Final = frozenset({"recalled", "partly_recalled", "cancelled"})
 RECALLS: Final = {"N": "n", "CHANNEL": "channel", "RESULT": "result"}
 SKIPPED: Final = {"ID": "id", "CODE": "code"}
 MADE: Final = {"ID": "id", "AS": "as"}
+REOPENED: Final = {"ID": "id", "CHANNELS": "channels"}
 POLL_S: Final = 0.2
 
 
@@ -103,6 +105,7 @@ def listing(
     category: options.Category = None,
     template: options.Template = None,
     reason: options.Reason = None,
+    partial: options.Partial = False,
     final: options.Final = None,
     collected_in: options.CollectedIn = None,
     q: options.Query = None,
@@ -115,11 +118,12 @@ def listing(
     """List notifications, newest first. A page may have few items or none and still say how to go on."""
     wanted = options.filters(
         status=status, priority=priority, channel=channel, app=app, user=user, category=category, template=template,
-        reason=reason, final=None if final is None else str(final).lower(), collected_in=collected_in, q=q, since=since,
-        until=until, cursor=cursor,
+        reason=reason, partial="true" if partial else None, final=None if final is None else str(final).lower(),
+        collected_in=collected_in, q=q, since=since, until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
-        show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=show.page(LIST))
+        table = _partial_ones if partial else show.page(LIST)
+        show.answer(api.get("/v1/notifications", limit=limit, **wanted), output=output, table=table)
 
 
 def timeline(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
@@ -151,6 +155,7 @@ def recall(notification_id: Id, *, output: OutputOption = Output.TABLE) -> None:
 def retry(
     notification_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this one.")] = None,
     *,
+    partial: options.Partial = False,
     status: Annotated[str | None, typer.Option(help="failed, expired, suppressed or unknown.")] = None,
     reason: options.Reason = None,
     channel: options.Channel = None,
@@ -167,15 +172,16 @@ def retry(
     idempotency_key: options.Once = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Try again what ended undelivered, each as a new notification. Exit code 1 when some were skipped."""
-    if (notification_id is None) == (status is None):
+    """Try again what ended undelivered, each as a new notification; of what arrived in part only the channels that failed.
+    Exit code 1 when some were skipped."""
+    if (notification_id is None) == (status is None) and not (notification_id and partial):
         raise typer.BadParameter("Give an ID, or --status with other filters.")
     wanted = options.filters(
         id=notification_id, status=status, reason=reason, channel=channel, priority=priority, app=app, user=user,
         category=category, template=template, since=since, until=until, cursor=cursor,
     )  # fmt: skip
     with open_api() as api:
-        body = _there({**wanted, "limit": limit, "dry_run": dry_run})
+        body = _there({**wanted, "partial": True if partial else None, "limit": limit, "dry_run": dry_run})
         got = api.post("/v1/notifications/retry", body, once=idempotency_key)
         show.answer(got, output=output, table=_retried)
         if got.json()["skipped"]:
@@ -197,7 +203,7 @@ def _until_final(api: Api, notification_id: str, *, within_s: float) -> httpx.Re
 
 
 def _details(body: dict[str, Any]) -> str:
-    rest = {name: value for name, value in body.items() if name not in ("deliveries", "workflows")}
+    rest = {name: value for name, value in body.items() if name not in ("deliveries", "failed_channels", "workflows")}
     links = "".join(f"\nworkflow  {show.clean(w['url'])}" for w in body["workflows"])
     deliveries = f"\n\n{show.grid(DELIVERIES, body['deliveries'])}" if body["deliveries"] else ""
     return show.fields(rest) + links + deliveries
@@ -208,12 +214,23 @@ def _recalled(body: dict[str, Any]) -> str:
     return show.fields(rest) + (f"\n\n{show.grid(RECALLS, body['channels'])}" if body["channels"] else "")
 
 
+def _partial_ones(body: dict[str, Any]) -> str:
+    """A page of what arrived in part, each with what failed and why."""
+    rows = [{**item, "failed": _list([_why(one) for one in item["failed_channels"]])} for item in body["items"]]
+    return show.page(PARTIAL)({**body, "items": rows})
+
+
+def _why(failed: dict[str, Any]) -> dict[str, Any]:
+    return {name: failed[name] for name in ("channel", "status", "reason", "code")}
+
+
 def _retried(body: dict[str, Any]) -> str:
-    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried", "retriable")})
+    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried", "retriable", "channels")})
+    reopened = f"\n\n{show.grid(REOPENED, body['reopened'])}" if body["reopened"] else ""
     made = f"\n\n{show.grid(MADE, body['made'])}" if body["made"] else ""
     skipped = f"\n\n{show.grid(SKIPPED, body['skipped'])}" if body["skipped"] else ""
     more = f"\nmore: --cursor {show.clean(body['next_cursor'])}" if body["next_cursor"] else ""
-    return told + made + skipped + more
+    return told + made + reopened + skipped + more
 
 
 def _story(body: dict[str, Any]) -> str:

@@ -20,6 +20,13 @@ Reason = Annotated[str | None, typer.Option(help="Why it ended undelivered: cont
 Final = Annotated[
     bool | None, typer.Option("--final/--open", help="Only what has ended, or only what is still open.", show_default=False)
 ]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="What arrived on one channel and failed on another; --channel and --reason are then those of one that failed.",
+    ),
+]
 CollectedIn = Annotated[str | None, typer.Option(metavar="ID", help="What the message of this one carries (digests).")]
 Query = Annotated[
     str | None, typer.Option("--q", help="A notification's id, a user's id, an address, or words of what was posted.")

@@ -74,6 +74,8 @@ _FORGET = """
 DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM idempotency WHERE created_at < now() - $1::interval ORDER BY created_at LIMIT $2))"""
 
+_ANSWER = "UPDATE idempotency SET answer = $5 WHERE tenant = $1 AND app = $2 AND route = $3 AND key = $4"
+
 _KEEP_BATCH = """
 INSERT INTO idempotency (tenant, app, route, key, body_hash, answer) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT DO NOTHING RETURNING 1"""
@@ -219,6 +221,11 @@ async def keep_key(connection: Connection, key: Key) -> bool:
     """Take the key in the caller's transaction; False when it is taken. Waits for a transaction that is just taking it."""
     row = (key.tenant, key.app, key.route, key.key, key.body_hash, key.answer)
     return await connection.fetchval(_KEEP_BATCH, *row) is not None
+
+
+async def keep_answer(connection: Connection, key: Key, answer: bytes) -> None:
+    """What a repetition with this key gets, where that is known only now. The caller's transaction has taken it."""
+    await connection.execute(_ANSWER, key.tenant, key.app, key.route, key.key, answer)
 
 
 def still_open() -> Conflict:

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import asyncpg
 
-from domain.states import UNDELIVERED, Status, reasons_of
+from domain.states import MISSED, UNDELIVERED, Status, reasons_of
 from infra.postgres.engine.locks import Connection
 from infra.postgres.lists import ways as ways
 from infra.postgres.lists.id_bounds import FIRST, LAST, id_bounds
@@ -56,6 +56,16 @@ class Filters:
     """What the message of this one carries, without itself."""
     not_resent: bool = False
     """Leaves out what a newer notification was made from."""
+    partial: bool | None = None
+    """It arrived on some channels only. Where this is true, `channel` and `reason` are those of one that failed."""
+    missed: frozenset[Status] | None = None
+    """With `partial`: how that channel ended; None: in any way but arriving."""
+
+    @property
+    def beside(self) -> list[str] | None:
+        """How a channel that failed beside one that arrived has ended, where something is asked of it."""
+        asks = self.missed is not None or self.channel is not None or self.reason is not None
+        return sorted(self.missed or MISSED) if self.partial and asks else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,8 @@ def _way(filters: Filters) -> _Way:
         return _Way("carried", [str(filters.collected_in)])
     if filters.user is not None:
         return _Way("user", [filters.user])
+    if filters.partial:
+        return _Way("partial")
     if filters.reason is not None:
         return _Way("reason", [filters.reason])
     if filters.status is not None and Status(filters.status) in UNDELIVERED:
@@ -232,14 +244,14 @@ def _in_blocks(filters: Filters, way: _Way) -> bool:
 
 
 def _conditions(asked: _Asked, way: _Way) -> tuple[object, ...]:
-    """$6 to $22."""
+    """$6 to $24."""
     filters, words = asked.filters, asked.words
     bounds = id_bounds(filters.since, filters.until)
     return (
         filters.lane, filters.app, filters.user, filters.category, filters.template, bounds.since, bounds.until,
         filters.channel, filters.status, filters.reason, filters.final, filters.not_resent,
         words.raw if words else None, words.json if words else None, asked.limit + 1, list(way.addresses) or None,
-        filters.collected_in,
+        filters.collected_in, filters.partial, filters.beside,
     )  # fmt: skip
 
 

@@ -12,11 +12,12 @@ import asyncpg
 from domain.health import Circuit
 from domain.refusal import PROBLEM
 from domain.timeline import EventType, LeftFor
-from infra.postgres.lists.ways import IS_TEST, SHOWN
+from infra.postgres.lists.ways import FAILED_CHANNELS, IS_TEST, SHOWN
 from infra.postgres.tenants.account_health import ALIVE
 
 _ONE = f"""
-SELECT n.*, {SHOWN} AS shown, {IS_TEST} FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
+SELECT n.*, {SHOWN} AS shown, {IS_TEST}, {FAILED_CHANNELS}
+FROM notification n WHERE n.id = $1 AND n.tenant = $2 AND n.deleted_at IS NULL"""
 
 _HELD_UP = f"""CASE
     WHEN w.state IS DISTINCT FROM 0 OR w.awaiting THEN NULL

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.timeline import EventType
-from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_answer, keep_key
 from infra.postgres.accept.slots import pass_on_slots
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -51,8 +51,6 @@ GROUP BY a.id HAVING bool_and(s.suppressed IS NOT NULL)"""
 _ORIGINS = """
 UPDATE notification n SET origin = o.origin FROM unnest($3::uuid[], $4::uuid[]) o(id, origin)
 WHERE n.id = o.id AND n.id = ANY ($3) AND n.id BETWEEN $1 AND $2"""
-
-_ANSWER = "UPDATE idempotency SET answer = $5 WHERE tenant = $1 AND app = $2 AND route = $3 AND key = $4"
 
 
 class RetryRepository:
@@ -104,7 +102,7 @@ class RetryRepository:
             for start in range(0, len(chosen), CHUNK):
                 await _make(connection, chosen[start : start + CHUNK], rows)
             if key is not None:
-                await connection.execute(_ANSWER, key.tenant, key.app, key.route, key.key, answer(set(chosen)))
+                await keep_answer(connection, key, answer(set(chosen)))
             return set(chosen)
 
         return await retried(self._pool, unit)

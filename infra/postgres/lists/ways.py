@@ -1,11 +1,12 @@
 """The statements behind lists of notifications: ways to walk an index, the filters, and look-ups by block.
 
 Parameters of all: $1 tenant, $2 ids below, $3 ids from, $4 keys of the way, $5 entries to examine, $6-$19 filters, $20
-limit, $21 addresses, $22 the digest.
+limit, $21 addresses, $22 the digest, $23 whether it arrived in part, $24 how a channel of it ended.
 """
 
 from __future__ import annotations
 
+from domain.states import MISSED
 from infra.postgres.lists.search import text_filter
 
 SHOWN = """
@@ -19,10 +20,19 @@ reported on has its state before it is final."""
 
 IS_TEST = "coalesce(n.options ->> 'test' = 'true', false) AS test"
 
+_ENDED_SO = ", ".join(f"'{status}'" for status in sorted(MISSED))
+
+FAILED_CHANNELS = f"""
+CASE WHEN n.partial THEN (
+    SELECT json_agg(json_build_object('n', d.n, 'channel', d.channel, 'status', d.status, 'reason', d.reason,
+                                      'class', d.class, 'code', d.code) ORDER BY d.n)
+    FROM delivery d WHERE d.notification_id = n.id AND d.status IN ({_ENDED_SO})) END AS failed_channels"""
+"""What makes it partial; NULL where it is not, or another one carries it."""
+
 ITEM = f"""
 n.id, n.app, n.lane, n.category, n.user_id, n.to_channel, n.to_address, n.channels, n.strategy, n.template,
 n.template_version, n.final, n.reason, n.partial, n.accepted_at, n.send_at, n.expires_at, n.finished_at, n.origin,
-{SHOWN} AS shown, {IS_TEST}"""
+{SHOWN} AS shown, {IS_TEST}, {FAILED_CHANNELS}"""
 """Columns of a list's item."""
 
 _RANGE = "n.tenant = $1 AND n.id < $2 AND n.id >= $3"
@@ -35,6 +45,7 @@ _WALKS: dict[str, str] = {
     # by its digest alone: in the order of ids, the planner would rather look through a week
     "carried": f"FROM (SELECT * FROM notification WHERE digest = k.key::uuid OFFSET 0) n WHERE {_RANGE}",
     "reason": f"FROM notification n WHERE {_RANGE} AND n.reason = k.key",
+    "partial": f"FROM notification n WHERE {_RANGE} AND n.partial",
     "open": f"""
       FROM (SELECT DISTINCT o.notification_id FROM (
                 SELECT notification_id, tenant FROM work WHERE notification_id < $2 AND notification_id >= $3
@@ -79,10 +90,14 @@ _FILTERS = f"""
   AND ($13::text IS NULL OR $13 = ANY (n.channels) OR n.to_channel = $13
        OR EXISTS (SELECT FROM delivery d WHERE d.notification_id = n.id AND d.channel = $13))
   AND ($14::text IS NULL OR {SHOWN} = $14)
-  AND ($15::text IS NULL OR n.reason = $15)
+  AND ($15::text IS NULL OR $24::text[] IS NOT NULL OR n.reason = $15)
   AND ($16::bool IS NULL OR n.final = $16)
   AND (NOT $17::bool OR NOT EXISTS (SELECT FROM event e WHERE e.notification_id = n.id AND e.type = 'resent'))
   AND ($22::uuid IS NULL OR (n.digest = $22 AND n.id <> $22))
+  AND ($23::bool IS NULL OR n.partial = $23)
+  AND ($24::text[] IS NULL OR EXISTS (
+        SELECT FROM delivery d WHERE d.notification_id = n.id AND d.status = ANY ($24)
+        AND ($13::text IS NULL OR d.channel = $13) AND ($15::text IS NULL OR d.reason = $15)))
   AND ($18::text IS NULL OR {text_filter(raw="$18", json="$19")})"""
 
 

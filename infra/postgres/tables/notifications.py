@@ -91,6 +91,8 @@ Index(
     postgresql_where=notification.c.reason.isnot(None),
 )
 """What ended undelivered. Written at no accept, and at the end of none that arrives."""
+Index("notification_partial", notification.c.tenant, notification.c.id, postgresql_where=notification.c.partial)
+"""What arrived on some channels only. Written at no accept, and at the end of none that arrives whole."""
 Index("notification_digest", notification.c.digest, notification.c.id, postgresql_where=notification.c.digest.isnot(None))
 Index(
     "notification_collected",
