@@ -35,7 +35,9 @@ BOTH: dict[str, Any] = {"user": "u-1", "channels": [Channel.EMAIL, Channel.WEBHO
 UNKNOWN = Wanted(frozenset({Status.UNKNOWN}))
 
 
-async def partial(engine: Engine, *hook: SendResult, mail: tuple[SendResult, ...] = (), **fields: Any) -> tuple[Fleet, UUID]:
+async def partial(
+    engine: Engine, *hook: SendResult, mail: tuple[SendResult, ...] = (), **fields: Any
+) -> tuple[Fleet, UUID]:
     """The mail arrived, and the webhook failed with the first of these answers; the others are for later. What is OK has
     the delivery's own name, as a webhook's receiver has it."""
     answers = deque(hook or (PERMANENT,))
@@ -160,11 +162,11 @@ async def test_what_may_have_arrived_goes_again_only_when_it_is_asked_for(engine
 
 
 async def test_of_several_that_failed_those_that_are_asked_for(engine: Engine) -> None:
-    fleet, one = await partial(
-        engine, PERMANENT, mail=(LOST,), channels=[Channel.EMAIL, Channel.WEBHOOK, Channel.INAPP]
-    )
+    fleet, one = await partial(engine, PERMANENT, mail=(LOST,), channels=[Channel.EMAIL, Channel.WEBHOOK, Channel.INAPP])
     del fleet
-    await engine.pool.execute("UPDATE notification SET status = 'delivered', partial = true, reason = NULL WHERE id = $1", one)
+    await engine.pool.execute(
+        "UPDATE notification SET status = 'delivered', partial = true, reason = NULL WHERE id = $1", one
+    )
     assert await refusal(engine, one, Wanted(AS_A_RULE, channel="email")) is Refusal.MAY_HAVE_ARRIVED
     assert await refusal(engine, one, Wanted(AS_A_RULE, reason="undelivered")) is Refusal.OTHER_CHANNEL
     judged = await again(engine, one)

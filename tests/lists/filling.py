@@ -24,7 +24,7 @@ END $$"""
 
 _FILL = """
 INSERT INTO notification (id, tenant, app, lane, category, user_id, to_channel, to_address, channels, strategy, template,
-                          content, data, status, final, reason, accepted_at, expires_at, finished_at)
+                          content, data, status, final, reason, partial, accepted_at, expires_at, finished_at)
 SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || lpad(to_hex(k % 4096), 3, '0') || '8'
         || substr(md5(k || ' of ' || $1::int), 1, 15))::uuid,
        CASE WHEN k % 5 = 0 THEN 'globex' ELSE 'acme' END,
@@ -40,6 +40,7 @@ SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '
        status, true,
        CASE status WHEN 'failed' THEN 'content_refused' WHEN 'suppressed' THEN 'no_address'
                    WHEN 'expired' THEN 'expired_before_retry' END,
+       status = 'delivered' AND k % $3 = 9,
        at, at + interval '1 day', at + interval '1 second'
 FROM (
     SELECT k, now() - (($1 - k)::float8 / $1) * $2 * interval '1 week' - interval '1 minute' AS at,

@@ -17,6 +17,12 @@ RARE: dict[str, tuple[dict[str, Any], str, int]] = {
     "one failed in 20,000": ({"status": "failed"}, "notification_reason", 3),
     "its reason": ({"reason": "content_refused"}, "notification_reason", 3),
     "a reason that never was": ({"reason": "quarantined"}, "notification_reason", 0),
+    "what arrived in part": ({"partial": True}, "notification_partial", 3),
+    "what arrived in part, but for no such reason": (
+        {"partial": True, "channel": "email", "reason": "quarantined"},
+        "notification_partial",
+        0,
+    ),
     "nothing open": ({"status": "processing"}, "work_pkey", 0),
     "nothing unfinished": ({"final": False}, "work_pkey", 0),
     "a template never used": ({"template": "never"}, "notification_blocks", 0),

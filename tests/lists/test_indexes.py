@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from domain.channels import Channel
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine.ends import decide_ends
 from tests.engine.support import OK, PERMANENT, Engine
@@ -15,8 +16,8 @@ HOT = """
 SELECT sum(pg_stat_get_xact_tuples_hot_updated(inhrelid))::int AS hot,
        sum(pg_stat_get_xact_tuples_updated(inhrelid))::int AS all
 FROM pg_inherits WHERE inhparent = 'notification'::regclass"""
-SIZE = """
-SELECT sum(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = 'notification_reason'::regclass"""
+SIZE = "SELECT sum(pg_relation_size(inhrelid)) FROM pg_inherits WHERE inhparent = $1::text::regclass"
+REASONS, PARTIAL = "notification_reason", "notification_partial"
 
 
 @pytest.fixture
@@ -26,13 +27,27 @@ async def engine(database: str) -> AsyncIterator[Engine]:
 
 
 async def test_an_accept_and_an_arrival_write_nothing_into_the_index_of_reasons(engine: Engine) -> None:
-    before = await engine.pool.fetchval(SIZE)
+    before = await engine.pool.fetchval(SIZE, REASONS)
     cohort, _ = await engine.planned(50)
     await engine.answer(await engine.claim(cohort), OK)
-    assert await engine.pool.fetchval(SIZE) == before
+    assert await engine.pool.fetchval(SIZE, REASONS) == before
     cohort, _ = await engine.planned(5)
     await engine.answer(await engine.claim(cohort), PERMANENT)
-    assert await engine.pool.fetchval(SIZE) > before, "the look is not blind"
+    assert await engine.pool.fetchval(SIZE, REASONS) > before, "the look is not blind"
+
+
+async def test_what_arrives_whole_or_not_at_all_writes_nothing_into_the_index_of_what_arrived_in_part(
+    engine: Engine,
+) -> None:
+    before = await engine.pool.fetchval(SIZE, PARTIAL)
+    for answer in (OK, PERMANENT):
+        cohort, _ = await engine.planned(50)
+        await engine.answer(await engine.claim(cohort), answer)
+    assert await engine.pool.fetchval(SIZE, PARTIAL) == before
+    cohort, _ = await engine.planned(user="u-1", channels=[Channel.EMAIL, Channel.WEBHOOK])
+    await engine.answer(await engine.claim(cohort), OK)
+    await engine.answer(await engine.claim(cohort, Channel.WEBHOOK), PERMANENT)
+    assert await engine.pool.fetchval(SIZE, PARTIAL) > before, "the look is not blind"
 
 
 @pytest.mark.parametrize(("status", "reason", "stays"), [("sent", None, True), ("failed", "content_refused", False)])

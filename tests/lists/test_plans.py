@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
+from domain.partials import AS_A_RULE
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine.locks import Connection
 from infra.postgres.lists import pages as notification_lists
@@ -86,6 +87,37 @@ async def test_what_a_digest_carries_is_found_by_its_own_index(connection: async
     assert (len(found.rows), found.position) == (3, None)
     assert touched.whole == set()
     assert touched.rows <= 50, touched
+
+
+async def test_of_much_that_arrived_in_part_a_page_examines_no_more_than_it_may(
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    """A third of everything arrived in part, and a tenth of that failed for the reason that is asked for: each page looks
+    at the deliveries of a bounded number, and together they find all. Catches a walk over what arrived whole, and over
+    every delivery."""
+    await connection.execute("UPDATE notification SET partial = true WHERE status = 'delivered' AND category < 'c-3'")
+    await connection.execute(
+        "INSERT INTO delivery (notification_id, n, tenant, channel, status, reason) "
+        "SELECT id, 1, tenant, 'email', 'failed', CASE WHEN app = 'app-3' THEN 'undelivered' ELSE 'mailbox_full' END "
+        "FROM notification WHERE partial"
+    )
+    wanted = {"partial": True, "channel": "email", "reason": "undelivered", "not_resent": True, "missed": AS_A_RULE}
+    expected = await connection.fetchval(
+        "SELECT count(*) FROM notification WHERE partial AND app = 'app-3' AND tenant = 'acme'"
+    )
+    position: Position | None = None
+    found: list[Any] = []
+    while True:
+        part, touched = await touch(connection, position=position, limit=500, **wanted)
+        assert touched.whole == set()
+        assert "notification_partial" in touched.indexes
+        assert touched.rows <= 4 * EXAMINED, touched
+        found += [row["id"] for row in part.rows]
+        position = part.position
+        if position is None:
+            break
+    await connection.execute("DELETE FROM delivery; UPDATE notification SET partial = false WHERE partial")
+    assert len(found) == len(set(found)) == expected > EXAMINED
 
 
 async def test_a_page_that_found_nothing_goes_on_where_it_stopped(connection: asyncpg.Connection[asyncpg.Record]) -> None:

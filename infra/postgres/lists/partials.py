@@ -29,7 +29,7 @@ SELECT n.*, d.n AS step, d.channel, d.account, d.status AS ended, d.reason, d.at
        a.address IS NOT NULL AND EXISTS (
            SELECT FROM suppression WHERE tenant = n.tenant AND channel = d.channel
              AND address IN (a.address, {digest_sql(tenant="n.tenant", channel="d.channel", address="a.address")})
-       ) AS suppressed
+           OFFSET 0) AS suppressed
 FROM unnest($2::uuid[]) x(id)
 JOIN LATERAL (SELECT id, tenant, lane, user_id, to_channel, to_address, status, final, partial, options, digest,
                      cancelled_at IS NOT NULL AS cancelled, erased_at IS NOT NULL AS erased,

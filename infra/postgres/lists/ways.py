@@ -87,17 +87,17 @@ _FILTERS = f"""
   AND ($8::text IS NULL OR n.user_id = $8)
   AND ($11::timestamptz IS NULL OR n.accepted_at >= $11)
   AND ($12::timestamptz IS NULL OR n.accepted_at < $12)
-  AND ($13::text IS NULL OR $13 = ANY (n.channels) OR n.to_channel = $13
+  AND ($13::text IS NULL OR $24::text[] IS NOT NULL OR $13 = ANY (n.channels) OR n.to_channel = $13
        OR EXISTS (SELECT FROM delivery d WHERE d.notification_id = n.id AND d.channel = $13))
   AND ($14::text IS NULL OR {SHOWN} = $14)
   AND ($15::text IS NULL OR $24::text[] IS NOT NULL OR n.reason = $15)
   AND ($16::bool IS NULL OR n.final = $16)
-  AND (NOT $17::bool OR NOT EXISTS (SELECT FROM event e WHERE e.notification_id = n.id AND e.type = 'resent'))
+  AND (NOT $17::bool OR NOT EXISTS (SELECT FROM event e WHERE e.notification_id = n.id AND e.type = 'resent' OFFSET 0))
   AND ($22::uuid IS NULL OR (n.digest = $22 AND n.id <> $22))
   AND ($23::bool IS NULL OR n.partial = $23)
   AND ($24::text[] IS NULL OR EXISTS (
         SELECT FROM delivery d WHERE d.notification_id = n.id AND d.status = ANY ($24)
-        AND ($13::text IS NULL OR d.channel = $13) AND ($15::text IS NULL OR d.reason = $15)))
+        AND ($13::text IS NULL OR d.channel = $13) AND ($15::text IS NULL OR d.reason = $15) OFFSET 0))
   AND ($18::text IS NULL OR {text_filter(raw="$18", json="$19")})"""
 
 
