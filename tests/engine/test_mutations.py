@@ -41,6 +41,7 @@ from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Value
 from tests.engine.mutations_of_cohorts import OF_COHORTS
 from tests.engine.mutations_of_lost import OF_LOST
 from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
+from tests.engine.mutations_of_reopening import OF_REOPENING
 from tests.engine.support import OK, PERMANENT, Engine
 
 NOTIFICATION, _ = test_held_locks.WAYS
@@ -84,6 +85,7 @@ MUTATIONS: Mutations = {
     **OF_COHORTS,
     **OF_LOST,
     **OF_RECEIPTS,
+    **OF_REOPENING,
     "claim: neither lock nor state": (NO_PICK_LOCK, test_claims.test_two_overlapping_attempts_never_both_get_a_row),
     "claim: waits for locked rows": (
         (Swap("claims._CLAIM", " SKIP LOCKED"),), test_claims.test_a_claim_does_not_wait_for_another,

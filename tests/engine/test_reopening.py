@@ -36,7 +36,7 @@ UNKNOWN = Wanted(frozenset({Status.UNKNOWN}))
 
 
 async def partial(
-    engine: Engine, *hook: SendResult, mail: tuple[SendResult, ...] = (), **fields: Any
+    engine: Engine, *hook: SendResult, mail: tuple[SendResult, ...] = (), idempotent: bool = False, **fields: Any
 ) -> tuple[Fleet, UUID]:
     """The mail arrived, and the webhook failed with the first of these answers; the others are for later. What is OK has
     the delivery's own name, as a webhook's receiver has it."""
@@ -46,7 +46,7 @@ async def partial(
         scripted = answers.popleft() if answers else OK
         return replace(scripted, provider_id=message.delivery_id) if scripted.result is ResultClass.OK else scripted
 
-    receiver = Provider(channel=Channel.WEBHOOK, answer=answer)
+    receiver = Provider(channel=Channel.WEBHOOK, answer=answer, idempotent=idempotent)
     sender = account("a", *mail)
     fleet = Fleet.of(engine, sender, Account("hook", receiver, Slots(4)))
     [one] = await fleet.send(**BOTH | fields)
@@ -128,12 +128,15 @@ async def test_a_receipt_that_it_arrived_after_all_takes_the_new_try_back(engine
 
 
 async def test_a_failure_that_was_reported_before_says_nothing_of_the_new_try(engine: Engine) -> None:
-    """Catches: a receiver that knows the delivery by one name, whose old failure ended the new message."""
-    fleet, one = await partial(engine, OK, LOST)
+    """Catches: a receiver that knows the delivery by one name, whose old failure is taken for what became of the new try,
+    of which nothing is known."""
+    fleet, one = await partial(engine, OK, LOST, idempotent=True)
     await report(engine, one, Status.FAILED, over="hook", n=2)
     await again(engine, one)
     await driven(fleet)
     assert fleet.sent() == {"a": 1, "hook": 2}
+    answer = await engine.control.cancel(TENANT, notification_id=one)
+    assert answer.may_have_arrived == ("webhook",)
     assert (await engine.deliveries(one))["webhook"] == ("unknown", "answer_lost")
     await report(engine, one, Status.DELIVERED, over="hook", n=2)
     assert (await engine.deliveries(one))["webhook"] == ("delivered", None)

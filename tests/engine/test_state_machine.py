@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 import pytest
@@ -235,7 +235,10 @@ def chosen(found: list[T], place: int) -> list[T]:
     return [found[place % len(found)]] if found else []
 
 
-async def explored(engine: Engine, examples: int) -> None:
+Machines: TypeAlias = Callable[[Engine, Run], type[RuleBasedStateMachine]]
+
+
+async def explored(engine: Engine, examples: int, *, machines: Machines = machine_of) -> None:
     """Raises what the first history shows that breaks a rule, as it is: to shorten it costs minutes of statements."""
     loop = asyncio.get_running_loop()
 
@@ -246,7 +249,7 @@ async def explored(engine: Engine, examples: int) -> None:
     others = [account for account in engine.accounts if account.channel is not Channel.WEBHOOK]
     engine = replace(engine, accounts=Accounts([*others, Account("memory-webhook", hook, Slots(8))]))
     how = settings(deep(examples), stateful_step_count=STEPS, phases=[Phase.generate])
-    await asyncio.to_thread(run_state_machine_as_test, machine_of(engine, run), settings=how)
+    await asyncio.to_thread(run_state_machine_as_test, machines(engine, run), settings=how)
 
 
 # The engine's own jitter, on the event loop, is taken for the strategies'.

@@ -56,6 +56,8 @@ class Witness:
     stopped: set[UUID] = field(default_factory=set)
     ended: dict[UUID, tuple[Status, str | None]] = field(default_factory=dict)
     suppressed: set[Channel] = field(default_factory=set)
+    asked_again: set[Step] = field(default_factory=set)
+    """They had failed beside one that arrived, and somebody wanted them tried again."""
 
     async def may_be_sent(self, claim: Claim) -> None:
         """What nobody may live to see."""
@@ -65,7 +67,7 @@ class Witness:
         assert claim.notification_id not in self.ended, "handed over after it had ended"
         assert claim.channel not in self.suppressed, "handed over to a suppressed address"
         assert claim.expires_at > claim.claimed_at, "handed over after its time"
-        if self.handed.get(step):
+        if self.handed.get(step) and step not in self.asked_again:
             events = await self.engine.pool.fetch(_ATTEMPTS, *step)
             assert events, "handed over twice, and nothing was said of the first time"
             last = max(event["attempt"] for event in events)
@@ -75,6 +77,11 @@ class Witness:
     def standing(self, step: Step) -> Status | None:
         """What is known of it, by all that was ever said."""
         return stands(self.known.get(step, {}).values())
+
+    def standing_of(self, one: UUID) -> set[Status]:
+        """The same of all its steps."""
+        found = {self.standing(step) for step in self.known if step[0] == one}
+        return {status for status in found if status is not None}
 
     def learn(self, claim: Claim, status: Status) -> None:
         self.settled(claim)
@@ -126,7 +133,8 @@ class Witness:
             events = await self.engine.pool.fetch("SELECT n, type FROM event WHERE notification_id = $1", one)
             unknown = {row["n"] for row in events if row["type"] == "unknown"}
             twice = {n for n in came if self.arrived.get((one, n), 0) > 1}
-            assert twice <= unknown, "it came twice and nobody says so"
+            asked = {n for other, n in self.asked_again if other == one}
+            assert twice <= unknown | asked, "it came twice and nobody says so"
 
 
 def attempt_of(claim: Claim) -> tuple[UUID, int, int]:

@@ -17,8 +17,9 @@ from domain.channels import Channel
 from domain.errors import HandedOff
 from domain.ids import reference, uuid7
 from domain.lanes import LEASE, Lane
+from domain.partials import AS_A_RULE, Wanted
 from domain.results import ResultClass, SendResult
-from domain.states import Status
+from domain.states import MISSED, SUCCESS, Status
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
@@ -27,6 +28,7 @@ from infra.postgres.engine.expediting import ExpediteRepository
 from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.lists.partials import PartialRepository
 from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, soon
 from tests.engine.witness import Witness, attempt_of
 
@@ -229,6 +231,23 @@ class World(Witness):
             status, reason, final = await self.engine.end(one)
             assert final or Status(status) is Status.SENT, "it had ended and goes on"  # after all, and a receipt may come
             self.ended[one] = (Status(status), reason)
+
+    async def partial_ones(self) -> list[UUID]:
+        rows = await self.engine.pool.fetch("SELECT id FROM notification WHERE partial ORDER BY id")
+        return [row["id"] for row in rows]
+
+    async def retry(self, one: UUID) -> None:
+        """Somebody wants the channels that failed tried again, every other time those too that may have arrived."""
+        wanted = Wanted(MISSED if self.ids.index(one) % 2 else AS_A_RULE)
+        judged = await PartialRepository(self.engine.pool).reopen(
+            TENANT, [one], wanted=wanted, key=None, answer=lambda _: b""
+        )  # fmt: skip
+        assert judged is not None
+        if one in judged.again:
+            assert self.standing_of(one) & SUCCESS, "nothing of it arrived"
+            self.asked_again |= {(one, step.n) for step in judged.again[one]}
+            self.ended.pop(one, None)
+            self.stopped.discard(one)  # after its end, when there was nothing to stop
 
     async def expedite(self, one: UUID) -> None:
         await ExpediteRepository(self.engine.pool).expedite(TENANT, notification_id=one)
