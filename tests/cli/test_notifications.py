@@ -107,6 +107,7 @@ def test_what_is_refused_is_shown_as_field_and_rule(cli: Cli) -> None:
         ("list", "--limit", "0"),
         ("retry",),
         ("retry", "--status", "failed", "01a20a32-744b-7020-809a-bb07e52cad04"),
+        ("retry", "--partial"),
         ("list", "--no-such-option"),
         ("no-such-command",),
     ],
@@ -157,6 +158,34 @@ async def test_what_failed_is_counted_and_tried_again(cli: Cli) -> None:
     assert cli("retry", *failed, "--idempotency-key", "retry-1", "-o", "json").out == done.out
     again = cli("retry", notification)
     assert (again.code, "already_retried" in again.out) == (1, True)
+
+
+async def test_what_arrived_in_part_is_listed_and_tried_again_over_what_failed(cli: Cli) -> None:
+    """Catches: an operator who sees neither that a channel failed beside one that arrived, nor why."""
+    notification = sent(cli, "--category", "in-part")
+    async with asyncpg.create_pool(cli.database, min_size=1) as pool:
+        await pool.execute("DELETE FROM work WHERE notification_id = $1", UUID(notification))
+        await pool.execute(
+            "INSERT INTO delivery (notification_id, n, tenant, channel, status, reason, code) SELECT id, 1, tenant,"
+            " 'inapp', 'delivered', NULL, NULL FROM notification WHERE id = $1 UNION ALL SELECT id, 2, tenant, 'email', 'failed', "
+            "'mailbox_full', '552' FROM notification WHERE id = $1", UUID(notification),
+        )  # fmt: skip
+        await pool.execute(
+            "UPDATE notification SET status = 'delivered', partial = true, final = true, finished_at = now() WHERE id = $1",
+            UUID(notification),
+        )
+    asked = ("--partial", "--channel", "email", "--category", "in-part")
+    shown = cli("list", *asked).out
+    assert notification in shown
+    assert "email failed mailbox_full 552" in shown
+    assert notification not in cli("list", *asked, "--reason", "undelivered").out
+    counted = cli("retry", *asked, "--status", "failed", "--dry-run")
+    assert "channels   email=1" in counted.out, counted.out
+    assert cli("retry", notification, "--partial", "--channel", "inapp").code == 1
+    done = cli("retry", *asked, "--status", "failed")
+    assert (done.code, done.out.count(notification)) == (0, 1), done.out
+    again = cli("retry", notification)
+    assert (again.code, "still_open" in again.out) == (1, True)
 
 
 def test_waiting_in_vain_is_1(cli: Cli) -> None:
