@@ -166,9 +166,10 @@ async def test_what_arrived_in_part_is_listed_and_tried_again_over_what_failed(c
     async with asyncpg.create_pool(cli.database, min_size=1) as pool:
         await pool.execute("DELETE FROM work WHERE notification_id = $1", UUID(notification))
         await pool.execute(
-            "INSERT INTO delivery (notification_id, n, tenant, channel, status, reason, code) SELECT id, 1, tenant,"
-            " 'inapp', 'delivered', NULL, NULL FROM notification WHERE id = $1 UNION ALL SELECT id, 2, tenant, 'email', 'failed', "
-            "'mailbox_full', '552' FROM notification WHERE id = $1", UUID(notification),
+            "INSERT INTO delivery (notification_id, n, tenant, channel, status, reason, code) "
+            "SELECT id, 1, tenant, 'inapp', 'delivered', NULL, NULL FROM notification WHERE id = $1 UNION ALL "
+            "SELECT id, 2, tenant, 'email', 'failed', 'mailbox_full', '552' FROM notification WHERE id = $1",
+            UUID(notification),
         )  # fmt: skip
         await pool.execute(
             "UPDATE notification SET status = 'delivered', partial = true, final = true, finished_at = now() WHERE id = $1",

@@ -36,10 +36,11 @@ from infra.postgres.engine import (
     plans,
     receipts,
     receiving,
+    reopening,
     setting_aside,
     timeline,
 )  # fmt: skip
-from infra.postgres.lists import user_stats
+from infra.postgres.lists import partials, user_stats
 from infra.postgres.users import erasing, exporting
 
 STATEMENTS = {
@@ -125,6 +126,12 @@ STATEMENTS = {
     "resume": chains._RESUME,
     "reopen": chains._REOPEN,
     "reopen what is carried": chains._REOPEN_CARRIED,
+    "what arrived in part": partials._FOUND,
+    "open a part again": reopening._OPEN,
+    "a part is not at its end": reopening._REOPEN,
+    "nor is what it carries": reopening._REOPEN_CARRIED,
+    "record of a part": reopening._RETRYING,
+    "forget a failure that was reported": reopening._UNSAID,
     "told": receipts._TOLD,
     "find a message": receiving._FIND,
     "lock a message": receiving._LOCK,
