@@ -96,7 +96,7 @@ async def test_what_failed_goes_again_and_nothing_else(api: Api) -> None:
     ones = [await partial(api) for _ in range(3)]
     await partial(api, arrived="webhook", failed="email", reason="mailbox_full")
     await ended(api, reason="endpoint_refused")
-    wanted = {"partial": True, "status": "failed", "channel": "webhook"}
+    wanted: dict[str, Any] = {"partial": True, "status": "failed", "channel": "webhook"}
     counts = {"matched": 3, "retriable": 3, "channels": {"webhook": 3}, **NOTHING_MADE}
     assert await retry(api, **wanted, dry_run=True) == {"dry_run": True, "retried": 0, "reopened": [], **counts}
     assert await opened(api) == []
@@ -115,6 +115,7 @@ async def test_what_failed_goes_again_and_nothing_else(api: Api) -> None:
         (2, {"channel": "webhook", "was": "failed", "reason": "endpoint_refused"})
     ]
     row = await api.pool.fetchrow("SELECT address, account, attempt, expires_at > now() AS lives FROM work WHERE n = 2")
+    assert row is not None
     assert tuple(row) == (HOOK, "memory", 2, True)
     assert (await retry(api, **wanted))["matched"] == 0
     assert (await retry(api, id=ones[0], partial=True))["skipped"] == [{"id": ones[0], "code": "still_open"}]
@@ -122,7 +123,7 @@ async def test_what_failed_goes_again_and_nothing_else(api: Api) -> None:
 
 async def test_asked_for_at_once_and_with_keys_each_goes_once(api: Api) -> None:
     ones = [await partial(api) for _ in range(10)]
-    wanted = {"partial": True, "status": "failed"}
+    wanted: dict[str, Any] = {"partial": True, "status": "failed"}
     answers = await asyncio.gather(*(retry(api, **wanted) for _ in range(4)))
     assert sum(answer["retried"] for answer in answers) == 10
     assert [one for one, _ in await opened(api)] == sorted(ones)
@@ -144,7 +145,7 @@ async def test_so_many_a_call_and_on_with_the_cursor(api: Api) -> None:
     stuck = [await partial(api, arrived="webhook", failed="email") for _ in range(2)]
     seen, cursor, skipped = 0, None, []
     while True:
-        more = {"cursor": cursor} if cursor else {}
+        more: dict[str, Any] = {"cursor": cursor} if cursor else {}
         done = await retry(api, partial=True, status="failed", limit=2, **more)
         seen += done["retried"]
         skipped += [one["id"] for one in done["skipped"] if one["code"] == "address_suppressed"]

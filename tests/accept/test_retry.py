@@ -99,7 +99,7 @@ async def test_a_dry_run_counts_and_does_nothing(api: Api) -> None:
         await ended(api)
     done = await retry(api, status="failed", dry_run=True)
     counts = {"matched": 3, "retried": 0, "retriable": 3}
-    skipped = {"skipped": [], "skipped_by_code": {}, "next_cursor": None}
+    skipped: dict[str, Any] = {"skipped": [], "skipped_by_code": {}, "next_cursor": None}
     assert done == {"dry_run": True, **counts, "made": [], **NOTHING_PARTIAL, **skipped}
     assert await news(api) == []
     one = await ended(api)

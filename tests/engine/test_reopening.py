@@ -240,7 +240,7 @@ async def test_it_goes_where_a_plan_would_send_it_now(engine: Engine) -> None:
     await engine.pool.execute("UPDATE identity SET address = 'https://hook.example.com/new' WHERE channel = 'webhook'")
     await again(engine, one)
     await driven(fleet)
-    [_, second] = fleet.accounts.get("hook").provider.sent  # type: ignore[union-attr,attr-defined]
+    [_, second] = fleet.accounts.get("hook").provider.sent  # type: ignore[union-attr]
     assert second.address == "https://hook.example.com/new"
 
 

@@ -101,7 +101,13 @@ async def test_of_much_that_arrived_in_part_a_page_examines_no_more_than_it_may(
         "SELECT id, 1, tenant, 'email', 'failed', CASE WHEN app = 'app-3' THEN 'undelivered' ELSE 'mailbox_full' END "
         "FROM notification WHERE partial"
     )
-    wanted = {"partial": True, "channel": "email", "reason": "undelivered", "not_resent": True, "missed": AS_A_RULE}
+    wanted: dict[str, Any] = {
+        "partial": True,
+        "channel": "email",
+        "reason": "undelivered",
+        "not_resent": True,
+        "missed": AS_A_RULE,
+    }
     expected = await connection.fetchval(
         "SELECT count(*) FROM notification WHERE partial AND app = 'app-3' AND tenant = 'acme'"
     )
