@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from api.routes.notification_shapes import NotificationPage
 from tests.accept.conftest import Api
 from tests.accept.test_changes import made, read
 from tests.accept.test_retry import RETRY, ended, news, retry, suppress
@@ -52,6 +53,7 @@ async def listed(api: Api, **filters: Any) -> dict[str, list[str]]:
     """Notification -> its channels that failed, with their reasons."""
     answer = await api.http.get(LIST, params={"partial": "true", **filters})
     assert answer.status_code == 200, answer.text
+    NotificationPage.model_validate(answer.json())
     return {
         item["id"]: [f"{one['channel']} {one['status']} {one['reason']}" for one in item["failed_channels"]]
         for item in answer.json()["items"]
