@@ -16,14 +16,14 @@ from domain.results import SendResult
 from domain.states import Status
 from tests.engine.mutations import Swap, Value
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, Engine
-from tests.engine.test_state_machine import JITTERS, LANES, PLACE, Run, chosen, explored, machine_of
+from tests.engine.test_state_machine import JITTERS, LANES, PLACE, Run, asked_for, chosen, explored, machine_of
 
 REFUSALS = st.sampled_from([PERMANENT, PERMANENT, RECIPIENT, LOST])
 ON_UNKNOWN = st.sampled_from(["hold", "resend"])
 
 
 def retrying(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
-    class Retrying(machine_of(engine, run)):  # type: ignore[misc]  # a class of its own for each engine
+    class Retrying(machine_of(engine, run, asked_for=asked_for(strategies=["all"]))):  # type: ignore[misc]  # a class of its own for each engine
         @rule(
             lane=LANES, on_unknown=ON_UNKNOWN, channels=st.permutations(EVERYWHERE), result=REFUSALS, retries=st.booleans()
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
@@ -58,13 +58,13 @@ OPTIONS = st.fixed_dictionaries(
 
 
 @st.composite
-def asked_for(draw: st.DrawFn) -> dict[str, Any]:
+def asked_for(draw: st.DrawFn, strategies: Sequence[str] = ("all", "fallback", "preferred")) -> dict[str, Any]:
     later = draw(LATER)
     return {
         "lane": draw(LANES),
         "user": "u-1",
         "channels": draw(st.permutations(EVERYWHERE))[: draw(st.integers(1, 3))],
-        "strategy": draw(st.sampled_from(["all", "fallback", "preferred"])),
+        "strategy": draw(st.sampled_from(strategies)),
         "send_at": None if later is None else soon(later.total_seconds()),
         "expires_in": draw(LIVES),
         "options": json.dumps(draw(OPTIONS)),
@@ -74,9 +74,13 @@ def asked_for(draw: st.DrawFn) -> dict[str, Any]:
 ASKED = asked_for()
 
 
-def machine_of(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
+def machine_of(
+    engine: Engine, run: Run, *, asked_for: st.SearchStrategy[dict[str, Any]] = ASKED
+) -> type[RuleBasedStateMachine]:
     class Machine(RuleBasedStateMachine):
-        @initialize(last=st.sampled_from([OK, OK, RETRY, PERMANENT, LOST]), first=st.lists(ASKED, min_size=2, max_size=5))
+        @initialize(
+            last=st.sampled_from([OK, OK, RETRY, PERMANENT, LOST]), first=st.lists(asked_for, min_size=2, max_size=5)
+        )
         def begin(self, last: SendResult, first: list[dict[str, Any]]) -> None:
             run(engine.pool.execute(EMPTY))
             self.last = last
@@ -84,7 +88,7 @@ def machine_of(engine: Engine, run: Run) -> type[RuleBasedStateMachine]:
             for asked in first:
                 run(self.world.accept(**asked))
 
-        @rule(asked=ASKED)
+        @rule(asked=asked_for)
         def accept(self, asked: dict[str, Any]) -> None:
             run(self.world.accept(**asked))
 
