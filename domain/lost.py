@@ -33,6 +33,8 @@ class LostAttempt:
     account: str
     recognised: bool = False
     """The account recognises a repeated delivery id: all that it was given of the step is one message."""
+    excused: bool = False
+    """Somebody has asked for another try, although it may have arrived (`infra.postgres.engine.reopening`)."""
 
 
 Lost: TypeAlias = tuple[LostAttempt, ...]

@@ -38,7 +38,9 @@ _RESENDING = ", ".join(str(int(lane)) for lane, policy in POLICIES.items() if po
 
 STAYS = f"""(attempt > 0
   AND EXISTS (SELECT FROM delivery d
-              WHERE d.notification_id = work.notification_id AND d.n = work.n AND d.lost IS NOT NULL OFFSET 0)
+              WHERE d.notification_id = work.notification_id AND d.n = work.n AND d.lost IS NOT NULL
+                AND EXISTS (SELECT FROM json_array_elements(d.lost) one WHERE json_array_length(one) < 4 OFFSET 0)
+              OFFSET 0)
   AND (SELECT coalesce(m.options ->> 'on_unknown', CASE WHEN m.lane IN ({_RESENDING}) THEN 'resend' END) IS DISTINCT FROM
               'resend' FROM notification m WHERE m.id = work.notification_id OFFSET 0))"""
 """It may have arrived over its account and must not come twice (`Claim.stays`): it goes over no other one. Sub-selects for

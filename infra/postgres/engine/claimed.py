@@ -102,7 +102,7 @@ class Claim:
     @property
     def stays(self) -> bool:
         """It may have arrived and must not come twice: it leaves for no other account, who would not recognise it."""
-        return bool(self.lost) and not self.resend_unknown
+        return not self.resend_unknown and not all(one.excused for one in self.lost)
 
     @property
     def ends_unsent(self) -> bool:

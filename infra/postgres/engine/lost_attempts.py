@@ -33,7 +33,7 @@ def lost_of(stored: str | None) -> Lost:
     """`delivery.lost` as it was read."""
     if stored is None:
         return NOTHING_LOST
-    return tuple(LostAttempt(one[0], one[1], one[2]) for one in msgspec.json.decode(stored))
+    return tuple(LostAttempt(*one[:4]) for one in msgspec.json.decode(stored))
 
 
 async def keep_lost(connection: Connection, steps: Mapping[tuple[UUID, int], Lost]) -> None:
@@ -59,4 +59,6 @@ def still_unknown(channel: str, lost: Lost, *, because: str, falls_back: bool = 
 
 
 def _stored(lost: Lost) -> str | None:
-    return msgspec.json.encode([(one.attempt, one.account, one.recognised) for one in lost]).decode() if lost else None
+    """What is excused has a fourth part, which the version before passes over."""
+    parts = [(one.attempt, one.account, one.recognised, *([True] if one.excused else [])) for one in lost]
+    return msgspec.json.encode(parts).decode() if parts else None

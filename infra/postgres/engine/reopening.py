@@ -9,14 +9,16 @@ open, its end is decided over all deliveries, as always.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
+from domain.lost import NOTHING_LOST, Lost
 from domain.states import Status
 from domain.timeline import EventType
 from infra.postgres.columns import columns
 from infra.postgres.engine.locks import Connection
+from infra.postgres.engine.lost_attempts import keep_lost
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
 
 NOBODYS = "none"
@@ -73,6 +75,8 @@ class Reopening:
     """How long the notification lives from now on, at least."""
     was: Status
     reason: str | None
+    lost: Lost = NOTHING_LOST
+    """Attempts that may have arrived, and are no reason any more not to try again."""
 
 
 async def reopen(connection: Connection, steps: Sequence[Reopening]) -> None:
@@ -91,6 +95,8 @@ async def reopen(connection: Connection, steps: Sequence[Reopening]) -> None:
     keys = [s.notification_id for s in steps], [s.n for s in steps]
     await connection.execute(_RETRYING, ids[0], ids[-1], *keys)
     await connection.execute(_UNSAID, *keys)
+    excused = {(s.notification_id, s.n): tuple(replace(one, excused=True) for one in s.lost) for s in steps if s.lost}
+    await keep_lost(connection, excused)
     await write_events(connection, [
         Entry(s.notification_id, s.n, TimelineEvent(EventType.RETRIED, _detail(s))) for s in steps
     ])  # fmt: skip

@@ -145,8 +145,9 @@ def _against(row: asyncpg.Record) -> Refusal | None:
 def _reopening(row: asyncpg.Record) -> Reopening:
     """`attempts` is the number of the last claim that handed something over; one claim at most came after it, and ended
     without."""
-    last = max([row["attempts"], *(one.attempt for one in lost_of(row["lost"]))])
+    lost = lost_of(row["lost"])
+    last = max([row["attempts"], *(one.attempt for one in lost)])
     return Reopening(
         row["id"], row["step"], row["channel"], row["account"], row["address"], row["locale"], last + 1,
-        life_of(row["options"], lane=Lane(row["lane"])), Status(row["ended"]), row["reason"],
+        life_of(row["options"], lane=Lane(row["lane"])), Status(row["ended"]), row["reason"], lost,
     )  # fmt: skip
