@@ -8,8 +8,13 @@ from domain.partials import Refusal
 from domain.states import Status
 from infra.postgres.lists import partials
 from tests.engine import test_reopening as guards
-from tests.engine.mutations import Mutations, Swap, Value
+from tests.engine.mutations import ENGINE, Mutations, Swap, Value
 from tests.engine.support import OK
+
+
+async def excuses_nothing(*_: object) -> None:
+    """What was lost counts as before."""
+
 
 PARTIALS = "infra.postgres.lists.partials"
 
@@ -21,6 +26,10 @@ OF_REOPENING: Mutations = {
     ),
     "reopen: what may have arrived goes unasked": (
         (Value("domain.partials.Wanted.fits", lambda *_: True),),
+        guards.test_what_may_have_arrived_goes_again_only_when_it_is_asked_for,
+    ),
+    "reopen: what may have arrived holds it back": (
+        (Value(f"{ENGINE}.reopening.keep_lost", excuses_nothing),),
         guards.test_what_may_have_arrived_goes_again_only_when_it_is_asked_for,
     ),
     "reopen: the old failure is the new one's": (
