@@ -54,8 +54,9 @@ _UNSAID = """
 UPDATE receipt_inbox SET status = NULL WHERE ctid = ANY (ARRAY(
     SELECT i.tid FROM unnest($1::uuid[], $2::smallint[]) x(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM receipt_inbox WHERE notification_id = x.id AND n = x.n AND status = 'failed'
-                  OFFSET 0) i ON true))"""
-"""That a message of it failed has had its effect, and says nothing of the next one, which may go under the same name."""
+                  AND provider_id <> concat_ws('-', x.id, x.n, attempt) OFFSET 0) i ON true))"""
+"""That a message of it failed has had its effect, and says nothing of the next one, which may go under the same name.
+What our own reference was said of stays said: it names the attempt (`domain.ids.reference`)."""
 
 
 @dataclass(frozen=True, slots=True)
