@@ -66,7 +66,7 @@ class Reason(StrEnum):
     UNDELIVERED = "undelivered"
     """The provider took it, and reported later that it did not arrive."""
     ARRIVED_ELSEWHERE = "arrived_elsewhere"
-    """It is known to have arrived over an earlier channel of the chain: this one was not used any more."""
+    """It is known to have arrived over another channel of the chain: this one was not used any more."""
     NOT_TAKEN_IN_TIME = "not_taken_in_time"
     """Nobody had taken it within `fallback_after`, and the next channel was tried."""
     RETRIES_EXHAUSTED = "retries_exhausted"

@@ -21,12 +21,15 @@ class Aside:
     reason: Reason | None = None
 
 
-def aside(*, faults: int, attempt: int, expired: bool, cancelled: bool) -> Aside:
-    """Others may be able to read it (`ASIDE_WAITS`), as long as somebody wants it. Nothing of it was handed over."""
+def aside(*, faults: int, attempt: int, expired: bool, cancelled: bool, elsewhere: bool = False) -> Aside:
+    """Others may be able to read it (`ASIDE_WAITS`), as long as somebody wants it, and it did not arrive `elsewhere` in its
+    chain. Nothing of it was handed over."""
     if cancelled:
         return Aside(status=Status.CANCELLED, reason=Reason.CANCELLED_BY_REQUEST)
     if expired:
         return Aside(status=Status.EXPIRED, reason=Reason.EXPIRED_BEFORE_HAND_OVER)
+    if elsewhere:
+        return Aside(status=Status.SUPPRESSED, reason=Reason.ARRIVED_ELSEWHERE)
     if faults >= len(ASIDE_WAITS) or attempt >= MOST_ATTEMPTS:
         return Aside(status=Status.FAILED, reason=Reason.QUARANTINED)
     return Aside(wait=ASIDE_WAITS[faults])

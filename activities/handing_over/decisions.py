@@ -265,7 +265,7 @@ class Decider:
         awaits = self._awaits(claim, elsewhere=self._other(claim) is not None)
         reading = claim.awaits if claim.chain and claim.awaits and claim.awaits.status is Status.READ else None
         within = (awaits.within if awaits else None, reading.within if reading else None)
-        return Returned(*claim.step, claim.attempt, faults, wait, *within)
+        return Returned(*claim.step, claim.attempt, faults, wait, *within, chained=claim.chained)
 
     def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
         """The receipt that ends the step for good. Where the chain waits for `read`, `delivered` only ends the wait for
@@ -351,6 +351,6 @@ def _count(claim: Claim, result: SendResult, decision: Decision, *, ended_s: flo
         call_seconds(claim.channel).observe(took_s)
     if decision.due_at is None:
         steps(claim.channel, decision.status).inc()
-    if claim.attempt == 1 and claim.n == 1:
+    if claim.attempt == 1 and claim.first:
         waited = claim.database_time(ended_s) - claim.due_since
         first_answer_seconds(claim.lane.label).observe(waited.total_seconds())

@@ -7,8 +7,18 @@ from functools import partial
 from typing import Any
 
 from domain.states import SUCCESS, Status
-from tests.engine import test_missing_receipts, test_receipt_ways, test_receipts, test_references, test_resuming
+from tests.engine import test_arrived_elsewhere as arrived
+from tests.engine import (
+    test_missing_receipts,
+    test_odd_rows,
+    test_outcomes,
+    test_receipt_ways,
+    test_receipts,
+    test_references,
+    test_resuming,
+)
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Test, Value
+from tests.engine.mutations_of_lost import nobody
 from tests.engine.reported_ways import NOT_READ
 from tests.engine.reporting import reporting
 from tests.engine.support import RETRY, Engine
@@ -23,6 +33,13 @@ def reported(guard: Callable[..., Awaitable[None]], **arguments: Any) -> Test:
     return run
 
 
+class FallbackAlone:
+    """A chain by preference is none."""
+
+    ALL = "preferred"
+    PREFERRED = "preferred"
+
+
 OF_RECEIPTS: Mutations = {
     "receipt: what was sent has arrived": (
         (Value(f"{RECORDING}._arrived", lambda known, _: known.status in SUCCESS),),
@@ -30,7 +47,7 @@ OF_RECEIPTS: Mutations = {
     ),
     "receipt: nobody looks whether it came": (
         (Value(f"{RECORDING}._arrived", lambda *_: False),),
-        test_missing_receipts.test_what_was_read_in_time_stops_the_chain,
+        partial(test_outcomes.test_nothing_follows_a_resend_once_the_first_is_known_to_have_arrived, second=RETRY),
     ),
     "receipt: early ones are not looked for": (
         (Swap("receipts._REPORTED", "(NOT told OR status <> 'sent')", "false"),),
@@ -115,5 +132,32 @@ OF_RECEIPTS: Mutations = {
             test_receipt_ways.test_a_receipt_while_somebody_looks, status=Status.DELIVERED,
             options=NOT_READ, sent={"a": 1, "b": 0, "hook": 1},
         ),
+    ),
+    "elsewhere: only what was named later stops": (
+        (Value(f"{ENGINE}.claimed.Strategy", FallbackAlone),),
+        partial(arrived.test_neither_a_retry_nor_a_further_place_follows, strategy="preferred", answer=RETRY),
+    ),
+    "elsewhere: what goes back is sent all the same": (
+        (Value(f"{ENGINE}.giving_back.stop_satisfied", nobody),),
+        partial(arrived.test_what_cannot_be_rendered_now_is_not_sent_later, strategy="fallback"),
+    ),
+    "elsewhere: who gives it back knows of no chain": (
+        (Value(f"{ENGINE}.claimed.Strategy", FallbackAlone),),
+        partial(arrived.test_what_cannot_be_rendered_now_is_not_sent_later, strategy="preferred"),
+    ),
+    "elsewhere: another version sends it all the same": (
+        (Value(f"{ENGINE}.setting_aside.satisfied", nobody),), arrived.test_what_another_version_would_have_sent,
+    ),
+    "elsewhere: the first answer is that of what was named first": (
+        (Value(f"{ENGINE}.claimed._is_first", lambda row, **_: row["n"] == 1),),
+        partial(arrived.test_the_first_answer_is_that_of_the_place_that_was_tried_first, strategy="preferred"),
+    ),
+    "aside: what arrived is sent again": (
+        (Swap("setting_aside._ASIDE", "w.awaiting OR a.came IS NOT NULL", "w.awaiting"),),
+        arrived.test_a_resend_that_cannot_be_read_is_not_sent_once_the_first_has_arrived,
+    ),
+    "aside: what was lost may be edited": (
+        (Swap("setting_aside._RECORD", "$9::text[]", "array_fill(NULL::text, ARRAY[cardinality($9::text[])])"),),
+        test_odd_rows.test_what_was_handed_over_and_lost_cannot_be_edited,
     ),
 }  # fmt: skip

@@ -21,10 +21,12 @@ from domain.unreadable import ASIDE_WAITS
 from infra.clock import ManualClock
 from infra.postgres.engine.claims import ClaimRepository
 from infra.postgres.engine.cohorts import CohortRow
+from infra.postgres.engine.setting_aside import Unreadable
 from tests.engine.driving import accounts_of, hand_over, handed_over
 from tests.engine.gates import Cut, gated
 from tests.engine.support import RETRY, Engine
 from tests.engine.sweeping import DriverTwin, sweep_of
+from tests.engine.test_edits import refused
 
 EMAIL = Channel.EMAIL
 THROTTLED = SendResult(ResultClass.RATE, code="429", retry_after=timedelta(seconds=1))
@@ -132,6 +134,17 @@ async def test_a_lost_one_that_cannot_be_read_stops_no_recovery(engine: Engine) 
     clock.advance(timedelta(seconds=TAKES_S))
     await losses.of(cohort.id, limit=9)
     assert await engine.end(odd) == ("unknown", "answer_lost", True), "when its time is over, nobody waits for others"
+
+
+async def test_what_was_handed_over_and_lost_cannot_be_edited(engine: Engine) -> None:
+    """Caught: the loss had no class, and nothing else was ever handed over. An edit that gave it a longer life planned it
+    anew, and it was sent twice."""
+    cohort, [one] = await engine.planned(user="u-1", channels=[EMAIL, Channel.WEBHOOK])
+    [claim] = await engine.claim(cohort)
+    await engine.pool.execute("UPDATE work SET expires_at = now()")
+    await engine.claims.set_aside([Unreadable(one, claim.n, claim.attempt, claim.faults, "ValueError")], sent=True)
+    assert await engine.deliveries(one) == {"email": ("unknown", "answer_lost")}
+    assert await refused(engine, one) == "planned"
 
 
 async def test_a_duty_of_the_sweep_that_fails_stops_no_other(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ from infra.postgres.engine.account_queue import bound_of
 from tests.depth import deep
 from tests.engine.conftest import EMPTY
 from tests.engine.mutations import ENGINE, RECORDING, Swap, Value
-from tests.engine.mutations_of_lost import nothing
+from tests.engine.mutations_of_lost import nobody, nothing
 from tests.engine.support import EVERYWHERE, LOST, OK, PERMANENT, RECIPIENT, RETRY, Engine, soon
 from tests.engine.world import World
 
@@ -185,8 +185,11 @@ def machine_of(
         )
         def report(self, place: int, status: Status, later: bool) -> None:  # noqa: FBT001 - by its name
             """What a provider says of a message, whatever we know of it; often after it took everything, which may be the
-            end of the notification."""
+            end of the notification, or while another place of its chain is in hand."""
             self._something_in(self.world.given)
+            if place % 3 == 1:
+                run(self.world.overtake(gives_back=later))
+                return
             while later and self.world.in_hand:
                 run(self.world.answer(self.world.in_hand[0], OK))
             for claim in chosen(self.world.given, place):
@@ -280,6 +283,8 @@ MUTATIONS: dict[str, Swap | Value] = {
     ),
     "receipts: a failure after the end is the end": Swap("chains._RESUMABLE", "m.expires_at > now()", "false"),
     "outcome: what may have arrived was not taken": Value(f"{RECORDING}._as_known", lambda _, outcome: outcome),
+    "give back: what arrived elsewhere is sent": Value(f"{ENGINE}.giving_back.stop_satisfied", nobody),
+    "outcome: what arrived elsewhere is followed": Value(f"{ENGINE}.outcomes.satisfied", nobody),
     "sweep: the lost are forgotten": Swap("claims._LOST", "state = 1 AND unknown_at", "state = 1 AND false AND unknown_at"),
 }
 """Found within some tens of histories; `MOST` is far more than that."""

@@ -111,6 +111,7 @@ STATEMENTS = {
     "stop waiting": receipts._STOP,
     "go on": receipts._GO_ON,
     "stop the rest": chains._STOP_OTHERS,
+    "stop what came back": chains._STOP_THESE,
     "satisfied chains": chains._SATISFIED,
     "chained": chains._CHAINED,
     "leave a rest": chains._LEAVE,

@@ -41,6 +41,8 @@ class Witness:
 
     engine: Engine
     ids: list[UUID] = field(default_factory=list)
+    chains: set[UUID] = field(default_factory=set)
+    """Those of them whose channels are tried one after another."""
     handed: dict[Step, int] = field(default_factory=dict)
     """How often a provider was given this step."""
     arrived: dict[Step, int] = field(default_factory=dict)
@@ -67,12 +69,20 @@ class Witness:
         assert claim.notification_id not in self.ended, "handed over after it had ended"
         assert claim.channel not in self.suppressed, "handed over to a suppressed address"
         assert claim.expires_at > claim.claimed_at, "handed over after its time"
+        assert not self.arrived_elsewhere(claim), "handed over although another place of its chain had arrived"
         if self.handed.get(step) and step not in self.asked_again:
             events = await self.engine.pool.fetch(_ATTEMPTS, *step)
             assert events, "handed over twice, and nothing was said of the first time"
             last = max(event["attempt"] for event in events)
             said = [e["class"] for e in events if e["attempt"] == last]
             assert {ResultClass(name) for name in said} & _REPEATABLE, "handed over again for no reason"
+
+    def arrived_elsewhere(self, claim: Claim) -> bool:
+        """Nothing of what is asked for here waits for its being read."""
+        if claim.notification_id not in self.chains:
+            return False
+        others = [n for n in range(1, len(Channel) + 1) if n != claim.n]
+        return Status.DELIVERED in {self.standing((claim.notification_id, n)) for n in others}
 
     def standing(self, step: Step) -> Status | None:
         """What is known of it, by all that was ever said."""

@@ -29,7 +29,7 @@ from infra.postgres.engine.giving_back import Returned
 from infra.postgres.engine.recalling import RecallRepository
 from infra.postgres.engine.step_outcome import StepOutcome
 from infra.postgres.lists.partials import PartialRepository
-from tests.engine.support import ADDRESSES, EVERYWHERE, TENANT, soon
+from tests.engine.support import ADDRESSES, EVERYWHERE, OK, RETRY, TENANT, soon
 from tests.engine.witness import Witness, attempt_of
 
 _JUMP = (
@@ -47,6 +47,11 @@ SELECT EXISTS (SELECT FROM delivery WHERE notification_id = $1 AND n = $2 AND js
 FROM notification WHERE id = $1"""
 _RESUMED = "SELECT count(*) FROM event WHERE notification_id = $1 AND type = 'resumed'"
 MOST_TURNS = 200
+OVERTAKEN: dict[str, Any] = {
+    "lane": Lane.MEDIUM, "user": "u-1", "channels": [Channel.WEBHOOK, Channel.EMAIL, Channel.INAPP], "strategy": "fallback",
+    "expires_in": timedelta(hours=9), "options": '{"on_unknown": "hold", "fallback_after": "PT60S"}',
+}  # fmt: skip
+"""Its webhook is reported on, or the e-mail follows after a minute."""
 
 
 @dataclass
@@ -65,7 +70,9 @@ class World(Witness):
     recaller: MemoryProvider = field(default_factory=lambda: MemoryProvider(channel=Channel.INAPP, recall=True))
 
     async def accept(self, **fields: Any) -> None:
-        self.ids += await self.engine.accepted(1, **fields)
+        accepted = await self.engine.accepted(1, **fields)
+        self.ids += accepted
+        self.chains.update(accepted if fields["strategy"] != "all" else ())
 
     async def group(self, lane: Lane) -> None:
         cohort = await self.engine.cohorts.group(lane)
@@ -151,6 +158,29 @@ class World(Witness):
         await self._look_for_late()
         if not (await self.engine.end(claim.notification_id))[2]:  # it was called lost, and goes on
             self.ended.pop(claim.notification_id, None)
+
+    async def overtake(self, *, gives_back: bool) -> None:
+        """A receipt says that one place of a chain has arrived, while another one is in hand; that comes back unsent, or
+        fails."""
+        if not self._overtaken():
+            await self.accept(**OVERTAKEN)
+            await self.drive()
+            while self.in_hand:
+                await self.answer(self.in_hand[0], OK)
+            await self.jump(timedelta(seconds=61))
+            for _ in range(2):
+                await self.drive()
+        for claim in self._overtaken()[:1]:
+            await self.report(claim, Status.DELIVERED)
+            for other in self._others(claim):
+                await (self.give_back(other) if gives_back else self.answer(other, RETRY))
+
+    def _overtaken(self) -> list[Claim]:
+        """What a provider has been given of a chain of which another place is in hand by now."""
+        return [c for c in self.given if c.notification_id in self.chains and self._others(c)]
+
+    def _others(self, claim: Claim) -> list[Claim]:
+        return [c for c in self.in_hand if c.notification_id == claim.notification_id and c.n != claim.n]
 
     async def answer(self, claim: Claim, result: SendResult) -> None:
         """In time, or long after it was called lost."""

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from domain.results import ResultClass
 from domain.states import Reason, Status
-from domain.timeline import EventType
+from domain.timeline import EventType, Stage
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -29,6 +30,11 @@ DELETE FROM work WHERE ctid = ANY (ARRAY(
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n > 0 AND n <> x.n AND state = 0
                   OFFSET 0) w ON true))
 RETURNING notification_id, n, tenant, channel, account, address, attempt"""
+
+_STOP_THESE = _STOP_OTHERS.replace("n > 0 AND n <> x.n", "n = x.n").replace(
+    "address, attempt", "address, attempt - 1 AS attempt"
+)
+"""By the last claim of each nothing was handed over."""
 
 _RECORD_STOPPED = f"""
 INSERT INTO delivery AS d (notification_id, n, tenant, channel, account, address, status, reason, attempts)
@@ -163,13 +169,29 @@ async def stop_other_steps(connection: Connection, arrived: Sequence[StepKey]) -
     if not arrived:
         return
     gone = await connection.fetch(_STOP_OTHERS, [i for i, _ in arrived], [n for _, n in arrived])
+    await _record_stopped(connection, gone, stage="receipt")
+
+
+async def stop_satisfied(connection: Connection, steps: Sequence[StepKey]) -> list[UUID]:
+    """These came back unsent, and a receipt may have come since they were claimed: whose chain has come to its aim ends.
+    Returns the notifications of those that did; the caller holds the locks, and decides the ends."""
+    aimed = await satisfied(connection, sorted({i for i, _ in steps}))
+    if not aimed:
+        return []
+    stopping = [step for step in steps if step[0] in aimed]
+    gone = await connection.fetch(_STOP_THESE, [i for i, _ in stopping], [n for _, n in stopping])
+    await _record_stopped(connection, gone, stage=Stage.HAND_OVER)
+    return sorted({row["notification_id"] for row in gone})
+
+
+async def _record_stopped(connection: Connection, gone: Sequence[asyncpg.Record], *, stage: str) -> None:
     if gone:
         await connection.execute(
             _RECORD_STOPPED, [r["notification_id"] for r in gone], [r["n"] for r in gone], [r["tenant"] for r in gone],
             [r["channel"] for r in gone], [r["account"] for r in gone], [r["address"] for r in gone],
             [Status.SUPPRESSED] * len(gone), [Reason.ARRIVED_ELSEWHERE] * len(gone), [r["attempt"] for r in gone],
         )  # fmt: skip
-        detail = {"reason": Reason.ARRIVED_ELSEWHERE, "stage": "receipt"}
+        detail = {"reason": Reason.ARRIVED_ELSEWHERE, "stage": stage}
         events = [TimelineEvent(EventType.SUPPRESSED, {"channel": r["channel"], **detail}) for r in gone]
         await write_events(connection, [Entry(r["notification_id"], r["n"], e) for r, e in zip(gone, events, strict=True)])
 

@@ -14,11 +14,11 @@ from domain.attempts import Awaited
 from domain.channels import Channel
 from domain.lanes import CLAIM_WINDOW, Lane
 from domain.lost import NOTHING_LOST, Lost
-from domain.planning import PlannedStep
+from domain.planning import DEFAULT_CHANNELS, PlannedStep
 from domain.preferences import NO_PREFERENCES, Wishes
 from domain.rechecks import Verdict, verdict
 from domain.results import ResultClass
-from domain.states import Status
+from domain.states import Status, Strategy
 from domain.trials import LOCALE, TEST
 from domain.windows import Hours, PutOff, Zones
 from domain.work_row import TAKEN_BY_NOBODY
@@ -89,6 +89,11 @@ class Claim:
     """The one-time code that the message carries; it is put in when the message is rendered."""
     lost: Lost = NOTHING_LOST
     """Earlier attempts of it that may have arrived."""
+    chained: bool = False
+    """It is a place of a chain: another one may come before or after it."""
+    first: bool = False
+    """Nothing was handed over before it, as far as it was planned: of all channels at once the one that was named first, of
+    a chain the place that is tried first. Not of a chain by preference of which a place was dropped: nobody can say."""
 
     @property
     def step(self) -> tuple[UUID, int]:
@@ -152,7 +157,15 @@ def claim_of(row: asyncpg.Record, *, now_s: float) -> Claim:
         digest="digest" in options, claimed_s=now_s, throttled=row["throttled"],
         falls_back_at=row["falls_back_at"], held_since=row["start_by"] - CLAIM_WINDOW if row["start_by"] else None,
         otp_id=UUID(otp_id) if otp_id else None, lost=lost_of(row["lost"]),
+        chained=row["strategy"] != Strategy.ALL, first=_is_first(row, following=len(chain)),
     )  # fmt: skip
+
+
+def _is_first(row: asyncpg.Record, *, following: int) -> bool:
+    """`n` is the place among the channels that were named, and a chain by preference has another order."""
+    if row["strategy"] != Strategy.PREFERRED:
+        return bool(row["n"] == 1)
+    return bool(following + 1 == (row["places"] or len(DEFAULT_CHANNELS)))
 
 
 def _put_off(row: asyncpg.Record, wishes: Wishes, *, lane: Lane, options: Mapping[str, Any]) -> PutOff | None:

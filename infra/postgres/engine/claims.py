@@ -31,15 +31,17 @@ from infra.postgres.users.suppressions import digest_sql
 _ROW = f"""
 SELECT u.notification_id, u.n, u.tenant, u.lane, u.channel, u.account, u.address, u.locale, u.chain, u.attempt, u.failures,
        u.faults, u.expires_at, u.start_by, u.tried, u.awaiting, u.receipt, {bound_of("u")} AS falls_back_at, n.category,
-       n.template, n.template_version, n.content, n.data, n.metadata, n.options, n.accepted_at,
-       greatest(n.send_at, n.accepted_at) AS due_since, now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
+       n.template, n.template_version, n.content, n.data, n.metadata, n.options, n.strategy,
+       cardinality(n.channels) AS places, n.accepted_at, greatest(n.send_at, n.accepted_at) AS due_since,
+       now() AS claimed_at, n.cancelled_at IS NOT NULL AS cancelled,
        u.expires_at <= now() AS expired, u.version <> n.version AS stale,
        n.user_id IS NOT NULL AND p.state IS DISTINCT FROM 'active' AS gone, p.name AS person_name,
        x.suppressed IS NOT NULL AS suppressed, p.time_zone, f.choices, coalesce(g.mandatory, false) AS mandatory,
        t.time_zone AS tenant_zone, r.throttled, r.lost
 FROM u
 JOIN LATERAL (SELECT category, user_id, template, template_version, content, data, metadata, options, accepted_at,
-                     send_at, version, cancelled_at FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
+                     send_at, version, cancelled_at, strategy, channels
+              FROM notification WHERE id = u.notification_id OFFSET 0) n ON true
 LEFT JOIN LATERAL (SELECT state, name, time_zone FROM person WHERE tenant = u.tenant AND id = n.user_id OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT 1 AS suppressed FROM suppression
                    WHERE tenant = u.tenant AND channel = u.channel

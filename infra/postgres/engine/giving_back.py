@@ -11,7 +11,10 @@ import asyncpg
 
 from infra.postgres.columns import columns
 from infra.postgres.engine.account_queue import bound_of
+from infra.postgres.engine.chains import stop_satisfied
+from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, Held, HeldLately, lock_notifications, over_free
+from infra.postgres.engine.lost_attempts import arrived
 from infra.postgres.engine.never_left import NotBegun, take_back_loss
 
 _BOUND = bound_of("w")
@@ -30,10 +33,9 @@ FROM (SELECT r.tid, g.faults, g.wait, d.came, d.sent_at, CASE d.came WHEN 'sent'
       JOIN LATERAL (SELECT ctid AS tid, receipt FROM work WHERE notification_id = g.id AND n = g.n AND attempt = g.attempt
                     OFFSET 0) r ON true
       LEFT JOIN LATERAL (
-          SELECT CASE WHEN status IN ('delivered', 'read') THEN 'delivered'
-                      WHEN status = 'sent' AND r.receipt IS DISTINCT FROM 'OK' THEN 'sent' END AS came, sent_at
+          SELECT {arrived("r")} AS came, sent_at
           FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
-WHERE w.ctid = b.tid AND w.state = 1 RETURNING w.notification_id, w.n"""
+WHERE w.ctid = b.tid AND w.state = 1 RETURNING w.notification_id, w.n, w.awaiting"""
 """An earlier attempt that was called lost may have arrived since this one was claimed: then this one is not sent again. Its
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
@@ -55,12 +57,14 @@ class Returned:
     """How long the receipt of an earlier attempt is waited for, if that was sent after all; None: it is not."""
     read_within: timedelta | None = None
     """The same if it was delivered: for its being read."""
+    chained: bool = True
+    """It may be a place of a chain; then it is looked whether that has come to its aim meanwhile."""
 
 
 async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: HeldLately | None = None) -> None:
     """Safe to repeat: what has gone on since, in another attempt, is left alone, but that this one was lost is taken back
-    (`never_left`). Raises Held for those that did not go
-    back; all others did."""
+    (`never_left`). A place of a chain that has come to its aim meanwhile goes back to nobody: it ends. Raises Held for
+    those that did not go back; all others did."""
 
     async def unit(connection: Connection, ids: Sequence[UUID]) -> None:
         free = set(ids)
@@ -69,11 +73,15 @@ async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: H
             for c in claims
             if c.notification_id in free
         ]
-        await lock_notifications(connection, ids)
+        cancelled = await lock_notifications(connection, ids)
         if rows:
-            back = {tuple(row) for row in await connection.fetch(_GIVE_BACK, *columns(rows))}
+            fetched = await connection.fetch(_GIVE_BACK, *columns(rows))
+            back = {(row["notification_id"], row["n"]) for row in fetched}
             gone = [c for c in claims if c.notification_id in free and (c.notification_id, c.n) not in back]
             await take_back_loss(connection, [NotBegun(c.notification_id, c.n, c.attempt, c.wait) for c in gone])
+            sent_in_turn = {(row["notification_id"], row["n"]) for row in fetched if not row["awaiting"]}
+            places = {(c.notification_id, c.n) for c in claims if c.chained and c.notification_id not in cancelled}
+            await decide_ends(connection, await stop_satisfied(connection, sorted(places & sent_in_turn)))
 
     if claims:
         _, held = await over_free(pool, sorted({c.notification_id for c in claims}), unit, lately=lately)

@@ -29,6 +29,13 @@ END_REASON = "CASE WHEN d.lost IS NULL THEN EXCLUDED.reason ELSE 'answer_lost' E
 """How a step whose record is `d` ends where it is stopped between two attempts, and an earlier one may have arrived."""
 
 
+def arrived(row: str) -> str:
+    """As an expression over a step's record: what an earlier attempt has brought by now, where the claim of it (`row`) is
+    not over; NULL: nothing."""
+    return f"""CASE WHEN status IN ('delivered', 'read') THEN 'delivered'
+                      WHEN status = 'sent' AND {row}.receipt IS DISTINCT FROM 'OK' THEN 'sent' END"""
+
+
 def lost_of(stored: str | None) -> Lost:
     """`delivery.lost` as it was read."""
     if stored is None:

@@ -214,8 +214,9 @@ def _known(row: asyncpg.Record, *, lost: Lost = NOTHING_LOST) -> KnownStep:
 
 
 async def _unless_satisfied(connection: Connection, matches: Sequence[_Match]) -> Sequence[_Match]:
-    """Once an earlier place of the chain has reached its aim, no later place goes on."""
-    going_on = [m.outcome.claim.notification_id for m in matches if m.outcome.claim.n > 1 and m.recording.goes_on]
+    """Once one place of the chain has reached its aim, no other one goes on. Which of them was tried before the others, `n`
+    does not say: a chain by preference has another order."""
+    going_on = [m.outcome.claim.notification_id for m in matches if m.outcome.claim.chained and m.recording.goes_on]
     aimed = await satisfied(connection, going_on)
     if not aimed:
         return matches
