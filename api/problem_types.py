@@ -110,6 +110,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         "`fence` says how far it is: `planned` (one step was handed over, others wait), `handing_over`, `finished` or "
         "`cancelled`. Nothing was changed; cancel stops what is left, resend sends a finished one again.",
     ),
+    "duplicate": ProblemType(
+        HTTPStatus.CONFLICT,
+        "It would repeat another",
+        "It would say the same to the same recipient as the notification that `duplicate_of` names, while the window of "
+        "`dedupe` lasts. Nothing was changed, so it is still sent as it was: cancel it, if the other one will do.",
+    ),
     "still_open": ProblemType(
         HTTPStatus.CONFLICT,
         "It has not ended yet",

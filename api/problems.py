@@ -37,6 +37,7 @@ from domain.errors import (
     RecipientGone,
     RecipientUnknown,
     Rejected,
+    Repeats,
     TongdaError,
     TooLarge,
     TooManyRequests,
@@ -102,6 +103,8 @@ def problem_fields(error: Exception) -> dict[str, Any]:
     }
     if isinstance(error, HandedOff):
         fields["fence"] = error.fence
+    if isinstance(error, Repeats):
+        fields["duplicate_of"] = str(error.of)
     if isinstance(error, CodeRefused) and error.attempts_left is not None:
         fields["attempts_left"] = error.attempts_left
     errors = _field_errors(error)

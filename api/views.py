@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from domain.cohorts import workflow_id
+from domain.edits import GIVEN
 from domain.lanes import Lane
 from domain.states import Status
 from domain.timeline import EventType, Told, first_end, first_lane
@@ -67,7 +68,8 @@ def details(found: Details, *, url: WorkflowUrl) -> dict[str, Any]:
     for name in ("content", "data", "metadata"):
         if row[name] is not None:
             shown[name] = msgspec.json.decode(row[name])
-    shown.update(msgspec.json.decode(row["options"]) if row["options"] else {})
+    options = msgspec.json.decode(row["options"]) if row["options"] else {}
+    shown.update({name: value for name, value in options.items() if name != GIVEN})
     shown["collected_in"] = str(row["digest"]) if row["digest"] not in (None, row["id"]) else None
     shown["cancelled_at"] = _time(row["cancelled_at"])
     shown["workflows"] = [workflow(w["cohort"], w["epoch"], url=url) for w in found.workflows]

@@ -34,6 +34,21 @@ def fence(*, final: bool, cancelled: bool, handing_over: bool, handed_over: bool
     return Fence.PLANNED if handed_over else None
 
 
+GIVEN = "given"
+"""Name in a notification's stored options of a `Given`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What it was given, where that no longer shows in what is stored: an edit or a hurry has changed it since."""
+
+    lane: str | None = None
+    """By its label: the lane that it was hurried out of."""
+    life: timedelta | None = None
+    category: bool = False
+    """By the template that its content has replaced."""
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """When a notification is due and how long it lives, as it is stored."""
@@ -44,6 +59,31 @@ class Times:
     expires_at: datetime
     expires_in: timedelta | None
     """As it was posted; None where it gave a moment or nothing."""
+    given: Given = Given()
+    collected: bool = False
+    """`send_at` is the end of its digest's window, and was not posted."""
+
+    @property
+    def posted_lane(self) -> Lane:
+        """The lane that it was posted or edited into: a hurry moves it out of that."""
+        return self.lane if self.given.lane is None else Lane.of(self.given.lane)
+
+    @property
+    def is_default(self) -> bool:
+        """Its life is its lane's own."""
+        return self.life == POLICIES[self.posted_lane].expires_in
+
+    @property
+    def life(self) -> timedelta:
+        """What it was given to live: as a span, as a moment, or by its lane."""
+        if self.expires_in is not None:
+            return self.expires_in
+        if self.given.life is not None:
+            return self.given.life
+        life = self.expires_at - max(self.send_at or self.accepted_at, self.accepted_at)
+        if self.collected and life != POLICIES[self.posted_lane].expires_in:
+            return self.expires_at - self.accepted_at
+        return life
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +102,8 @@ def life(times: Times, *, lane: Lane, changed: Collection[str]) -> Life:
     posted = times.expires_in
     if posted is not None:
         return Life(expires_in=posted) if "send_at" in changed else Life(expires_at=times.expires_at)
-    began = max(times.send_at or times.accepted_at, times.accepted_at)
-    default = times.expires_at - began == POLICIES[times.lane].expires_in
-    if default and ("send_at" in changed or lane is not times.lane):
+    if times.is_default and lane is not times.lane:
         return Life(expires_in=POLICIES[lane].expires_in)
+    if times.is_default and "send_at" in changed:
+        return Life(expires_in=times.life)
     return Life(expires_at=times.expires_at)

@@ -10,7 +10,8 @@
     │   ├── RecipientGone           the user was erased, merged away or deactivated
     │   ├── NotFound                no such object for this tenant
     │   ├── Conflict                the object's state, or another use of the same key, forbids it
-    │   │   └── HandedOff           too late to edit: `fence` says how far it is
+    │   │   ├── HandedOff           too late to edit: `fence` says how far it is
+    │   │   └── Repeats             edited, it would be what another one is already: `of`
     │   ├── CodeRefused             a one-time code does not fit, or can no longer be used
     │   ├── TooManyRequests         more than this caller may ask for: come back after `retry_after_s`
     │   ├── Unauthenticated         no valid API key or token
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,17 @@ class HandedOff(Conflict):
     def __init__(self, message: str = "", *, fence: str) -> None:
         super().__init__(message)
         self.fence = fence
+
+
+class Repeats(Conflict):
+    """The same was sent to the same recipient, or is on its way, and one of the two asked that it be sent once."""
+
+    code = "duplicate"
+
+    def __init__(self, message: str = "", *, of: UUID) -> None:
+        super().__init__(message or "The same is on its way as another notification, or was sent: `duplicate_of`.")
+        self.of = of
+        """The other one."""
 
 
 class CodeRefused(Rejected):

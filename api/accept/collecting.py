@@ -81,13 +81,20 @@ def asked_of(request: NotificationRequest, row: Row) -> Asked:
         slot = _slot("digest", *way, request.digest.key)
         digest = Digest(slot, duration(request.digest.window), request.digest.first)
     if request.dedupe is not UNSET:
-        what: tuple[object, ...] = ("key", request.dedupe.key)
+        who = (tenant, app, user, to_channel, to_address)
         if request.dedupe.key is UNSET:
-            content = msgspec.json.decode(row[12]) if row[12] else None
-            data = {} if request.data is UNSET else request.data
-            what = ("content", channels, template, content, data)
-        dedupe = Dedupe(_slot("dedupe", tenant, app, user, to_channel, to_address, *what), duration(request.dedupe.window))
+            slot = content_slot(*who, channels, template=template, content=row[12], data=row[13])
+        else:
+            slot = _slot("dedupe", *who, "key", request.dedupe.key)
+        dedupe = Dedupe(slot, duration(request.dedupe.window))
     return Asked(row, digest, dedupe)
+
+
+def content_slot(*to: str | None, template: str | None, content: str | None, data: str | None) -> bytes:
+    """What notifications to these have in common that say the same. `to`: tenant, app, user, channel and address, and the
+    channels joined by commas; `content` and `data` as they are stored."""
+    said = (None if content is None else msgspec.json.decode(content), {} if data is None else msgspec.json.decode(data))
+    return _slot("dedupe", *to[:-1], "content", to[-1], template, *said)
 
 
 def _slot(*parts: object) -> bytes:

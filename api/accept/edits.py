@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
@@ -10,16 +12,19 @@ import msgspec
 from msgspec import UNSET
 
 from api.accept import decode
+from api.accept.collecting import content_slot
 from api.accept.cross_field_rules import broken
 from api.accept.request import NotificationPatch, NotificationRequest, SendWindow
-from api.accept.rows import Sender
+from api.accept.rows import Sender, window_of
 from api.accept.rules import GIVES, broken_patch_rules, broken_rules, duration
 from api.accept.service import AcceptService
-from api.accept.stored import expires_in_of, is_test, options_of, posted, refuse_code
-from domain.edits import Life, Times, life
-from domain.errors import Conflict, Invalid, Unavailable
+from api.accept.stored import is_test, options_of, posted, refuse_code
+from domain.edits import GIVEN, Life, life
+from domain.errors import Conflict, Invalid, NotFound, Unavailable
 from domain.lanes import Lane
+from infra.postgres.accept.slots import Move
 from infra.postgres.engine.edits import Edit, Edited, EditRepository
+from infra.postgres.engine.options import times_of
 
 TRIES = 5
 """Edits of one notification that may come first before this one gives up."""
@@ -35,7 +40,7 @@ class EditService:
         self._accept = accept
 
     async def edit(self, tenant: str, *, notification_id: UUID, raw: bytes) -> Edited:
-        """Raises Malformed, Invalid, NotFound, HandedOff; Unavailable when others keep editing it at the same time."""
+        """Raises Malformed, Invalid, NotFound, HandedOff, Repeats; Unavailable when others keep editing it."""
         patch = decode.patch(raw)
         errors = broken_patch_rules(patch)
         if errors:
@@ -61,6 +66,8 @@ class EditService:
         if errors:
             raise Invalid(errors)
         version: int | None = row["template_version"]
+        if "template" in changed and await self._takes_category(row):
+            request.category = ""
         if _WHAT & set(changed):
             stays = row["digest"] is not None and not leaves  # its digest is rendered by one version
             version = await self._accept.pinned_version(
@@ -72,30 +79,74 @@ class EditService:
             raise Invalid.field(
                 "/send_at", "range", "It would expire before it is sent: give expires_at or expires_in too."
             )
+        template = None if request.template is UNSET else request.template
+        content, data = _json(request.content), _json(request.data)
+        options = _options(row, patch, request=request, window=await self._window(row, request))
+        given = await self._given(row, patch, lives=lives, changed=changed)
         return Edit(
             fields=changed,
             version=row["version"],
             lane=lane,
-            template=None if request.template is UNSET else request.template,
+            category=request.category,
+            template=template,
             template_version=version,
-            content=_json(request.content),
-            data=_json(request.data),
-            options=_options(row, patch, request=request, window=await self._window(row, request)),
+            content=content,
+            data=data,
+            options=msgspec.json.encode(options | given).decode() if options or given else None,
             send_at=row["send_at"] if patch.send_at is UNSET else patch.send_at,
             expires_at=lives.expires_at,
             expires_in=lives.expires_in,
             digest=row["digest"],
             leaves=leaves,
+            move=_move(row, template=template, content=content, data=data),
         )
 
+    async def _takes_category(self, row: asyncpg.Record) -> bool:
+        """Its category was a template's, and so becomes the next one's."""
+        if times_of(row).given.category:
+            return True
+        if row["template"] is None:
+            return False
+        own = {"template": row["template"], "version": row["template_version"]}
+        with contextlib.suppress(NotFound):
+            return bool(row["category"] == await self._accept.category_of(row["tenant"], **own))
+        return False
+
+    async def _given(
+        self, row: asyncpg.Record, patch: NotificationPatch, *, lives: Life, changed: list[str]
+    ) -> dict[str, Any]:
+        """As options: what it was given, where that no longer shows once it is edited."""
+        times = times_of(row)
+        given = times.given
+        if patch.priority is not UNSET:
+            given = replace(given, lane=None)
+        if patch.expires_in is not UNSET:
+            given = replace(given, life=None)
+        elif patch.expires_at is not UNSET:
+            now, send_at = self._accept.clock.now(), row["send_at"] if patch.send_at is UNSET else patch.send_at
+            given = replace(given, life=patch.expires_at - max(now, send_at or now))
+        elif times.expires_in is None and {"send_at", "priority"} & set(changed):
+            given = replace(given, life=lives.expires_in or times.life)
+        if "template" in changed:
+            given = replace(given, category=False)
+        elif "content" in changed and row["template"] is not None:
+            given = replace(given, category=await self._takes_category(row))
+        kept = {name: value for name, value in asdict(given).items() if value}
+        return {GIVEN: kept} if kept else {}
+
     async def _window(self, row: asyncpg.Record, request: NotificationRequest) -> SendWindow | None:
-        """Of the low lane: what the edit says, else its own; where the edit brings it there, its category's or tenant's."""
+        """Of the low lane: what the edit says, else its own; where the edit brings it there, or takes it out of a category
+        whose hours it kept, its category's or tenant's."""
         if request.priority != Lane.LOW.label:
             return None
         if request.window is not UNSET:
             return request.window
         if row["lane"] == Lane.LOW:
-            return msgspec.convert(options_of(row).get("window"), SendWindow | None)
+            own = msgspec.convert(options_of(row).get("window"), SendWindow | None)
+            if request.category == row["category"]:
+                return own
+            if own != window_of(row["category"], await self._accept.routes_of(row["tenant"])):
+                return own
         await self._accept.follow_route(request, sender=Sender(row["tenant"], row["app"]))
         return None if request.window is UNSET else request.window
 
@@ -126,16 +177,15 @@ def _life(row: asyncpg.Record, patch: NotificationPatch, *, lane: Lane, changed:
         return Life(expires_at=patch.expires_at)
     if patch.expires_in is not UNSET:
         return Life(expires_in=duration(patch.expires_in))
-    times = Times(Lane(row["lane"]), row["accepted_at"], row["send_at"], row["expires_at"], expires_in_of(row))
-    return life(times, lane=lane, changed=changed)
+    return life(times_of(row), lane=lane, changed=changed)
 
 
 def _options(
     row: asyncpg.Record, patch: NotificationPatch, *, request: NotificationRequest, window: SendWindow | None
-) -> str | None:
+) -> dict[str, Any]:
     """As accept stores them: a span is remembered, a moment takes its place. Whoever leaves a digest goes alone, but its
     template still gets `items` and `count`."""
-    options = {name: value for name, value in options_of(row).items() if name != "window"}
+    options = {name: value for name, value in options_of(row).items() if name not in ("window", GIVEN)}
     if window is not None:
         options["window"] = window
     if request.digest is UNSET:
@@ -144,7 +194,18 @@ def _options(
         options.pop("expires_in", None)
     if patch.expires_in is not UNSET:
         options["expires_in"] = duration(patch.expires_in)
-    return msgspec.json.encode(options).decode() if options else None
+    return options
+
+
+def _move(row: asyncpg.Record, *, template: str | None, content: str | None, data: str | None) -> Move | None:
+    """Between the slots of what it says; a key, where one was posted, stands for anything that it says. One that was made
+    anew from another does not know whether it has such a slot."""
+    if "key" in options_of(row).get("dedupe", {}):
+        return None
+    to = (row["tenant"], row["app"], row["user_id"], row["to_channel"], row["to_address"], ",".join(row["channels"]))
+    before = content_slot(*to, template=row["template"], content=row["content"], data=row["data"])
+    after = content_slot(*to, template=template, content=content, data=data)
+    return None if before == after else Move(before, after)
 
 
 def _json(value: Any) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -12,14 +11,18 @@ import msgspec
 from api.accept import decode
 from api.accept.rows import Sender, key_of
 from api.accept.service import Accepted, AcceptService
-from api.accept.stored import expires_in_of, is_test, options_of, refuse_code
+from api.accept.stored import is_test, options_of, refuse_code
 from api.accept.writer import judge
+from domain.edits import GIVEN
 from domain.errors import Conflict, RecipientGone, Rejected, TongdaError
 from domain.ids import uuid7
-from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
 from infra.postgres.accept.accepting import AcceptRepository, Key, Row, still_open
 from infra.postgres.engine.edits import EditRepository
+from infra.postgres.engine.options import times_of
+
+_NOT_AGAIN = frozenset({"dedupe", "duplicate_of", GIVEN})
+"""Options of the old one alone."""
 
 
 class ResendService:
@@ -79,13 +82,12 @@ class ResendService:
 
 
 def row_again(old: asyncpg.Record) -> Row:
-    """As accept would build it from the stored request, now."""
-    lane = Lane(old["lane"])
-    options = {name: value for name, value in options_of(old).items() if name not in ("dedupe", "duplicate_of")}
-    life: timedelta = expires_in_of(old) or POLICIES[lane].expires_in
+    """As accept would build it from the stored request, now. What hurried the old one was meant for that one."""
+    times = times_of(old)
+    options = {name: value for name, value in options_of(old).items() if name not in _NOT_AGAIN}
     return (
-        uuid7(), old["tenant"], old["app"], int(lane), old["category"], old["user_id"], old["to_channel"],
+        uuid7(), old["tenant"], old["app"], int(times.posted_lane), old["category"], old["user_id"], old["to_channel"],
         old["to_address"], ",".join(old["channels"]), old["strategy"], old["template"], old["template_version"],
         old["content"], old["data"], old["metadata"], msgspec.json.encode(options).decode() if options else None, None,
-        life, None,
+        times.life, None,
     )  # fmt: skip

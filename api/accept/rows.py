@@ -61,15 +61,22 @@ def follow(request: NotificationRequest, routes: Routes) -> None:
     """Pin the route of its category, if there is one, and the window of the category or else of the tenant."""
     route = routes.by_category.get(request.category)
     if _takes_a_window(request):
-        window = (route and route.window) or routes.window
+        window = window_of(request.category, routes)
         if window is not None:
-            request.window = SendWindow.of(window)
+            request.window = window
     if route is not None and route.channels and _takes_channels(request):
         request.channels = list(route.channels)
         if request.strategy is UNSET:
             request.strategy = route.strategy
         if request.fallback_after is UNSET and route.fallback_after is not None:
             request.fallback_after = route.fallback_after
+
+
+def window_of(category: str, routes: Routes) -> SendWindow | None:
+    """The hours of a category or else of the tenant, for what is in the low lane and names none."""
+    route = routes.by_category.get(category)
+    window = (route and route.window) or routes.window
+    return None if window is None else SendWindow.of(window)
 
 
 def row_of(

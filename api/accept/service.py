@@ -29,6 +29,7 @@ from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, l
 from infra.postgres.accept.collecting import Asked
 from infra.postgres.deadline import deadline, left_s
 from infra.postgres.patience import STATEMENT_LIMIT_S
+from infra.postgres.tenants.categories import Routes
 from infra.rendering.catalog import TemplateCatalog
 
 ROUTE_ONE = "POST /v1/notifications"
@@ -220,8 +221,16 @@ class AcceptService:
     async def follow_route(self, request: NotificationRequest, *, sender: Sender) -> None:
         """Pin the route of its category, where it takes one."""
         if takes_a_route(request):
-            async with asyncio.timeout(left_s(STATEMENT_LIMIT_S)):
-                follow(request, self.routes.cached(sender.tenant) or await self.routes.of(sender.tenant))
+            follow(request, await self.routes_of(sender.tenant))
+
+    async def routes_of(self, tenant: str) -> Routes:
+        """Raises TimeoutError."""
+        async with asyncio.timeout(left_s(STATEMENT_LIMIT_S)):
+            return self.routes.cached(tenant) or await self.routes.of(tenant)
+
+    async def category_of(self, tenant: str, *, template: str, version: int) -> str:
+        """The template's own. Raises NotFound."""
+        return (await self._catalog.version(tenant, template, version)).category
 
     async def pinned_version(
         self, request: NotificationRequest, *, sender: Sender, version: int | None = None

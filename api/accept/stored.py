@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -50,12 +49,6 @@ def refuse_code(row: asyncpg.Record) -> None:
     """A one-time code's message lives and ends with its code. Raises Conflict `otp_message`."""
     if "otp" in options_of(row):
         raise Conflict("It carries a one-time code; see /v1/otp.", code="otp_message")
-
-
-def expires_in_of(row: asyncpg.Record) -> timedelta | None:
-    """The span that was posted; None where it gave a moment or nothing."""
-    text = options_of(row).get("expires_in")
-    return None if text is None else msgspec.convert(text, timedelta)
 
 
 def _to(row: asyncpg.Record) -> dict[str, str]:

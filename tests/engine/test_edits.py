@@ -28,7 +28,7 @@ WRITE = "UPDATE notification SET version"
 
 
 def an_edit(*, version: int = 1, send_at: datetime | None = None, lane: Lane = Lane.MEDIUM) -> Edit:
-    return Edit(("content",), version, lane, None, None, NEW, None, None, send_at, None, timedelta(hours=1))
+    return Edit(("content",), version, lane, "", None, None, NEW, None, None, send_at, None, timedelta(hours=1))
 
 
 async def edit(engine: Engine, one: UUID, *, gate: Gate | None = None, **fields: Any) -> Edited | None:

@@ -1,16 +1,24 @@
-"""Slots of digests and of repeats: locked in the order of their hashes, so that two writers never wait for each other."""
+"""Slots of digests and of repeats: locked in the order of their hashes, so that two writers never wait for each other.
+
+Who needs both locks those of repeats first; whoever has locks of notifications took them before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 
 from domain.digests import Slot
+from domain.errors import Repeats
 from domain.states import SUCCESS, Status
 from infra.postgres.engine.locks import Connection
+
+MOST_TRIES = 100
+"""Earlier tries that are remembered with a slot, the first ones: each is looked at when the same is posted again."""
 
 _ENTER = """
 INSERT INTO digest AS d (slot, tenant, until)
@@ -29,27 +37,57 @@ _LEAVE = """
 UPDATE digest d SET carrier = s.carrier, until = s.until
 FROM unnest($1::bytea[], $2::uuid[], $3::timestamptz[]) s(slot, carrier, until) WHERE d.slot = s.slot"""
 
-_TAKE = """
+_IS_FREE = """
+(d.until <= clock_timestamp()
+ OR NOT EXISTS (SELECT FROM unnest(d.earlier || d.notification_id) t(id)
+                LEFT JOIN LATERAL (SELECT final AND status <> ALL ({arrived}::text[]) AS undelivered FROM notification
+                                   WHERE id = t.id OFFSET 0) n ON true
+                WHERE n.undelivered IS NOT TRUE))"""
+"""What ended undelivered is no reason not to send the same again, unless one of its tries may have arrived after all."""
+
+_TAKE = f"""
 INSERT INTO dedupe AS d (slot, tenant, notification_id, until)
 SELECT slot, $4, id, clock_timestamp() + life FROM unnest($1::bytea[], $2::uuid[], $3::interval[]) s(slot, id, life)
 ORDER BY slot
-ON CONFLICT (slot) DO UPDATE SET notification_id = EXCLUDED.notification_id, until = EXCLUDED.until
-WHERE d.until <= clock_timestamp()
-   OR EXISTS (SELECT FROM notification n WHERE n.id = d.notification_id AND n.final AND n.status <> ALL ($5::text[])
-              AND NOT EXISTS (SELECT FROM notification o WHERE o.id = n.origin AND o.status = ANY ($5)))"""
-"""The slot is theirs, or its row is locked as it is. What ended undelivered is no reason not to send the same again, unless
-it was a new try of something that may have arrived after all."""
+ON CONFLICT (slot) DO UPDATE SET notification_id = EXCLUDED.notification_id, until = EXCLUDED.until, earlier = NULL
+WHERE {_IS_FREE.format(arrived="$5")}"""
+"""The slot is theirs, or its row is locked as it is."""
 
-_GO_OVER = """
-WITH held AS MATERIALIZED (
-    SELECT slot, notification_id FROM dedupe WHERE slot = ANY (ARRAY(
-        SELECT d.slot FROM unnest($1::uuid[]) o(origin)
-        JOIN LATERAL (SELECT slot FROM dedupe WHERE notification_id = o.origin OFFSET 0) d ON true))
-    ORDER BY slot FOR UPDATE
-)
-UPDATE dedupe d SET notification_id = o.id
-FROM held h JOIN unnest($1::uuid[], $2::uuid[]) o(origin, id) ON o.origin = h.notification_id
-WHERE d.slot = h.slot AND d.notification_id = h.notification_id"""
+_GO_OVER = f"""
+WITH mine AS MATERIALIZED (
+    SELECT o.origin, o.id, d.slot FROM unnest($1::uuid[], $2::uuid[]) o(origin, id)
+    JOIN LATERAL (SELECT slot FROM dedupe WHERE notification_id = o.origin
+                  UNION ALL SELECT slot FROM dedupe WHERE earlier @> ARRAY[o.origin] OFFSET 0) d ON true),
+held AS MATERIALIZED (
+    SELECT slot, notification_id, earlier FROM dedupe WHERE slot = ANY (ARRAY(SELECT slot FROM mine))
+    ORDER BY slot FOR UPDATE),
+made AS (
+    SELECT h.slot, h.notification_id, array_agg(m.id ORDER BY m.id) AS ids
+    FROM held h JOIN mine m ON m.slot = h.slot AND m.origin = ANY (h.earlier || h.notification_id) GROUP BY 1, 2)
+UPDATE dedupe d SET notification_id = m.ids[cardinality(m.ids)],
+       earlier = (d.earlier || d.notification_id || trim_array(m.ids, 1))[:{MOST_TRIES}]
+FROM made m WHERE d.slot = m.slot AND d.notification_id = m.notification_id"""
+"""Of two that are made of one family at once, the newer one stands for both."""
+
+_HOLDS = """
+SELECT EXISTS (SELECT FROM dedupe WHERE slot = $1 AND until > clock_timestamp()
+               AND $2::uuid = ANY (earlier || notification_id))"""
+
+_ENTER_REPEATS = """
+INSERT INTO dedupe AS d (slot, tenant, notification_id, until)
+SELECT slot, $2, $3, to_timestamp(0) FROM unnest($1::bytea[]) s(slot) ORDER BY slot
+ON CONFLICT (slot) DO UPDATE SET tenant = d.tenant"""
+"""Makes the row, as one whose window has ended, or locks it."""
+
+_REPEATS = f"""
+SELECT slot, notification_id, until, coalesce(earlier, '{{}}') || notification_id AS tries,
+       {_IS_FREE.format(arrived="$2")} AS free
+FROM dedupe d WHERE slot = ANY ($1::bytea[])"""
+
+_SET_REPEATS = """
+UPDATE dedupe SET notification_id = $2, until = $3, earlier = nullif($4::uuid[], '{}') WHERE slot = $1"""
+
+_DROP_REPEATS = "DELETE FROM dedupe WHERE slot = $1"
 
 _TAKEN = "SELECT slot, notification_id FROM dedupe WHERE slot = ANY ($1::bytea[])"
 
@@ -99,6 +137,39 @@ async def pass_on_slots(connection: Connection, again: Mapping[UUID, UUID]) -> N
     else has taken meanwhile is left. The caller holds the originals' locks."""
     if again:
         await connection.execute(_GO_OVER, list(again), list(again.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An edit changes what a notification is known by where its like is not sent twice."""
+
+    before: bytes
+    after: bytes
+
+
+async def enter_repeats(connection: Connection, tenant: str, notification_id: UUID, move: Move) -> bool:
+    """Lock both slots where the first is this notification's; False where it is not, and then nothing moves. The caller
+    holds the notification's lock."""
+    if not await connection.fetchval(_HOLDS, move.before, notification_id):
+        return False
+    await connection.execute(_ENTER_REPEATS, [move.before, move.after], tenant, notification_id)
+    return True
+
+
+async def move_slot(connection: Connection, notification_id: UUID, move: Move) -> None:
+    """From now on it stands for its new content, for as long as it would have for the old, which may be sent again; unless
+    another try of the old may have arrived, whose slot that stays. Both are entered. Raises Repeats."""
+    rows = await connection.fetch(_REPEATS, [move.before, move.after], _MAY_HAVE_ARRIVED)
+    found = {row["slot"]: row for row in rows}
+    before, after = found[move.before], found[move.after]
+    if not after["free"]:
+        raise Repeats(of=after["notification_id"])
+    others = [one for one in before["tries"] if one != notification_id]
+    await connection.execute(_SET_REPEATS, move.after, notification_id, before["until"], [])
+    if others:
+        await connection.execute(_SET_REPEATS, move.before, others[-1], before["until"], others[:-1])
+    else:
+        await connection.execute(_DROP_REPEATS, move.before)
 
 
 async def forget_slots(pool: asyncpg.Pool, *, limit: int) -> int:

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from domain.edits import GIVEN
 from domain.errors import NotFound, Unavailable
 from domain.lanes import POLICIES, Lane
 from domain.states import SUCCESS, Status
@@ -17,14 +18,14 @@ from domain.timeline import EventType, moved
 from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.locks import Connection, retried
-from infra.postgres.engine.options import fallback_wait, options_of
+from infra.postgres.engine.options import fallback_wait, options_of, times_of
 from infra.postgres.engine.timeline import write_event
 
 LOOKS = 10
 """For the notification that an item travels with: each is one more that was handed on in the moment before its lock."""
 
 _LOCK = """
-SELECT status, final, lane, cancelled_at, options FROM notification
+SELECT status, final, lane, cancelled_at, options, accepted_at, send_at, expires_at FROM notification
 WHERE id = $1 AND tenant = $2 AND deleted_at IS NULL FOR UPDATE"""
 
 _CARRIER = """
@@ -106,14 +107,16 @@ async def _expedite(connection: Connection, notification_id: UUID, row: asyncpg.
         return Expedited(ExpediteResult.ALREADY_DUE if untried else ExpediteResult.ALREADY_HANDED_OFF, lane)
     after = fallback_wait(options_of(row["options"]).get("fallback_after"))
     await connection.execute(_MOVE, notification_id, waiting, after)
-    await connection.execute(_LANE, notification_id, _options(row["options"], lane=lane))
+    await connection.execute(_LANE, notification_id, _options(row))
     await write_event(connection, notification_id, EventType.EXPEDITED, moved(lane, Lane.HIGH))
     return Expedited(ExpediteResult.EXPEDITED, Lane.HIGH)
 
 
-def _options(stored: str | None, *, lane: Lane) -> str | None:
-    """What an answer that is lost leads to stays as it was in its own lane: hurry is no reason to send anything twice."""
-    options = msgspec.json.decode(stored) if stored else {}
+def _options(row: asyncpg.Record) -> str:
+    """What an answer that is lost leads to stays as it was in its own lane: hurry is no reason to send anything twice. And
+    what it was given is kept: sent again, it is not hurried."""
+    options, lane, times = options_of(row["options"]), Lane(row["lane"]), times_of(row)
+    options[GIVEN] = {**options.get(GIVEN, {}), "lane": times.posted_lane.label, "life": times.life}
     if lane is not Lane.HIGH:
         options.setdefault("on_unknown", "resend" if POLICIES[lane].resend_unknown else "hold")
-    return msgspec.json.encode(options).decode() if options else None
+    return msgspec.json.encode(options).decode()

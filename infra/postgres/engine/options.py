@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from domain.attempts import Awaited
+from domain.edits import GIVEN, Given, Times
 from domain.lanes import POLICIES, Lane
 from domain.states import Status
 
@@ -46,3 +48,14 @@ def awaited_by(options: Mapping[str, Any]) -> Awaited | None:
         return None
     status = Status.READ if options.get("fallback_on") == "not_read" else Status.DELIVERED
     return Awaited(status, msgspec.convert(after, timedelta))
+
+
+def times_of(row: asyncpg.Record) -> Times:
+    """Of a notification: `lane`, `accepted_at`, `send_at`, `expires_at` and `options`."""
+    options = options_of(row["options"])
+    span = options.get("expires_in")
+    return Times(
+        Lane(row["lane"]), row["accepted_at"], row["send_at"], row["expires_at"],
+        expires_in=None if span is None else msgspec.convert(span, timedelta),
+        given=msgspec.convert(options.get(GIVEN, {}), Given), collected="digest" in options,
+    )  # fmt: skip

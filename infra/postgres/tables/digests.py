@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, LargeBinary, Table, Uuid
+from sqlalchemy import ARRAY, Column, Index, LargeBinary, Table, Uuid
 
 from infra.postgres.tables.parts import metadata, text_column, time_column
 
@@ -25,7 +25,9 @@ dedupe = Table(
     text_column("tenant"),
     Column("notification_id", Uuid, nullable=False),
     time_column("until", nullable=False),
+    Column("earlier", ARRAY(Uuid)),
 )
-"""`notification_id`: the original, whose repeats are not sent."""
+"""`notification_id`: the original, whose repeats are not sent; its newest try. `earlier`: those before it, oldest first."""
 Index("dedupe_age", dedupe.c.until)
 Index("dedupe_notification", dedupe.c.notification_id)
+Index("dedupe_earlier", dedupe.c.earlier, postgresql_using="gin", postgresql_where=dedupe.c.earlier.isnot(None))
