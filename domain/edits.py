@@ -47,6 +47,8 @@ class Given:
     life: timedelta | None = None
     category: bool = False
     """By the template that its content has replaced."""
+    any_hour: bool = False
+    """In the low lane: no window was asked for, and not only none named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,9 @@ class EditService:
         times = times_of(row)
         given = times.given
         if patch.priority is not UNSET:
-            given = replace(given, lane=None)
+            given = replace(given, lane=None, any_hour=False)
+        if patch.window is not UNSET:
+            given = replace(given, any_hour=patch.window is None)
         if patch.expires_in is not UNSET:
             given = replace(given, life=None)
         elif patch.expires_at is not UNSET:
@@ -143,7 +145,7 @@ class EditService:
             return request.window
         if row["lane"] == Lane.LOW:
             own = msgspec.convert(options_of(row).get("window"), SendWindow | None)
-            if request.category == row["category"]:
+            if request.category == row["category"] or times_of(row).given.any_hour:
                 return own
             if own != window_of(row["category"], await self._accept.routes_of(row["tenant"])):
                 return own

@@ -11,7 +11,8 @@ from msgspec import UNSET
 
 from api.accept.request import NotificationRequest, SendWindow
 from api.accept.rules import direct_address, duration
-from domain.digests import GIVEN
+from domain.digests import GIVEN as GIVEN_BY_DIGEST
+from domain.edits import GIVEN
 from domain.errors import FieldError, Invalid
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
@@ -34,7 +35,7 @@ def pinned(request: NotificationRequest, template: PublishedTemplate | None) -> 
     """The template's version, its variables checked; its category where the request names none. Raises Invalid."""
     if template is None:
         return None
-    given = frozenset[str]() if request.digest is UNSET else GIVEN
+    given = frozenset[str]() if request.digest is UNSET else GIVEN_BY_DIGEST
     errors = template.check({} if request.data is UNSET else request.data, given=given)
     if errors:
         raise Invalid(errors)
@@ -123,7 +124,9 @@ def _options(request: NotificationRequest, more: Mapping[str, Any] | None) -> st
         options["fallback_after"] = duration(request.fallback_after)
     if request.fallback_on is not UNSET:
         options["fallback_on"] = request.fallback_on
-    if request.window is not UNSET and request.window is not None:
+    if request.window is None:
+        options[GIVEN] = {"any_hour": True}
+    elif request.window is not UNSET:
         options["window"] = request.window
     if request.digest is not UNSET:
         wish = request.digest

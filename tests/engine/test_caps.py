@@ -8,12 +8,14 @@ from uuid import UUID
 
 from activities.cohorts.planning import Planner
 from domain.channels import Channel
+from domain.lanes import Lane
 from domain.preferences import Cap
 from infra.postgres.engine.admission import Entered
 from infra.postgres.engine.caps import KEPT, CapRepository
+from infra.postgres.engine.edits import Edit, EditRepository
 from infra.postgres.engine.plans import PlanRepository
 from tests.engine.gates import Gate, done_or_blocked, gated
-from tests.engine.support import OK, PERMANENT, Engine
+from tests.engine.support import OK, PERMANENT, Engine, soon
 from tests.engine.sweeping import DriverTwin, sweep_of
 
 DAY = timedelta(days=1)
@@ -69,6 +71,17 @@ async def test_what_ends_without_being_sent_gives_its_place_back(engine: Engine)
     assert await engine.end(chain) == ("sent", None, True)
     assert await engine.end(meanwhile) == CAPPED
     assert [r["notification_id"] for r in await engine.work()] == [later]
+
+
+async def test_what_is_edited_gives_its_place_back(engine: Engine) -> None:
+    """Caught: put off by an edit, it held a place today until it was planned again."""
+    await engine.prefers(channel_caps=ONE_EMAIL)
+    _, [later] = await engine.planned(1, user="u-1", channels=[Channel.EMAIL])
+    edit = Edit(("send_at",), 1, Lane.MEDIUM, "", None, None, '{"text": "x"}', None, None, soon(5 * 86_400), None, DAY)
+    assert await EditRepository(engine.pool).write("acme", notification_id=later, edit=edit) is not None
+    _, [today] = await engine.planned(1, user="u-1", channels=[Channel.EMAIL])
+    assert [r["notification_id"] for r in await engine.work() if r["n"] > 0] == [today]
+    assert await engine.end(today) != CAPPED
 
 
 async def test_what_was_sent_counts_until_the_window_has_passed(engine: Engine) -> None:
