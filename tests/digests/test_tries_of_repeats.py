@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from uuid import UUID
 
 import pytest
 
 from domain.channels import Channel
 from infra.postgres.accept import slots
+from infra.postgres.migrations import versions
 from tests.digests.conftest import Office
 from tests.digests.test_repeats import made_again, posted, state
 from tests.engine.support import LOST, OK, PERMANENT
@@ -85,3 +87,15 @@ async def test_what_another_has_taken_meanwhile_is_left(office: Office) -> None:
     for old in (again, first):
         await made_again(office, old, how="resend")
         assert (await state(office.api, await posted(office.api)))[2] == str(other)
+
+
+async def test_tries_of_before_the_migration_are_remembered(office: Office) -> None:
+    """The version before remembered the newest alone, and looked one further."""
+    tries = await tried(office, LOST, PERMANENT, PERMANENT)
+    other = await posted(office.api, content={"text": "other"})
+    await office.pool.execute("UPDATE dedupe SET earlier = NULL")
+    script = resources.files(versions).joinpath("0033_tries_of_originals.sql").read_text(encoding="utf-8")
+    [fill] = [statement for statement in script.split(";") if "UPDATE dedupe" in statement]
+    await office.pool.execute(fill)
+    found = dict(await office.pool.fetch("SELECT notification_id, earlier FROM dedupe"))
+    assert found == {tries[-1]: tries[:-1], other: None}

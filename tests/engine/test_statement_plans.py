@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from domain.ids import uuid7
+from infra.postgres.accept import slots
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.engine import (
     account_queue,
@@ -140,6 +141,9 @@ STATEMENTS = {
     "windows that are over": receiving._OVER,
     "close windows": receiving._CLOSE,
     "forget messages": receiving._FORGET,
+    "what is not sent twice: take": slots._TAKE,
+    "what is not sent twice: look": slots._REPEATS,
+    "what is not sent twice: a new try": slots._GO_OVER,
     "erasure: page": erasing._PAGE,
     "erasure: open steps": erasing._OPEN,
     "erasure: notifications": erasing._NOTIFICATIONS,
@@ -183,9 +187,13 @@ d AS (
     INSERT INTO delivery (notification_id, n, tenant, channel, status) SELECT id, 2, tenant, 'inapp', 'sent' FROM n
 ),
 r AS (INSERT INTO receipt_inbox (account, provider_id, notification_id, n, until) SELECT 'a', id, id, 1, now() FROM n),
-e AS (INSERT INTO event (notification_id, id, n, at, type) SELECT id, id, 0, now(), 'planned' FROM n)
+e AS (INSERT INTO event (notification_id, id, n, at, type) SELECT id, id, 0, now(), 'planned' FROM n),
+o AS (
+    INSERT INTO dedupe (slot, tenant, notification_id, until, earlier)
+    SELECT id::text::bytea, tenant, id, now(), CASE WHEN lane = 2 THEN ARRAY[id] END FROM n
+)
 INSERT INTO cohort (id, lane, epoch, size, lease) SELECT c, 1, 1, 500, now() FROM unnest($2::uuid[]) c"""
-TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category, receipt_inbox"
+TABLES = "work, notification, delivery, event, person, identity, preference, cap_use, category, receipt_inbox, dedupe"
 NODE = re.compile(rf"(Seq Scan|Index Scan|Index Only Scan|Bitmap Index Scan).* on ((?:{TABLES.replace(', ', '|')})\w*)")
 
 
@@ -226,6 +234,7 @@ def sample(kind: str, ids: list[UUID]) -> Any:
     return {
         "uuid": ids[0], "text": "email", "json": "{}", "bool": True, "int2": 1, "float8": 1.0, "int4": 4, "int8": 4,
         "interval": timedelta(minutes=1), "timestamptz": datetime.now(UTC),
+        "bytea": b"slot",
     }[kind]  # fmt: skip
 
 

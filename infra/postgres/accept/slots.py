@@ -66,7 +66,8 @@ made AS (
     FROM held h JOIN mine m ON m.slot = h.slot AND m.origin = ANY (h.earlier || h.notification_id) GROUP BY 1, 2)
 UPDATE dedupe d SET notification_id = m.ids[cardinality(m.ids)],
        earlier = (d.earlier || d.notification_id || trim_array(m.ids, 1))[:{MOST_TRIES}]
-FROM made m WHERE d.slot = m.slot AND d.notification_id = m.notification_id"""
+FROM made m
+WHERE d.slot = m.slot AND d.slot = ANY (ARRAY(SELECT slot FROM held)) AND d.notification_id = m.notification_id"""
 """Of two that are made of one family at once, the newer one stands for both."""
 
 _HOLDS = """
