@@ -82,6 +82,9 @@ _PROBLEM: dict[str, Any] = {
         "fence": {
             "type": "string", "enum": [*Fence], "description": "With `handed_off`: how far the notification is.",
         },
+        "duplicate_of": {
+            "type": "string", "format": "uuid", "description": "With `duplicate`: the notification that it would repeat.",
+        },
         "attempts_left": {"type": "integer", "description": "With `otp_wrong`: guesses that are left."},
     },
     "examples": [

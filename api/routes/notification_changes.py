@@ -74,8 +74,10 @@ class Removed(BaseModel):
 @router.patch("/{notification_id}", summary="Edit a notification", openapi_extra=_PATCH_BODY)
 async def edit_notification(notification_id: UUID, request: Request, principal: Controller, parts: Parts) -> Edited:
     """Edit what was not handed over yet, a plan that exists included. The rules are those of accept, over the whole as it
-    would be. `data` and `template` pin the published version anew. A span of life that was posted, or the lane's own, moves
-    along with `send_at`. 409 `handed_off` names the `fence` that was reached."""
+    would be. `data` and `template` pin the published version anew; a template brings its category along, unless one was
+    named. A span of life that was posted, or the lane's own, moves along with `send_at`. 409 `handed_off` names the `fence`
+    that was reached; 409 `duplicate`, with `duplicate_of`: edited, it would repeat another (`dedupe`), and is left as it
+    was."""
     raw = await request.body()
     edited = await parts.changes.edits.edit(principal.tenant, notification_id=notification_id, raw=raw)
     return Edited(id=notification_id, result="edited", version=edited.version, expires_at=edited.expires_at)
@@ -91,7 +93,7 @@ async def remove_notification(notification_id: UUID, principal: Controller, part
 @router.post("/{notification_id}/expedite", summary="Send a waiting notification at once")
 async def expedite_notification(notification_id: UUID, principal: Controller, parts: Parts) -> Expedited:
     """What waits for its time, or in a slower lane, becomes due now in the high lane. Its expiry stays, and so does what a
-    lost answer leads to. Waits that a provider asked for are kept."""
+    lost answer leads to. Waits that a provider asked for are kept. Sent again, it is in its own lane."""
     answer = await parts.changes.expedites.expedite(principal.tenant, notification_id=notification_id)
     if answer.result is ExpediteResult.EXPEDITED:
         parts.accept.due(Lane.HIGH)
@@ -108,8 +110,9 @@ async def expedite_notification(notification_id: UUID, principal: Controller, pa
 async def resend_notification(
     notification_id: UUID, request: Request, principal: Sending, parts: Parts, key: IdempotencyKey = None
 ) -> Response:
-    """A new notification to the same recipient with the same content, template version and life, which begins now. It names
-    the old one as `resend_of`. 409 `still_open` while the old one has not ended; the recipient is checked again."""
+    """A new notification to the same recipient with the same content, template version, lane and life, which begins now: as
+    long as the old one was given, in the lane that was posted, also where it was expedited. It names the old one as
+    `resend_of`. 409 `still_open` while the old one has not ended; the recipient is checked again."""
     sender = Sender(principal.tenant, principal.app)
     raw = await request.body()
     return accepted(await parts.changes.resends.resend(notification_id, sender=sender, key=checked(key), raw=raw))

@@ -196,8 +196,8 @@ async def retry_notifications(
     creation: Annotated[Creation, Depends(creating(Permission.CONTROL, named=None))],
     parts: Annotated[Container, Depends(container_of)],
 ) -> Response:
-    """A new notification for each, as `/resend` makes it: same recipient, content, template version and lane, with a life
-    that begins now. The old one keeps its end and names the new one in its timeline. At most `limit` a call; follow
+    """A new notification for each, as `/resend` makes it: same recipient, content, template version, posted lane and life,
+    which begins now. The old one keeps its end and names the new one in its timeline. At most `limit` a call; follow
     `next_cursor`. `dry_run` judges up to 10,000 as a call without it would, and does nothing.
 
     What arrived in part is no new notification: its channels that failed are open again, with a life that begins now, and
