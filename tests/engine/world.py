@@ -288,8 +288,8 @@ class World(Witness):
         lane = Lane((stored["lane"] + 1) % len(Lane))
         send_at = (None, None, soon(120), soon(86_400))[(self.ids.index(one) + stored["version"]) % 4]
         edit = Edit(
-            ("send_at",), stored["version"], lane, "", None, None, stored["content"], None, stored["options"], send_at,
-            None, timedelta(hours=2),
+            ("send_at",), stored["version"], lane, stored["category"], None, None, stored["content"], None,
+            stored["options"], send_at, None, timedelta(hours=2),
         )  # fmt: skip
         try:
             await EditRepository(self.engine.pool).write(TENANT, notification_id=one, edit=edit)
