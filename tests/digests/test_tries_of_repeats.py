@@ -97,5 +97,5 @@ async def test_tries_of_before_the_migration_are_remembered(office: Office) -> N
     script = resources.files(versions).joinpath("0033_tries_of_originals.sql").read_text(encoding="utf-8")
     [fill] = [statement for statement in script.split(";") if "UPDATE dedupe" in statement]
     await office.pool.execute(fill)
-    found = dict(await office.pool.fetch("SELECT notification_id, earlier FROM dedupe"))
-    assert found == {tries[-1]: tries[:-1], other: None}
+    rows = await office.pool.fetch("SELECT notification_id, earlier FROM dedupe")
+    assert {row["notification_id"]: row["earlier"] for row in rows} == {tries[-1]: tries[:-1], other: None}
