@@ -5,7 +5,7 @@ from pathlib import Path
 from infra.postgres.migrations.script import run_script
 
 revision = "0033"
-down_revision = "0030"
+down_revision = "0031"
 
 
 def upgrade() -> None:
