@@ -191,7 +191,7 @@ async def test_a_cancellation_stops_the_new_try(engine: Engine) -> None:
 async def test_what_is_in_hand_meanwhile_cannot_be_edited(engine: Engine) -> None:
     _, one = await partial(engine)
     await again(engine, one)
-    edit = Edit(("content",), 1, Lane.MEDIUM, None, None, '{"text": "x"}', None, None, None, datetime.now(UTC), None)
+    edit = Edit(("content",), 1, Lane.MEDIUM, "", None, None, '{"text": "x"}', None, None, None, datetime.now(UTC), None)
     with pytest.raises(HandedOff, match="planned"):
         await EditRepository(engine.pool).write(TENANT, notification_id=one, edit=edit)
 
