@@ -9,6 +9,7 @@ import pytest
 
 from tests.accept.conftest import Api
 from tests.accept.test_changes import at, finish, made, moment, patch, read
+from tests.accept.test_partial_retry import partial
 from tests.accept.test_windows import EVENING
 
 NEAR = timedelta(seconds=20)
@@ -110,3 +111,15 @@ async def test_of_a_digest(api: Api) -> None:
         life(await again(api, await made(api, **item, expires_at=at(hours=2)), how="resend")), timedelta(hours=2)
     )
     assert life(await again(api, await made(api, **item), how="resend")) == timedelta(hours=24)
+
+
+async def test_what_arrived_in_part_lives_as_long_again(api: Api) -> None:
+    """However often, and when all of it is sent again afterwards."""
+    one = await partial(api, priority="low", expires_at=at(minutes=10))
+    await api.pool.execute("UPDATE notification SET accepted_at = accepted_at - interval '1 day', "
+                           "expires_at = expires_at - interval '1 day' WHERE id = $1", one)  # fmt: skip
+    answer = await api.post({"id": one, "partial": True}, path="/v1/notifications/retry")
+    assert answer.json()["retried"] == 1, answer.text
+    left = moment((await read(api, one))["expires_at"]) - moment(at())
+    assert is_about(left, timedelta(minutes=10))
+    assert is_about(life(await again(api, one, how="resend")), timedelta(minutes=10))

@@ -27,12 +27,6 @@ def resends_unknown(options: Mapping[str, Any], *, lane: Lane) -> bool:
     return POLICIES[lane].resend_unknown if asked is None else asked == "resend"
 
 
-def life_of(stored: str | None, *, lane: Lane) -> timedelta:
-    """How long such a notification lives from its accept on: the span that was posted, or its lane's."""
-    text = options_of(stored).get("expires_in")
-    return POLICIES[lane].expires_in if text is None else msgspec.convert(text, timedelta)
-
-
 def fallback_wait(stored: str | None) -> timedelta | None:
     """`fallback_after` as stored; None where that is no time: whoever claims the step says so."""
     try:

@@ -26,9 +26,12 @@ NOBODYS = "none"
 
 _REOPEN = """
 UPDATE notification m SET status = 'accepted', reason = NULL, partial = false, final = false, finished_at = NULL,
-       expires_at = greatest(m.expires_at, now() + x.life)
+       expires_at = greatest(m.expires_at, now() + x.life),
+       options = (coalesce(m.options::jsonb, '{}') || jsonb_build_object('given', coalesce(m.options::jsonb->'given', '{}')
+                  || jsonb_build_object('life', 'PT' || extract(epoch FROM x.life) || 'S')))::json
 FROM unnest($3::uuid[], $4::interval[]) x(id, life)
 WHERE m.id = x.id AND m.id = ANY ($3) AND m.id BETWEEN $1 AND $2"""
+"""What it was given to live is kept (`domain.edits.Given`): its times say so no longer."""
 
 _REOPEN_CARRIED = """
 UPDATE notification i SET status = 'collected', reason = NULL, partial = false, final = false, finished_at = NULL,

@@ -16,7 +16,7 @@ from domain.trials import TEST
 from infra.postgres.accept.accepting import Key, keep_answer, keep_key
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.lost_attempts import lost_of
-from infra.postgres.engine.options import life_of, options_of
+from infra.postgres.engine.options import options_of, times_of
 from infra.postgres.engine.reopening import Reopening, reopen
 from infra.postgres.lists.pages import Filters, Page, Position, page
 from infra.postgres.users.suppressions import digest_sql
@@ -32,6 +32,7 @@ SELECT n.*, d.n AS step, d.channel, d.account, d.status AS ended, d.reason, d.at
            OFFSET 0) AS suppressed
 FROM unnest($2::uuid[]) x(id)
 JOIN LATERAL (SELECT id, tenant, lane, user_id, to_channel, to_address, status, final, partial, options, digest,
+                     accepted_at, send_at, expires_at,
                      cancelled_at IS NOT NULL AS cancelled, erased_at IS NOT NULL AS erased,
                      template IS NULL AND content IS NULL AS empty
               FROM notification WHERE id = x.id AND tenant = $1 AND deleted_at IS NULL OFFSET 0) n ON true
@@ -149,5 +150,5 @@ def _reopening(row: asyncpg.Record) -> Reopening:
     last = max([row["attempts"], *(one.attempt for one in lost)])
     return Reopening(
         row["id"], row["step"], row["channel"], row["account"], row["address"], row["locale"], last + 1,
-        life_of(row["options"], lane=Lane(row["lane"])), Status(row["ended"]), row["reason"], lost,
+        times_of(row).life, Status(row["ended"]), row["reason"], lost,
     )  # fmt: skip
