@@ -15,7 +15,7 @@ from domain.lost import NOTHING_LOST, Lost
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
-from domain.work_row import WorkState
+from domain.work_row import ON_TOP, WorkState
 
 _FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED, Reason.ENDPOINT_REFUSED, Reason.MAILBOX_FULL})
 _MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})
@@ -86,6 +86,8 @@ class Work(StrEnum):
     """It is due again: for a retry, or when the receipt is overdue."""
     LOOK = "look"
     """A receipt has come that the worker knew nothing of: what follows is decided anew, at once."""
+    AWAIT = "await"
+    """An earlier attempt was taken: its receipt is waited for as long as ever, and nothing is sent before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Recording:
     @property
     def goes_on(self) -> bool:
         """Something is to be handed over, or looked at, later."""
-        return self.opens_next or self.work is Work.AGAIN
+        return self.opens_next or self.work in {Work.AGAIN, Work.AWAIT}
 
     def tells(self, kind: EventType) -> bool:
         """Whether this entry of the timeline is true: that it goes on elsewhere, only where it does."""
@@ -151,6 +153,8 @@ def _current(known: KnownStep, outcome: AttemptOutcome) -> Recording:
     decision, arrived = outcome.decision, _arrived(known, outcome)
     if not arrived and _looks_again(known, outcome):
         return _recording(outcome, Work.LOOK, _current_status(known, outcome, ends=False))
+    if not arrived and _waits(known, outcome):
+        return _recording(outcome, Work.AWAIT, _current_status(known, outcome, ends=False))
     work = Work.END if arrived or decision.due_at is None else Work.AGAIN
     recording = _recording(
         outcome,
@@ -222,12 +226,19 @@ def _arrived(known: KnownStep, outcome: AttemptOutcome) -> bool:
 
 
 def _looks_again(known: KnownStep, outcome: AttemptOutcome) -> bool:
-    """A receipt has come meanwhile that this knows nothing of. What is known to have been delivered is not sent again,
-    though it is waited for being read."""
-    if outcome.looked:
-        return known.receipt != outcome.receipt
-    sent_again = outcome.decision.due_at is not None and not outcome.decision.awaiting
-    return sent_again and known.status is Status.DELIVERED
+    """A receipt has come meanwhile that this look knows nothing of."""
+    return outcome.looked and known.receipt != outcome.receipt
+
+
+def _waits(known: KnownStep, outcome: AttemptOutcome) -> bool:
+    """It was lost and has been taken after all, or was delivered and is to be read, while this attempt was under way, which
+    did not arrive: neither another attempt nor the next place may follow before its receipt is overdue. Where it is (this
+    went out `on_top`), only a delivery is news."""
+    decision = outcome.decision
+    goes_on = decision.due_at is not None or (decision.falls_back and outcome.has_next)
+    if outcome.looked or decision.status in SUCCESS or not goes_on:
+        return False
+    return known.status is Status.DELIVERED or (known.status is Status.SENT and known.receipt != ON_TOP)
 
 
 def _settles(known: KnownStep, outcome: AttemptOutcome) -> bool:

@@ -87,8 +87,9 @@ class Decider:
         if decision.status is Status.EXPIRED:
             detail = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.RETRY}
             events.append(TimelineEvent(EventType.EXPIRED, detail))
-        return self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other,
-                             awaits=self._aim(claim, step.awaits))  # fmt: skip
+        outcome = self._outcome(claim, decision, events, result=result, at_s=ended_s, moves_to=other,
+                                awaits=self._aim(claim, step.awaits))  # fmt: skip
+        return replace(outcome, receipt_within=step.awaits.within) if step.awaits is not None else outcome
 
     def lost(self, claim: Claim) -> StepOutcome:
         """A claim whose outcome nobody brought home: unknown, and only assumed. A look is made here; it sends nothing."""

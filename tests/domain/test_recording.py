@@ -15,7 +15,7 @@ from domain.recording import AttemptOutcome, KnownStep, Recording, Work, gives_w
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, rank
 from domain.timeline import EventType
-from domain.work_row import WorkState
+from domain.work_row import ON_TOP, WorkState
 
 LATER = datetime(2026, 1, 1, tzinfo=UTC)
 READ_WITHIN = Awaited(Status.READ, timedelta(minutes=5))
@@ -42,6 +42,8 @@ ONE_LOST = (LostAttempt(1, "a"),)
 RESENT = replace(RESEND_UNDER_WAY, attempt=2, lost=ONE_LOST)
 """The first attempt may have arrived, and the second is under way."""
 LAST = replace(FALLS_BACK, attempt=2)
+TAKEN_MEANWHILE = replace(RESEND_UNDER_WAY, status=Status.SENT)
+"""The first attempt's answer came after its resend had begun."""
 
 
 def ended(status: Status) -> KnownStep:
@@ -70,12 +72,36 @@ CURRENT = {
     ),
     "an earlier one was delivered, and reading is waited for": (
         replace(MINE, status=Status.DELIVERED), replace(RETRY, awaits=READ_WITHIN),
-        Recording(Work.LOOK, Status.DELIVERED),
+        Recording(Work.AWAIT, Status.DELIVERED),
     ),
-    "once more beside one that was taken": (
-        replace(MINE, status=Status.SENT), replace(RETRY, awaits=READ_WITHIN),
+    "once more beside one whose receipt is overdue": (
+        replace(MINE, status=Status.SENT, receipt=ON_TOP), replace(RETRY, awaits=READ_WITHIN),
         Recording(Work.AGAIN, Status.SENT, on_top=True),
     ),
+    "refused for good beside one whose receipt is overdue": (
+        replace(MINE, status=Status.SENT, receipt=ON_TOP), replace(FALLS_BACK, awaits=READ_WITHIN),
+        Recording(Work.END, Status.SENT, opens_next=True),
+    ),
+    "refused beside one whose receipt was overdue and that is delivered by now": (
+        replace(MINE, status=Status.DELIVERED, receipt=ON_TOP), replace(FALLS_BACK, awaits=READ_WITHIN),
+        Recording(Work.AWAIT, Status.DELIVERED),
+    ),
+    "to be tried again beside one that was taken meanwhile": (
+        TAKEN_MEANWHILE, replace(RETRY, attempt=2, awaits=READ_WITHIN), Recording(Work.AWAIT, Status.SENT),
+    ),
+    "refused for good beside one that was taken meanwhile": (
+        TAKEN_MEANWHILE, replace(LAST, awaits=READ_WITHIN), Recording(Work.AWAIT, Status.SENT),
+    ),
+    "lost beside one that was taken meanwhile, and sent again": (
+        TAKEN_MEANWHILE,
+        replace(RETRY, attempt=2, result=ResultClass.UNKNOWN, awaits=READ_WITHIN, resends_unknown=True),
+        Recording(Work.AWAIT, Status.SENT),
+    ),
+    "cancelled beside one that was taken meanwhile": (
+        TAKEN_MEANWHILE, replace(LAST, decision=stopped(RETRY.decision, lost=False), awaits=READ_WITHIN),
+        Recording(Work.END, Status.SENT),
+    ),
+    "taken as well": (TAKEN_MEANWHILE, replace(AWAITING, attempt=2), Recording(Work.AGAIN, Status.SENT)),
     "it was recalled on its way": (
         replace(MINE, reason=Reason.RECALLED_BY_REQUEST), SENT, Recording(Work.END, None),
     ),
@@ -240,7 +266,7 @@ def steps(draw: st.DrawFn) -> KnownStep:
     attempts = draw(st.integers(1, 3)) if status is not None else 0
     if state is None:
         return KnownStep(None, status=status, attempts=attempts)
-    receipt = draw(st.sampled_from([None, "delivered", ResultClass.RETRY]))
+    receipt = draw(st.sampled_from([None, "delivered", ON_TOP, ResultClass.RETRY]))
     return KnownStep(state, draw(st.integers(1, 3)), draw(st.booleans()), receipt, status, None, attempts)
 
 
@@ -280,7 +306,7 @@ def test_a_repeated_flush_records_nothing_more(known: KnownStep, outcome: Attemp
     if first.work is Work.END:
         after = KnownStep(None, status=status, attempts=after.attempts)
     elif first.work is not Work.KEEP:
-        awaiting = outcome.decision.awaiting or first.work is Work.LOOK
+        awaiting = outcome.decision.awaiting or first.work in {Work.LOOK, Work.AWAIT}
         after = replace(after, state=WorkState.OPEN, awaiting=awaiting)
     again = record(after, outcome)
     assert not again.opens_next

@@ -13,15 +13,17 @@ from activities.accounts.account import Account
 from activities.accounts.slots import Slots
 from activities.handing_over.decisions import Decider
 from channels.memory import MemoryProvider
+from channels.receipts import Receipt
 from domain.channels import Channel
+from domain.ids import reference
 from domain.results import ResultClass, SendResult
 from domain.states import Status
 from infra.postgres.engine.claimed import Claim
 from tests.engine.fleet import AFTER, Fleet, Provider, account
 from tests.engine.reported_ways import CHAIN, NOT_READ, report, two_accounts
-from tests.engine.support import LOST, RETRY, Engine
+from tests.engine.support import LOST, PERMANENT, RETRY, Engine
 
-RESEND = '{"on_unknown": "resend"}'
+RESENT_IN_A_CHAIN = '{"fallback_after": "PT60S", "on_unknown": "resend"}'
 OK = SendResult(ResultClass.OK)
 
 
@@ -96,17 +98,23 @@ async def due_after_it_was_sent(engine: Engine, one: UUID) -> timedelta:
     return since
 
 
+async def taken_meanwhile(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim]:
+    """It was lost over a, and its answer comes after its resend has begun, which is in somebody's hands."""
+    [one] = await fleet.send(**fields)
+    assert fleet.cohort is not None
+    await replace(fleet.engine, accounts=fleet.accounts).plan(fleet.cohort)
+    first = await claimed(fleet, "a")
+    await fleet.engine.flush(decider(fleet).answered(first, LOST, started_s=0))
+    resend = await claimed(fleet, "a")
+    await fleet.engine.flush(decider(fleet).answered(first, OK, started_s=0))
+    assert await fleet.engine.deliveries(one) == {"email": ("sent", None)}
+    return one, resend
+
+
 async def test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever(engine: Engine) -> None:
     """Caught: the next channel was opened at once."""
     fleet, hook = chain_with(engine, account("a", provider=Provider))
-    [one] = await fleet.send(options='{"fallback_after": "PT60S", "on_unknown": "resend"}', **CHAIN)
-    assert fleet.cohort is not None
-    await replace(engine, accounts=fleet.accounts).plan(fleet.cohort)
-    first = await claimed(fleet, "a")
-    await engine.flush(decider(fleet).answered(first, LOST, started_s=0))
-    resend = await claimed(fleet, "a")
-    await engine.flush(decider(fleet).answered(first, OK, started_s=0))
-    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
     await give_back(fleet, resend)
     assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
     await fleet.drive()
@@ -114,6 +122,53 @@ async def test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever(engine:
     await fleet.drive_what_waits()
     assert len(hook.sent) == 1
     assert fleet.sent() == {"a": 0, "hook": 1}, "its answers were given by hand"
+
+
+@pytest.mark.parametrize("answer", [RETRY, LOST, PERMANENT], ids=["refused", "lost", "refused for good"])
+async def test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile(
+    engine: Engine, answer: SendResult
+) -> None:
+    """Caught: it was sent once more on top of the message that was known to be there, or its chain went on at once."""
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
+    await engine.flush(decider(fleet).answered(resend, answer, started_s=0))
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    told = await engine.detail(one, "attempt")
+    assert (told["attempt"], told.get("retry_at")) == (2, None)
+    assert fleet.sent() == {"a": 0, "hook": 0}
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 0, "hook": 1}, "no receipt came: the next channel, and not the same once more"
+    assert len(hook.sent) == 1
+
+
+async def test_what_was_taken_meanwhile_ends_there_when_its_receipt_comes(engine: Engine) -> None:
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
+    await engine.flush(decider(fleet).answered(resend, RETRY, started_s=0))
+    await engine.receipts.take("a", [Receipt(None, Status.DELIVERED, reference=reference(one, 1, attempt=1))])
+    await fleet.drive_what_waits()
+    assert await engine.end(one) == ("delivered", None, True)
+    assert hook.sent == []
+
+
+@pytest.mark.parametrize("answer", [RETRY, PERMANENT], ids=["refused", "refused for good"])
+async def test_a_refusal_beside_a_delivered_message_waits_for_its_being_read(
+    engine: Engine, answer: SendResult
+) -> None:
+    """Caught: refused for good, the next channel was opened at once."""
+    accounts = [
+        account(name, provider=Provider, order=order, receipt_within=timedelta(seconds=20))
+        for order, name in enumerate("ab")
+    ]
+    fleet, hook = chain_with(engine, *accounts)
+    one, claim = await moved(fleet, options=NOT_READ, **CHAIN)
+    await report(engine, one, Status.DELIVERED)
+    await engine.flush(decider(fleet).answered(claim, answer, started_s=0))
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    assert hook.sent == []
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 1, "b": 0, "hook": 1}
 
 
 async def test_a_delivered_message_is_waited_for_being_read(engine: Engine) -> None:

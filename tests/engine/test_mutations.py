@@ -42,7 +42,7 @@ from tests.engine.mutations_of_cohorts import OF_COHORTS
 from tests.engine.mutations_of_lost import OF_LOST
 from tests.engine.mutations_of_receipts import OF_RECEIPTS, reported
 from tests.engine.mutations_of_reopening import OF_REOPENING
-from tests.engine.support import OK, PERMANENT, Engine
+from tests.engine.support import OK, PERMANENT, RETRY, Engine
 
 NOTIFICATION, _ = test_held_locks.WAYS
 NO_LOCK = Swap("locks._LOCK", " FOR UPDATE")
@@ -250,6 +250,22 @@ MUTATIONS: Mutations = {
     "give back: nothing is waited for": (
         (Swap("giving_back._GIVE_BACK", "CASE WHEN NOT w.awaiting THEN b.sent_at + b.within END", "now()"),),
         test_giving_back.test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever,
+    ),
+    "outcome: beside what was taken it is sent again": (
+        (Value(f"{RECORDING}._waits", lambda *_: False),),
+        partial(test_giving_back.test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile, answer=RETRY),
+    ),
+    "outcome: beside what was taken its chain goes on": (
+        (Value(f"{RECORDING}._waits", lambda *_: False),),
+        partial(
+            test_giving_back.test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile, answer=PERMANENT
+        ),
+    ),
+    "outcome: what is delivered is not waited for": (
+        (Value(f"{RECORDING}._waits", lambda *_: False),),
+        partial(
+            test_giving_back.test_a_refusal_beside_a_delivered_message_waits_for_its_being_read, answer=PERMANENT
+        ),
     ),
     "outcome: a late refusal settles nothing": (
         (Value(f"{RECORDING}._settles", lambda *_: False),),

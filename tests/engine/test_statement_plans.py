@@ -104,6 +104,7 @@ STATEMENTS = {
     "closed": ends._CLOSED,
     "end of a notification": ends._END,
     "look again": outcomes._LOOK_AGAIN,
+    "wait for what was taken": outcomes._AWAIT,
     "link": linking._LINK,
     "reported": receipts._REPORTED,
     "reported steps": receipts._STEPS,

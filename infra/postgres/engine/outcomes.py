@@ -29,7 +29,7 @@ from infra.postgres.engine.lost_attempts import keep_lost, lost_of, still_unknow
 from infra.postgres.engine.never_left import NotBegun, open_again
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
-from infra.postgres.engine.step_outcome import StepOutcome
+from infra.postgres.engine.step_outcome import StepOutcome, without_resend
 from infra.postgres.engine.suppressing import suppress
 from infra.postgres.engine.timeline import Entry, TimelineEvent, event_columns, insert_events
 
@@ -59,6 +59,17 @@ UPDATE work SET state = 0, due_at = now(), start_by = NULL, unknown_at = NULL, a
 WHERE ctid = ANY (ARRAY(
     SELECT w.tid FROM unnest($1::uuid[], $2::smallint[]) o(id, n)
     JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = o.id AND n = o.n OFFSET 0) w ON true))"""
+
+_AWAIT = """
+UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, awaiting = true, due_at = least(b.until, w.expires_at),
+       receipt = CASE b.status WHEN 'delivered' THEN b.status END
+FROM (SELECT r.tid, d.status,
+             coalesce(d.sent_at, now()) + CASE d.status WHEN 'delivered' THEN x.delivered ELSE x.sent END AS until
+      FROM unnest($1::uuid[], $2::smallint[], $3::interval[], $4::interval[]) x(id, n, sent, delivered)
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
+      LEFT JOIN LATERAL (SELECT status, sent_at FROM delivery WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true) b
+WHERE w.ctid = b.tid"""
+"""As long as the receipt of the earlier attempt would have been waited for (and as `giving_back` does)."""
 
 _OPEN = """
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, cohort,
@@ -125,10 +136,15 @@ class _Match:
         recording = self.recording
         for event in self.outcome.events:
             if recording.tells(event.type):
-                yield event if recording.because is None else _corrected(event)
+                yield self._as_recorded(event)
         if recording.because is not None:
             claim = self.outcome.claim
             yield still_unknown(claim.channel, self.known.lost, because=recording.because, falls_back=recording.opens_next)
+
+    def _as_recorded(self, event: TimelineEvent) -> TimelineEvent:
+        if self.recording.work is Work.AWAIT:
+            return without_resend(event)
+        return event if self.recording.because is None else _corrected(event)
 
     @property
     def rest(self) -> ResumePoint | None:
@@ -240,6 +256,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
     """Of the steps that go on."""
     staying = [m for m in matches if m.recording.work is Work.AGAIN]
     again = [m.outcome for m in staying]
+    awaiting = [m.outcome for m in matches if m.recording.work is Work.AWAIT]
     following = [m for m in matches if m.recording.opens_next]
     looking = [m.outcome.claim for m in matches if m.recording.work is Work.LOOK]
     if again:
@@ -251,6 +268,10 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
         )  # fmt: skip
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])
+    if awaiting:
+        await connection.execute(
+            _AWAIT, *columns([(*o.claim.step, o.receipt_within, o.awaits.within if o.awaits else None) for o in awaiting])
+        )
     if following:
         await connection.execute(_OPEN, *columns([_next_row(m) for m in following]))
 

@@ -39,6 +39,8 @@ class StepOutcome:
     """Accounts that the next attempt passes by."""
     awaits: Awaited | None = None
     """The receipt that must come, or something follows."""
+    receipt_within: timedelta | None = None
+    """How long any receipt is waited for, where that is less than for the one that must come."""
     falls_back_at: datetime | None = None
     """When its chain goes on, if nobody has taken it by then, from now on; None: it does not."""
     window: timedelta | None = None
@@ -76,6 +78,12 @@ class StepOutcome:
             if event.type is not EventType.PUT_OFF
         )
         return replace(self, decision=decision, events=events)
+
+
+def without_resend(event: TimelineEvent) -> TimelineEvent:
+    """What is told where it is not tried again, though its worker thought so: an earlier attempt was taken."""
+    detail = {key: value for key, value in event.detail.items() if key != "retry_at"}
+    return replace(event, detail=detail | ({"then": "hold"} if "then" in detail else {}))
 
 
 def _without_sequel(detail: dict[str, Any], status: Status) -> dict[str, Any]:
