@@ -98,14 +98,19 @@ async def due_after_it_was_sent(engine: Engine, one: UUID) -> timedelta:
     return since
 
 
-async def taken_meanwhile(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim]:
-    """It was lost over a, and its answer comes after its resend has begun, which is in somebody's hands."""
+async def resent(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim, Claim]:
+    """It was lost over a, and its resend is in somebody's hands."""
     [one] = await fleet.send(**fields)
     assert fleet.cohort is not None
     await replace(fleet.engine, accounts=fleet.accounts).plan(fleet.cohort)
     first = await claimed(fleet, "a")
     await fleet.engine.flush(decider(fleet).answered(first, LOST, started_s=0))
-    resend = await claimed(fleet, "a")
+    return one, first, await claimed(fleet, "a")
+
+
+async def taken_meanwhile(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim]:
+    """The answer of the lost one comes while its resend is under way."""
+    one, first, resend = await resent(fleet, **fields)
     await fleet.engine.flush(decider(fleet).answered(first, OK, started_s=0))
     assert await fleet.engine.deliveries(one) == {"email": ("sent", None)}
     return one, resend
@@ -125,9 +130,7 @@ async def test_a_lost_attempt_that_arrived_is_waited_for_as_long_as_ever(engine:
 
 
 @pytest.mark.parametrize("answer", [RETRY, LOST, PERMANENT], ids=["refused", "lost", "refused for good"])
-async def test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile(
-    engine: Engine, answer: SendResult
-) -> None:
+async def test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile(engine: Engine, answer: SendResult) -> None:
     """Caught: it was sent once more on top of the message that was known to be there, or its chain went on at once."""
     fleet, hook = chain_with(engine, account("a", provider=Provider))
     one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
@@ -142,6 +145,19 @@ async def test_a_resend_that_does_not_arrive_waits_for_what_was_taken_meanwhile(
     assert len(hook.sent) == 1
 
 
+async def test_two_answers_that_are_written_together_are_written_one_after_the_other(engine: Engine) -> None:
+    """Caught: the resend's refusal stood in the record, and the message that was taken was sent again."""
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    one, first, resend = await resent(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
+    made = decider(fleet)
+    await engine.flush(made.answered(resend, RETRY, started_s=0), made.answered(first, OK, started_s=0))
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    assert 50 < (await fleet.drive())["a"] <= 60
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 0, "hook": 1}, "its answers were given by hand"
+    assert len(hook.sent) == 1
+
+
 async def test_what_was_taken_meanwhile_ends_there_when_its_receipt_comes(engine: Engine) -> None:
     fleet, hook = chain_with(engine, account("a", provider=Provider))
     one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, **CHAIN)
@@ -153,9 +169,7 @@ async def test_what_was_taken_meanwhile_ends_there_when_its_receipt_comes(engine
 
 
 @pytest.mark.parametrize("answer", [RETRY, PERMANENT], ids=["refused", "refused for good"])
-async def test_a_refusal_beside_a_delivered_message_waits_for_its_being_read(
-    engine: Engine, answer: SendResult
-) -> None:
+async def test_a_refusal_beside_a_delivered_message_waits_for_its_being_read(engine: Engine, answer: SendResult) -> None:
     """Caught: refused for good, the next channel was opened at once."""
     accounts = [
         account(name, provider=Provider, order=order, receipt_within=timedelta(seconds=20))

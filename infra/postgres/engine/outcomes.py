@@ -18,7 +18,7 @@ import asyncpg
 from domain.lost import NOTHING_LOST, Lost
 from domain.planning import PlannedStep
 from domain.recording import KnownStep, Recording, Work, gives_way, record
-from domain.states import Reason, Status
+from domain.states import SUCCESS, Reason, Status
 from domain.work_row import ON_TOP, WorkState
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import ResumePoint, StepKey, leave_rest, satisfied
@@ -62,12 +62,11 @@ WHERE ctid = ANY (ARRAY(
 
 _AWAIT = """
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, awaiting = true, due_at = least(b.until, w.expires_at),
-       receipt = CASE b.status WHEN 'delivered' THEN b.status END
-FROM (SELECT r.tid, d.status,
-             coalesce(d.sent_at, now()) + CASE d.status WHEN 'delivered' THEN x.delivered ELSE x.sent END AS until
-      FROM unnest($1::uuid[], $2::smallint[], $3::interval[], $4::interval[]) x(id, n, sent, delivered)
+       receipt = b.receipt
+FROM (SELECT r.tid, x.receipt, coalesce(d.sent_at, now()) + x.within AS until
+      FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::interval[]) x(id, n, receipt, within)
       JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
-      LEFT JOIN LATERAL (SELECT status, sent_at FROM delivery WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true) b
+      LEFT JOIN LATERAL (SELECT sent_at FROM delivery WHERE notification_id = x.id AND n = x.n OFFSET 0) d ON true) b
 WHERE w.ctid = b.tid"""
 """As long as the receipt of the earlier attempt would have been waited for (and as `giving_back` does)."""
 
@@ -212,11 +211,16 @@ def _matched(outcomes: Sequence[StepOutcome], rows: Sequence[asyncpg.Record], lo
     for outcome, row in counting:  # of one step in the order of its attempts
         step = outcome.claim.step
         lost[step] = outcome.leaves(lost[step] if step in lost else lost_of(row["lost"]))
-    matches = []
+    matches, brought = [], dict[StepKey, Status]()
     for outcome, row in counting:
-        known = _known(row, lost=lost[outcome.claim.step])
-        erased = outcome.claim.notification_id in locked.erased
-        matches.append(_Match(outcome, row, known, record(known, outcome.of_attempt), erased))
+        step = outcome.claim.step
+        known = _known(row, lost=lost[step])
+        if step in brought:
+            known = replace(known, status=brought[step])
+        recording = record(known, outcome.of_attempt)
+        if recording.status in SUCCESS:  # the next one, in this flush, is no news over that
+            brought[step] = recording.status
+        matches.append(_Match(outcome, row, known, recording, outcome.claim.notification_id in locked.erased))
     return matches
 
 
@@ -256,7 +260,7 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
     """Of the steps that go on."""
     staying = [m for m in matches if m.recording.work is Work.AGAIN]
     again = [m.outcome for m in staying]
-    awaiting = [m.outcome for m in matches if m.recording.work is Work.AWAIT]
+    awaiting = [m for m in matches if m.recording.work is Work.AWAIT]
     following = [m for m in matches if m.recording.opens_next]
     looking = [m.outcome.claim for m in matches if m.recording.work is Work.LOOK]
     if again:
@@ -269,11 +273,16 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
     if looking:
         await connection.execute(_LOOK_AGAIN, [c.notification_id for c in looking], [c.n for c in looking])
     if awaiting:
-        await connection.execute(
-            _AWAIT, *columns([(*o.claim.step, o.receipt_within, o.awaits.within if o.awaits else None) for o in awaiting])
-        )
+        await connection.execute(_AWAIT, *columns([_awaited_row(m) for m in awaiting]))
     if following:
         await connection.execute(_OPEN, *columns([_next_row(m) for m in following]))
+
+
+def _awaited_row(match: _Match) -> tuple[Any, ...]:
+    """A message that was delivered is waited for being read, by its chain alone."""
+    o, delivered = match.outcome, match.known.status is Status.DELIVERED
+    within = o.awaits.within if delivered and o.awaits else o.receipt_within
+    return (*o.claim.step, Status.DELIVERED if delivered else None, within)
 
 
 def _next_row(match: _Match) -> tuple[Any, ...]:
