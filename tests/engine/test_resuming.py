@@ -91,6 +91,21 @@ async def test_the_last_place_is_the_end(engine: Engine) -> None:
     assert await engine.end(one) == ("delivered", None, True)
 
 
+async def test_what_failed_after_its_time_stays_so_when_a_clock_that_is_set_back_gives_it_time_again(
+    engine: Engine,
+) -> None:
+    """It has ended, and whoever asked was told."""
+    fleet, one = await ended(engine)
+    await engine.pool.execute("UPDATE notification SET expires_at = now() - interval '1 second'")
+    await report(engine, one, Status.FAILED)
+    assert await engine.end(one) == ("failed", "undelivered", True)
+    await engine.pool.execute("UPDATE notification SET expires_at = now() + interval '1 hour'")
+    await report(engine, one, Status.FAILED)
+    await driven(fleet)
+    assert await engine.end(one) == ("failed", "undelivered", True)
+    assert fleet.sent() == {"a": 1, "hook": 0, "inbox": 0}
+
+
 async def test_another_account_of_the_channel_comes_before_the_next_channel(engine: Engine) -> None:
     """As it is after the same answer at once."""
     hook = MemoryProvider(channel=Channel.WEBHOOK)

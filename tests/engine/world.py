@@ -127,6 +127,9 @@ class World(Witness):
         """By our reference, early or late, also of what we believe lost; nobody reports on what was not handed over."""
         one, resumed = claim.notification_id, await self._resumed(claim)
         rests = await self.engine.pool.fetchval(_RESTS, one, claim.n)
+        is_news = (
+            self.standing(claim.step) is not Status.FAILED
+        )  # or it was for good: its time was over, by the clock ahead
         self.learn(claim, status)
         self.reported.add(attempt_of(claim))
         name = reference(one, claim.n, attempt=claim.attempt)
@@ -138,7 +141,7 @@ class World(Witness):
             assert one not in self.stopped, "it goes on after it was stopped"
             assert self.standing((one, claim.n)) is Status.FAILED, "it goes on, and what was sent may have arrived"
             self.ended.pop(one, None)
-        elif rests and one not in self.stopped and self.standing((one, claim.n)) is Status.FAILED:
+        elif rests and is_news and one not in self.stopped and self.standing((one, claim.n)) is Status.FAILED:
             raise AssertionError("it failed, places of its chain are left, and it does not go on")
 
     async def _resumed(self, claim: Claim) -> int:
