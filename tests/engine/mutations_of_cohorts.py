@@ -268,14 +268,14 @@ OF_COHORTS: Mutations = {
     ),
     "park: what waits for no call": (
         (
-            Swap("account_queue._TENANTS", f"bool_or(NOT (awaiting OR {OVER}))", "true"),
+            Swap("account_queue._TENANTS", f"NOT (awaiting OR {OVER})", "true"),
             Swap("account_queue._PARK", f"AND NOT (awaiting OR {OVER})", f"AND NOT ({OVER})"),
         ),
         test_leaving_accounts.test_a_chain_goes_on_though_the_account_it_leaves_takes_nothing,
     ),
     "move: what waits for no call": (
         (
-            Swap("account_queue._TENANTS", f"bool_or(NOT (awaiting OR {OVER}))", "true"),
+            Swap("account_queue._TENANTS", f"NOT (awaiting OR {OVER})", "true"),
             Swap("account_queue._MOVE", f"AND NOT (awaiting OR {OVER})", "AND true"),
         ),
         test_leaving_accounts.test_a_missing_receipt_speaks_against_the_account_that_sent,
