@@ -18,7 +18,6 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from domain.cohorts import workflow_id
 from domain.lanes import POLICIES, Lane, driven_by, priority_key
 from infra.postgres.engine.cohorts import CohortRepository, CohortRow
 from infra.postgres.errors import AWAY
@@ -60,7 +59,7 @@ class TemporalDriver:
             await self._client.start_workflow(
                 DeliveryWorkflow.run,
                 Cohort(str(cohort.id), cohort.epoch, int(cohort.lane)),
-                id=workflow_id(cohort.id, cohort.epoch),
+                id=cohort.workflow_id,
                 task_queue=queue.label,
                 execution_timeout=EXECUTION_LIMIT,
                 task_timeout=TASK_LIMIT,
@@ -78,7 +77,7 @@ class TemporalDriver:
         return True
 
     async def is_running(self, cohort: CohortRow) -> bool | None:
-        handle = self._client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
+        handle = self._client.get_workflow_handle(cohort.workflow_id)
         try:
             description = await handle.describe(rpc_timeout=START_LIMIT)
         except RPCError as error:
@@ -135,7 +134,7 @@ class Starter:
             COHORT_SIZE.labels(lane.label).observe(cohort.size)
             if not await self._driver.start(cohort):
                 START_FAILURES.labels(lane.label).inc()
-                await self._cohorts.renew(cohort.id, epoch=cohort.epoch, lease=START_AGAIN)
+                await self._cohorts.renew(cohort, lease=START_AGAIN)
                 return made
         return made
 

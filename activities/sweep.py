@@ -123,18 +123,18 @@ class Sweep:
             if running is None:
                 break
             if running:
-                await self._repositories.cohorts.renew(cohort.id, epoch=cohort.epoch)
+                await self._repositories.cohorts.renew(cohort)
             elif await self._redrive(cohort):
                 redriven += 1
         return redriven
 
     async def _redrive(self, cohort: CohortRow) -> bool:
-        epoch = await self._repositories.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
-        if epoch is None:
+        again = await self._repositories.cohorts.next_epoch(cohort)
+        if again is None:
             return False
-        REDRIVEN.labels(cohort.lane.label).inc()
-        log.info("cohort.redriven", cohort=str(cohort.id), epoch=epoch, lane=cohort.lane.label)
-        return await self._driver.start(CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant, cohort.size))
+        REDRIVEN.labels(again.lane.label).inc()
+        log.info("cohort.redriven", cohort=str(again.id), epoch=again.epoch, lane=again.lane.label)
+        return await self._driver.start(again)
 
     async def _recover_lost(self) -> int:
         """Needs the accounts (may this provider be asked twice?), so only workers do it. A cohort finds its own first: it

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 
-from domain.cohorts import workflow_id
+from domain.cohorts import CohortEpoch
 from domain.edits import GIVEN
 from domain.lanes import Lane
 from domain.states import Status
 from domain.timeline import EventType, Told, first_end, first_lane
 from infra.postgres.lists.reading import Details
 
-WorkflowUrl = Callable[[UUID, int], str]
-"""(cohort, epoch) -> link into the Temporal Web UI."""
+WorkflowUrl = Callable[[CohortEpoch], str]
+"""A link into the Temporal Web UI."""
 
 
 def masked(address: str | None, *, channel: str) -> str | None:
@@ -72,13 +71,13 @@ def details(found: Details, *, url: WorkflowUrl) -> dict[str, Any]:
     shown.update({name: value for name, value in options.items() if name != GIVEN})
     shown["collected_in"] = str(row["digest"]) if row["digest"] not in (None, row["id"]) else None
     shown["cancelled_at"] = _time(row["cancelled_at"])
-    shown["workflows"] = [workflow(w["cohort"], w["epoch"], url=url) for w in found.workflows]
+    shown["workflows"] = [workflow(CohortEpoch(w["cohort"], w["epoch"]), url=url) for w in found.workflows]
     shown["deliveries"] = [_delivery(d) for d in found.deliveries]
     return shown
 
 
-def workflow(cohort: UUID, epoch: int, *, url: WorkflowUrl) -> dict[str, str]:
-    return {"id": workflow_id(cohort, epoch), "url": url(cohort, epoch)}
+def workflow(cohort: CohortEpoch, *, url: WorkflowUrl) -> dict[str, str]:
+    return {"id": cohort.workflow_id, "url": url(cohort)}
 
 
 def timeline(row: asyncpg.Record, events: list[Any], *, url: WorkflowUrl) -> list[dict[str, Any]]:
@@ -90,7 +89,7 @@ def timeline(row: asyncpg.Record, events: list[Any], *, url: WorkflowUrl) -> lis
     for event, entry in zip(events, told, strict=True):
         detail = dict(entry.detail)
         if event["cohort"] is not None and event["epoch"] is not None:
-            detail["workflow"] = workflow(event["cohort"], event["epoch"], url=url)
+            detail["workflow"] = workflow(CohortEpoch(event["cohort"], event["epoch"]), url=url)
         items.append(_event(event["at"], event["type"], event["n"], detail))
     if row["finished_at"] is not None:
         status, reason = first_end((Status(row["status"]), row["reason"]), told, finished_at=row["finished_at"])

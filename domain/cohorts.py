@@ -3,6 +3,7 @@ drives."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -10,11 +11,19 @@ UNPLANNED: Final = ""
 """Where accounts are named: rows that have no plan yet, and therefore none. No account is called so."""
 
 
-def workflow_id(cohort: UUID, epoch: int) -> str:
-    """The id of the workflow that drives `cohort` in this epoch; a re-drive is another epoch and another workflow."""
-    return f"delivery-{cohort}-{epoch}"
+@dataclass(frozen=True, slots=True)
+class CohortEpoch:
+    """A cohort in one of its epochs: who drives it. What only the current one may do is fenced by both."""
+
+    id: UUID
+    epoch: int
+
+    @property
+    def workflow_id(self) -> str:
+        """Of the workflow that drives it; a re-drive is another epoch and another workflow."""
+        return f"delivery-{self.id}-{self.epoch}"
 
 
-def workflow_url(ui_url: str, namespace: str, cohort: UUID, epoch: int) -> str:
-    """Where the Temporal Web UI shows that workflow."""
-    return f"{ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{workflow_id(cohort, epoch)}"
+def workflow_url(ui_url: str, namespace: str, cohort: CohortEpoch) -> str:
+    """Where the Temporal Web UI shows the workflow that drives it."""
+    return f"{ui_url.rstrip('/')}/namespaces/{namespace}/workflows/{cohort.workflow_id}"

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 
-from domain.cohorts import UNPLANNED
+from domain.cohorts import UNPLANNED, CohortEpoch
 
 ACTIVITY = "deliver"
 
@@ -49,6 +50,10 @@ class Drive:
     account: str | None = None
     """The account over which this call hands over; in any case rows without a plan are planned first. None: the first call,
     over all accounts. UNPLANNED: a later call, because rows were left without a plan; over all too."""
+
+    @property
+    def cohort_epoch(self) -> CohortEpoch:
+        return CohortEpoch(UUID(self.cohort), self.epoch)
 
     @property
     def is_first(self) -> bool:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
 
 import structlog
 
@@ -83,7 +82,7 @@ async def drive_cohort(
     lane = Lane(drive.lane)
     with parts.losses.outages.noticed():
         entered = await parts.repositories.admission.enter(
-            UUID(drive.cohort), epoch=drive.epoch, limit=POLICIES[lane].cohort_size, admits=drive.is_first
+            drive.cohort_epoch, limit=POLICIES[lane].cohort_size, admits=drive.is_first
         )
         if entered is None:
             return Driven()
@@ -105,8 +104,7 @@ class CohortDrive:
         self._parts = parts
         self._repositories = parts.repositories
         self._drive = drive
-        self._cohort = UUID(drive.cohort)
-        self._epoch = drive.epoch
+        self._cohort = drive.cohort_epoch
         self._lane = Lane(drive.lane)
         self._policy = POLICIES[self._lane]
         self._entered = entered
@@ -145,7 +143,7 @@ class CohortDrive:
     async def _plan(self, found: Entered | Admitted) -> Collection[str]:
         """Returns over which accounts it has something due now."""
         written = await self._parts.planner.plan(
-            self._cohort, epoch=self._epoch, unplanned=found.unplanned, now=found.now, pacing=self._pacing
+            self._cohort, unplanned=found.unplanned, now=found.now, pacing=self._pacing
         )
         return written.accounts
 
@@ -157,8 +155,8 @@ class CohortDrive:
             ToldOutcomes(outcomes, due_again=self._groups.due_again),
             parts.accounts,
             parts.contents,
-            cohort=self._cohort,
-            epoch=self._epoch,
+            cohort=self._cohort.id,
+            epoch=self._cohort.epoch,
             stopping=stopping,
             losses=parts.losses,
             lost_to=ToldOutcomes(self._repositories.outcomes, due_again=self._groups.due_again),
@@ -187,7 +185,6 @@ class CohortDrive:
             try:
                 taken = await self._repositories.admission.admit_due(
                     self._cohort,
-                    epoch=self._epoch,
                     lane=self._lane,
                     limit=self._policy.admits_at_once,
                     few=self._policy.mixes_up_to,
@@ -216,7 +213,7 @@ class CohortDrive:
             elif taken.is_second:
                 break  # two that look by turns find half as much each
         if self._groups.at_work:
-            await self._repositories.admission.stop_admitting(self._cohort, epoch=self._epoch)
+            await self._repositories.admission.stop_admitting(self._cohort)
             self._poke()
 
     def _is_behind(self, since_s: float) -> bool:
@@ -228,7 +225,7 @@ class CohortDrive:
 
     async def _plan_again(self) -> None:
         """What was taken on and not planned would otherwise wait until all that is being handed over has ended."""
-        entered = await self._repositories.admission.enter(self._cohort, epoch=self._epoch, limit=self._policy.cohort_size)
+        entered = await self._repositories.admission.enter(self._cohort, limit=self._policy.cohort_size)
         if entered is not None:
             await self._plan(entered)
 
@@ -236,9 +233,7 @@ class CohortDrive:
         """Until nothing of ours is due, whatever became of it meanwhile."""
         while True:
             await self._calls_ended()
-            waits_s = await self._repositories.cohorts.leave(
-                self._cohort, epoch=self._epoch, horizon=self._policy.hold_horizon
-            )
+            waits_s = await self._repositories.cohorts.leave(self._cohort, horizon=self._policy.hold_horizon)
             if waits_s:
                 self._poke()  # it no longer takes on
             due = [name for name, wait_s in waits_s.items() if wait_s <= 0 and self._drive.serves(name)]
@@ -251,7 +246,7 @@ class CohortDrive:
         while not await self._groups.wait_within(WAITS_AFTER):
             if not self._groups.claiming:
                 with contextlib.suppress(*AWAY), self._parts.losses.outages.noticed():
-                    await self._repositories.cohorts.wait_for_answers(self._cohort, epoch=self._epoch)
+                    await self._repositories.cohorts.wait_for_answers(self._cohort)
                     self._poke()
                 break
         await self._groups.wait_all()
@@ -266,8 +261,8 @@ class CohortDrive:
         """Those of this call over which something is due now."""
         if self._drive.serves_all:
             self._looked_s = time.monotonic()
-            return await self._repositories.claims.queue.accounts(self._cohort)
+            return await self._repositories.claims.queue.accounts(self._cohort.id)
         return [self._drive.account] if self._drive.account else []
 
     async def next_s(self, account: str) -> float | None:
-        return await self._repositories.cohorts.next_due_s(self._cohort, account=account)
+        return await self._repositories.cohorts.next_due_s(self._cohort.id, account=account)

@@ -13,6 +13,7 @@ from activities.accounts.account import Accounts
 from activities.pace import UNPACED, Pacing
 from domain.caps import Capped
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.lanes import MOST_INTERNAL_FAILURES
 from domain.planning import Drop, Person, Plan, Request, plan, wishes_of
 from domain.preferences import NO_PREFERENCES, Wishes
@@ -44,7 +45,7 @@ class Planner:
         self._accounts = accounts
 
     async def plan(
-        self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime, pacing: Pacing = UNPACED
+        self, cohort: CohortEpoch, *, unplanned: Sequence[Unplanned], now: datetime, pacing: Pacing = UNPACED
     ) -> Written:
         """Plan these notifications, a step's worth at a time. Digests among them close before that, unless they are put
         off."""
@@ -53,12 +54,12 @@ class Planner:
             some = unplanned[done : done + pacing.batch_limit(MOST_AT_ONCE)]
             done += len(some)
             async with pacing.exclusive():
-                written = await self._plan_some(cohort, epoch=epoch, unplanned=some, now=now)
+                written = await self._plan_some(cohort, unplanned=some, now=now)
             count += written.count
             accounts |= written.accounts
         return Written(count, frozenset(accounts))
 
-    async def _plan_some(self, cohort: UUID, *, epoch: int, unplanned: Sequence[Unplanned], now: datetime) -> Written:
+    async def _plan_some(self, cohort: CohortEpoch, *, unplanned: Sequence[Unplanned], now: datetime) -> Written:
         wanted = {(u.tenant, u.request.user_id) for u in unplanned if u.request and u.request.user_id is not None}
         persons = await self._repository.persons(sorted((t, i) for t, i in wanted if i is not None))
         mandatory = await self._mandatory(unplanned, persons=persons)
@@ -67,24 +68,22 @@ class Planner:
             try:
                 plans.append(self._plan_one(item, persons=persons, mandatory=mandatory, now=now))
             except Exception:
-                await self._quarantine(cohort, epoch=epoch, item=item)
+                await self._quarantine(cohort, item=item)
         carriers = {item.notification_id for item in unplanned if item.carries}
         if carriers:
-            plans = await self._closed(cohort, epoch=epoch, plans=plans, carriers=carriers)
-        count = await self._write(cohort, epoch=epoch, plans=plans)
+            plans = await self._closed(cohort, plans=plans, carriers=carriers)
+        count = await self._write(cohort, plans=plans)
         return Written(count, frozenset(p.accounts[step.channel] for p in plans for step in p.plan.open))
 
-    async def _closed(
-        self, cohort: UUID, *, epoch: int, plans: Sequence[Planned], carriers: Collection[UUID]
-    ) -> list[Planned]:
+    async def _closed(self, cohort: CohortEpoch, *, plans: Sequence[Planned], carriers: Collection[UUID]) -> list[Planned]:
         """Without those that are put off, and go on collecting; the others' digests are closed. A carrier whose own time
         has run out closes nothing: it hands on what it has."""
         mine = {p.notification_id: p.plan for p in plans if p.notification_id in carriers}
         waits = {i: one.put_off for i, one in mine.items() if one.put_off is not None}
-        put_off = await self._repository.put_off_digests(cohort, epoch=epoch, waits=waits) if waits else set[UUID]()
+        put_off = await self._repository.put_off_digests(cohort, waits=waits) if waits else set[UUID]()
         closing = [i for i, one in mine.items() if i not in put_off and not one.expires]
         if closing:
-            put_off |= await self._repository.close_digests(cohort, closing)
+            put_off |= await self._repository.close_digests(cohort.id, closing)
         return [p for p in plans if p.notification_id not in put_off]
 
     async def _mandatory(
@@ -129,33 +128,33 @@ class Planner:
             raise LookupError("an account went away while this was planned")
         return first.name
 
-    async def _write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
+    async def _write(self, cohort: CohortEpoch, *, plans: Sequence[Planned]) -> int:
         """Write all; where a row poisons the statement, halve until it stands alone and give that one up."""
         if not plans:
             return 0
         try:
-            return await self._repository.write(cohort, epoch=epoch, plans=plans)
+            return await self._repository.write(cohort, plans=plans)
         except POISON:
             if len(plans) > 1:
                 middle = len(plans) // 2
-                first = await self._write(cohort, epoch=epoch, plans=plans[:middle])
-                return first + await self._write(cohort, epoch=epoch, plans=plans[middle:])
+                first = await self._write(cohort, plans=plans[:middle])
+                return first + await self._write(cohort, plans=plans[middle:])
             log.exception("plan.poison", notification_id=str(plans[0].notification_id))
-            return await self._fault(cohort, epoch=epoch, notification_id=plans[0].notification_id)
+            return await self._fault(cohort, notification_id=plans[0].notification_id)
 
-    async def _quarantine(self, cohort: UUID, *, epoch: int, item: Unplanned) -> None:
+    async def _quarantine(self, cohort: CohortEpoch, *, item: Unplanned) -> None:
         log.exception("plan.failed", notification_id=str(item.notification_id))
-        await self._fault(cohort, epoch=epoch, notification_id=item.notification_id)
+        await self._fault(cohort, notification_id=item.notification_id)
 
-    async def _fault(self, cohort: UUID, *, epoch: int, notification_id: UUID) -> int:
+    async def _fault(self, cohort: CohortEpoch, *, notification_id: UUID) -> int:
         """Count it; the third time the notification ends as quarantined, which needs no plan of its own."""
-        if await self._repository.faults(notification_id, cohort=cohort) + 1 < MOST_INTERNAL_FAILURES:
-            await self._repository.fault(notification_id, cohort=cohort)
+        if await self._repository.faults(notification_id, cohort=cohort.id) + 1 < MOST_INTERNAL_FAILURES:
+            await self._repository.fault(notification_id, cohort=cohort.id)
             return 0
         drop = Drop(1, next(iter(self._accounts.channels)), Status.FAILED, Reason.QUARANTINED)
         given_up = Planned(notification_id, Plan((), (), (drop,)), {})
-        await self._repository.close_digests(cohort, [notification_id])
-        return await self._repository.write(cohort, epoch=epoch, plans=[given_up])
+        await self._repository.close_digests(cohort.id, [notification_id])
+        return await self._repository.write(cohort, plans=[given_up])
 
 
 def _capped(

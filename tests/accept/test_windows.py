@@ -211,7 +211,7 @@ async def test_what_waits_for_its_window_is_planned_anew(api: Api) -> None:
         await engine.cohorts.group(Lane.LOW)  # unless the API has
         driven = "SELECT c.* FROM cohort c JOIN work w ON w.cohort = c.id"
         row = await eventually(lambda: api.pool.fetchrow(driven), lambda found: found is not None)
-        cohort = CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+        cohort = CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"])
         assert await engine.plan(cohort) == 1
         [row] = await engine.work(UUID(one))
         return cohort, row["due_at"] - clock

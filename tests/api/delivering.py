@@ -37,4 +37,4 @@ async def grouped(api: Api, notification: UUID) -> CohortRow:
             break
         await asyncio.sleep(0.01)
     assert row is not None
-    return CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+    return CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"])

@@ -54,7 +54,7 @@ async def handed_over(api: Api, notification: str, channel: Channel = Channel.EM
         if found is not None:
             break
         await asyncio.sleep(0.02)
-    cohort = CohortRow(found["id"], Lane(found["lane"]), found["epoch"], found["tenant"])
+    cohort = CohortRow(found["id"], found["epoch"], Lane(found["lane"]), found["tenant"])
     await engine.plan(cohort)
     [claim] = [claim for claim in await engine.claim(cohort, channel) if claim.notification_id == at]
     secret = api.container.settings.secret_key.get_secret_value()

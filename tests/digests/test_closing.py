@@ -100,7 +100,7 @@ async def test_a_digest_closed_and_not_planned_is_still_sent(office: Office) -> 
     await office.posted(1)
     await office.engine.make_due()
     cohort = await office.engine.grouped(Lane.MEDIUM)
-    entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await office.engine.admission.enter(cohort, limit=10)
     assert entered is not None
     await office.engine.plans.close_digests(cohort.id, [item.notification_id for item in entered.unplanned])
     late = await office.posted(2)
@@ -165,8 +165,8 @@ async def test_planning_closes_only_what_carries(office: Office) -> None:
     gate = Gate("FROM digest")
     await office.engine.accepted(2)
     cohort = await office.engine.grouped()
-    entered = await office.engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await office.engine.admission.enter(cohort, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(office.pool, gate)), office.engine.accounts)
-    assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == 2
+    assert (await planner.plan(cohort, unplanned=entered.unplanned, now=entered.now)).count == 2
     assert not gate.reached.is_set()

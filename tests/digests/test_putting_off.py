@@ -82,7 +82,7 @@ async def test_a_digest_that_somebody_else_has_by_now_is_not_put_off(office: Off
         await office.pool.execute("UPDATE cohort SET epoch = epoch + 1")
     before = await office.engine.work()
     wait = {one: PutOff(soon(3600), Because.QUIET_HOURS)}
-    assert await office.engine.plans.put_off_digests(cohort.id, epoch=cohort.epoch, waits=wait) == set()
+    assert await office.engine.plans.put_off_digests(cohort, waits=wait) == set()
     assert await office.engine.work() == before
 
 

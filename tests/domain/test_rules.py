@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from domain.addresses import MOST_EMAIL, address_problem, email_problem, has_control, url_problem
 from domain.channels import Channel
-from domain.cohorts import workflow_id, workflow_url
+from domain.cohorts import CohortEpoch, workflow_url
 from domain.ids import uuid7
 from domain.lanes import CLAIM_WINDOW, DRIVE_WINDOW, FLUSH_MARGIN, LEASE, POLICIES, Lane
 from workflows.delivery import DRIVE_LIMIT, EXECUTION_LIMIT, TASK_LIMIT
@@ -82,9 +82,8 @@ def test_in_app_has_no_addresses() -> None:
 def test_a_workflows_name_tells_cohort_and_epoch() -> None:
     """Each epoch is another workflow: the start of a re-drive must never be taken for the one before."""
     cohort = uuid7()
-    assert workflow_id(cohort, 1) != workflow_id(cohort, 2)
-    assert workflow_id(cohort, 1) == f"delivery-{cohort}-1"
-    url = workflow_url("http://127.0.0.1:8233/", "default", cohort, 2)
+    assert CohortEpoch(cohort, 1).workflow_id == f"delivery-{cohort}-1"
+    url = workflow_url("http://127.0.0.1:8233/", "default", CohortEpoch(cohort, 2))
     assert url == f"http://127.0.0.1:8233/namespaces/default/workflows/delivery-{cohort}-2"
 
 

@@ -21,6 +21,7 @@ from activities.handing_over.decisions import Decider
 from channels.base import Content, Message
 from channels.memory import MemoryProvider
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.ids import uuid7
 from domain.lanes import Lane
 from domain.preferences import Preferences
@@ -153,15 +154,13 @@ class Engine:
         assert cohort is not None
         return cohort
 
-    async def plan(self, cohort: CohortRow, *, epoch: int | None = None) -> int:
+    async def plan(self, cohort: CohortEpoch) -> int:
         """Load, decide, write, as the activity does; returns how many were planned."""
-        at = cohort.epoch if epoch is None else epoch
-        entered = await self.admission.enter(cohort.id, epoch=at, limit=500)
+        entered = await self.admission.enter(cohort, limit=500)
         if entered is None:
             return 0
-        written = await Planner(self.plans, self.accounts).plan(
-            cohort.id, epoch=at, unplanned=entered.unplanned, now=entered.now
-        )
+        planner = Planner(self.plans, self.accounts)
+        written = await planner.plan(cohort, unplanned=entered.unplanned, now=entered.now)
         return written.count
 
     async def planned(self, count: int = 1, *, lane: Lane = Lane.MEDIUM, **fields: Any) -> tuple[CohortRow, list[UUID]]:
@@ -212,9 +211,9 @@ class Engine:
     async def redriven(self, cohort: CohortRow) -> CohortRow:
         """The same cohort in its next epoch, after its lease was made to lapse."""
         await self.lapse(cohort)
-        epoch = await self.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
-        assert epoch is not None
-        return CohortRow(cohort.id, cohort.lane, epoch, cohort.tenant)
+        again = await self.cohorts.next_epoch(cohort)
+        assert again is not None
+        return again
 
     async def lapse(self, cohort: CohortRow) -> None:
         await self.pool.execute("UPDATE cohort SET lease = now() - interval '1 second' WHERE id = $1", cohort.id)

@@ -32,10 +32,10 @@ async def cancel(engine: Engine, notification: UUID, *, gate: Gate | None = None
 
 
 async def plan_gated(engine: Engine, cohort: CohortRow, gate: Gate) -> int:
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort, limit=10)
     assert entered is not None
     planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
-    return (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count
+    return (await planner.plan(cohort, unplanned=entered.unplanned, now=entered.now)).count
 
 
 async def test_before_the_plan(engine: Engine) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from uuid import UUID
 
 from activities.cohorts.planning import Planner
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.lanes import Lane
 from domain.preferences import Cap
 from infra.postgres.engine.admission import Entered
@@ -24,13 +24,13 @@ ONE_ORDER = {"orders": Cap(1, DAY)}
 CAPPED = ("suppressed", "frequency_cap", True)
 
 
-async def entered(engine: Engine) -> tuple[UUID, Entered]:
+async def entered(engine: Engine) -> tuple[CohortEpoch, Entered]:
     """One more notification for u-1, loaded by a cohort of its own and not planned yet."""
     await engine.accepted(1, user="u-1", channels=[Channel.EMAIL])
     cohort = await engine.grouped()
-    found = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    found = await engine.admission.enter(cohort, limit=10)
     assert found is not None
-    return cohort.id, found
+    return cohort, found
 
 
 async def test_of_two_that_are_planned_at_once_one_gets_the_last_place(engine: Engine) -> None:
@@ -39,9 +39,9 @@ async def test_of_two_that_are_planned_at_once_one_gets_the_last_place(engine: E
     (one, first), (two, second) = await entered(engine), await entered(engine)
     gate = Gate("FROM cap_use", after=True)
     slow, quick = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts), Planner(engine.plans, engine.accounts)
-    before = asyncio.create_task(slow.plan(one, epoch=1, unplanned=first.unplanned, now=first.now))
+    before = asyncio.create_task(slow.plan(one, unplanned=first.unplanned, now=first.now))
     await gate.reached.wait()
-    after = asyncio.create_task(quick.plan(two, epoch=1, unplanned=second.unplanned, now=second.now))
+    after = asyncio.create_task(quick.plan(two, unplanned=second.unplanned, now=second.now))
     await done_or_blocked(engine.pool, after)
     gate.open.set()
     assert [(await before).count, (await after).count] == [1, 1]
@@ -109,11 +109,11 @@ async def test_what_was_cancelled_before_its_plan_takes_no_place(engine: Engine)
     await engine.prefers(channel_caps=ONE_EMAIL)
     [gone, here] = await engine.accepted(2, user="u-1", channels=[Channel.EMAIL])
     cohort = await engine.grouped()
-    found = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    found = await engine.admission.enter(cohort, limit=10)
     assert found is not None
     await engine.control.cancel("acme", notification_id=gone)
     planner = Planner(engine.plans, engine.accounts)
-    assert (await planner.plan(cohort.id, epoch=1, unplanned=found.unplanned, now=found.now)).count == 1
+    assert (await planner.plan(cohort, unplanned=found.unplanned, now=found.now)).count == 1
     assert [r["notification_id"] for r in await engine.work()] == [here]
 
 

@@ -165,11 +165,11 @@ async def test_an_edit_that_waited_for_the_plan_replaces_its_steps(engine: Engin
     claimed, and planned anew while it is being sent."""
     [one] = await engine.accepted(**BOTH)
     cohort = await engine.grouped()
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort, limit=10)
     assert entered is not None
     gate = Gate("WITH live", after=True)
     planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
-    planning = asyncio.create_task(planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now))
+    planning = asyncio.create_task(planner.plan(cohort, unplanned=entered.unplanned, now=entered.now))
     await gate.reached.wait()
     looked = Gate("SELECT state, attempt FROM work", after=True)
     editing = asyncio.create_task(edit(engine, one, gate=looked))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from domain.channels import Channel
-from domain.cohorts import UNPLANNED
+from domain.cohorts import UNPLANNED, CohortEpoch
 from domain.ids import uuid7
 from domain.lanes import LEASE, Lane
 from infra.postgres.engine.cohorts import CohortRepository
@@ -29,12 +30,12 @@ async def test_a_new_epoch_needs_a_lapsed_lease(engine: Engine) -> None:
     drive the cohort for nothing."""
     await engine.accepted()
     cohort = await engine.grouped()
-    assert await engine.cohorts.next_epoch(cohort.id, epoch=1) is None
+    assert await engine.cohorts.next_epoch(cohort) is None
     await engine.lapse(cohort)
-    await engine.cohorts.renew(cohort.id, epoch=1)
-    assert await engine.cohorts.next_epoch(cohort.id, epoch=1) is None
+    await engine.cohorts.renew(cohort)
+    assert await engine.cohorts.next_epoch(cohort) is None
     await engine.lapse(cohort)
-    assert await engine.cohorts.next_epoch(cohort.id, epoch=1) == 2
+    assert await engine.cohorts.next_epoch(cohort) == replace(cohort, epoch=2)
 
 
 async def test_of_two_who_redrive_one_wins(engine: Engine) -> None:
@@ -42,10 +43,10 @@ async def test_of_two_who_redrive_one_wins(engine: Engine) -> None:
     await engine.accepted()
     cohort = await engine.grouped()
     await engine.lapse(cohort)
-    found = await asyncio.gather(*[engine.cohorts.next_epoch(cohort.id, epoch=1) for _ in range(4)])
-    assert sorted(found, key=str) == [2, None, None, None]
+    found = await asyncio.gather(*[engine.cohorts.next_epoch(cohort) for _ in range(4)])
+    assert [new.epoch for new in found if new is not None] == [2]
     await engine.lapse(cohort)
-    assert await engine.cohorts.next_epoch(cohort.id, epoch=1) is None
+    assert await engine.cohorts.next_epoch(cohort) is None
 
 
 async def test_the_new_epoch_holds_for_every_row(engine: Engine) -> None:
@@ -70,26 +71,26 @@ async def test_an_old_epoch_leaves_nothing_behind(engine: Engine) -> None:
     await engine.answer(await engine.claim(cohort), RETRY)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '1 hour'")
     new = await engine.redriven(cohort)
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {}
     [row] = await engine.work(one)
     assert row["cohort"] == cohort.id
     await engine.pool.execute("DELETE FROM work")
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {}
     assert await open_cohorts(engine) == [cohort.id]
-    assert await engine.cohorts.leave(new.id, epoch=2, horizon=MINUTE) == {}
+    assert await engine.cohorts.leave(new, horizon=MINUTE) == {}
     assert await open_cohorts(engine) == []
 
 
 async def test_a_cohort_ends_only_when_nothing_is_left(engine: Engine) -> None:
     """Catches: an end that does not look at work. What is in flight or waits would be an orphan."""
     cohort, _ = await engine.planned(2, user="u-1", channels=[Channel.EMAIL, Channel.INAPP])
-    waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
+    waits = await engine.cohorts.leave(cohort, horizon=MINUTE)
     assert waits == {"memory-email": 0.0, "memory-inapp": 0.0}
     claims = await engine.claim(cohort, Channel.EMAIL) + await engine.claim(cohort, Channel.INAPP)
-    waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
+    waits = await engine.cohorts.leave(cohort, horizon=MINUTE)
     assert all(10 < wait_s < 40 for wait_s in waits.values())  # until they would be unknown
     await engine.answer(claims, OK)
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {}
     assert await open_cohorts(engine) == []
 
 
@@ -103,11 +104,11 @@ async def test_the_end_of_a_cohort_waits_for_a_flush(engine: Engine) -> None:
         OutcomeRepository(gated(engine.pool, gate)).flush([engine.answered(c, PERMANENT) for c in claims], now_s=0.0)
     )
     await gate.reached.wait()
-    waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
+    waits = await engine.cohorts.leave(cohort, horizon=MINUTE)
     assert list(waits) == ["memory-email"]
     gate.open.set()
     await flushing
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {"memory-inapp": 0.0}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {"memory-inapp": 0.0}
 
 
 async def test_what_is_due_beyond_the_horizon_is_released(engine: Engine) -> None:
@@ -117,14 +118,14 @@ async def test_what_is_due_beyond_the_horizon_is_released(engine: Engine) -> Non
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '2 minutes' WHERE notification_id = $1", far)
     claims = await engine.claim(cohort)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '2 minutes' WHERE notification_id = $1", flying)
-    waits = await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
+    waits = await engine.cohorts.leave(cohort, horizon=MINUTE)
     assert list(waits) == ["memory-email"]
     assert {r["notification_id"]: r["cohort"] for r in await engine.work()} == {
         near: cohort.id, far: None, flying: cohort.id,
     }  # fmt: skip
     await engine.answer(claims, OK)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '2 minutes'")
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {}
     assert await open_cohorts(engine) == []
     assert len(await engine.work()) == 2
 
@@ -134,12 +135,12 @@ async def test_holding_is_told_with_a_lease_that_lasts(engine: Engine) -> None:
     cohort, _ = await engine.planned(1)
     await engine.answer(await engine.claim(cohort), RETRY)
     await engine.pool.execute("UPDATE work SET due_at = now() + interval '50 seconds'")
-    await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE)
+    await engine.cohorts.leave(cohort, horizon=MINUTE)
     row = await engine.pool.fetchrow("SELECT holding, lease - now() AS lease FROM cohort")
     assert row is not None
     assert row["holding"]
     assert row["lease"] > LEASE + timedelta(seconds=45)
-    assert await engine.admission.enter(cohort.id, epoch=1, limit=1) is not None
+    assert await engine.admission.enter(cohort, limit=1) is not None
     assert await engine.pool.fetchval("SELECT holding FROM cohort") is False
 
 
@@ -147,7 +148,7 @@ async def test_rows_without_a_plan_are_told_apart(engine: Engine) -> None:
     """The workflow has to plan them on its next call, whatever channels they will have."""
     await engine.accepted()
     cohort = await engine.grouped()
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE) == {UNPLANNED: 0.0}
+    assert await engine.cohorts.leave(cohort, horizon=MINUTE) == {UNPLANNED: 0.0}
 
 
 async def test_a_release_that_loses_a_deadlock_is_repeated(engine: Engine) -> None:
@@ -159,7 +160,7 @@ async def test_a_release_that_loses_a_deadlock_is_repeated(engine: Engine) -> No
         await transaction.start()
         await rude.execute("SET LOCAL deadlock_timeout = '1min'")
         await rude.execute("SELECT 1 FROM work WHERE notification_id = $1 FOR UPDATE", max(ids))
-        leaving = asyncio.create_task(engine.cohorts.leave(cohort.id, epoch=1, horizon=MINUTE))
+        leaving = asyncio.create_task(engine.cohorts.leave(cohort, horizon=MINUTE))
         await done_or_blocked(engine.pool, leaving)
         await rude.execute("SELECT 1 FROM work WHERE notification_id = $1 FOR UPDATE", min(ids))
         await transaction.rollback()
@@ -201,6 +202,6 @@ async def test_due_lanes_are_those_with_free_due_work(engine: Engine, lane: Lane
 
 async def test_a_cohort_that_does_not_exist_ends_quietly(engine: Engine) -> None:
     """A workflow whose cohort has ended finds nothing and ends, instead of failing for ever."""
-    nobody = uuid7()
-    assert await engine.admission.enter(nobody, epoch=1, limit=1) is None
-    assert await CohortRepository(engine.pool).leave(nobody, epoch=1, horizon=MINUTE) == {}
+    nobody = CohortEpoch(uuid7(), 1)
+    assert await engine.admission.enter(nobody, limit=1) is None
+    assert await CohortRepository(engine.pool).leave(nobody, horizon=MINUTE) == {}

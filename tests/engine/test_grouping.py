@@ -123,7 +123,7 @@ async def test_what_comes_while_cohorts_start_forms_a_larger_one(engine: Engine)
     await engine.accepted(4, lane=HIGH)
     assert first is not None
     assert await engine.cohorts.group(HIGH, policy=policy) is None
-    await engine.admission.enter(first.id, epoch=1, limit=9)  # it has begun: however slow its receivers are, others go on
+    await engine.admission.enter(first, limit=9)  # it has begun: however slow its receivers are, others go on
     second = await engine.cohorts.group(HIGH, policy=policy)
     assert second is not None
     assert second.size == 4

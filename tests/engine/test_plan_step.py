@@ -33,11 +33,11 @@ async def test_a_plan_that_is_repeated_changes_nothing(engine: Engine) -> None:
     the steps, some sent by now, would be opened once more."""
     [one] = await engine.accepted()
     cohort = await engine.grouped()
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort, limit=10)
     assert entered is not None
     planner = Planner(engine.plans, engine.accounts)
     for written in (1, 0):
-        assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == written
+        assert (await planner.plan(cohort, unplanned=entered.unplanned, now=entered.now)).count == written
     assert len(await engine.work(one)) == 1
     assert await engine.events(one) == ["planned"]
 
@@ -47,13 +47,13 @@ async def test_two_attempts_that_plan_at_once_write_one_plan(engine: Engine) -> 
     steps, and where there are none (all dropped) it writes everything again."""
     await engine.accepted(3, expires_at=soon(-1))
     cohort = await engine.grouped()
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort, limit=10)
     assert entered is not None
     gate = Gate("WITH live", after=True)
     first, second = (Planner(PlanRepository(p), engine.accounts) for p in (gated(engine.pool, gate), engine.pool))
-    one = asyncio.create_task(first.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now))
+    one = asyncio.create_task(first.plan(cohort, unplanned=entered.unplanned, now=entered.now))
     await gate.reached.wait()
-    two = asyncio.create_task(second.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now))
+    two = asyncio.create_task(second.plan(cohort, unplanned=entered.unplanned, now=entered.now))
     await done_or_blocked(engine.pool, two)
     gate.open.set()
     assert [(await one).count, (await two).count] == [3, 0]
@@ -64,12 +64,12 @@ async def test_an_old_epoch_plans_nothing(engine: Engine) -> None:
     """Catches: no epoch in the plan. What it loaded before it was replaced is no longer its to write."""
     await engine.accepted()
     cohort = await engine.grouped()
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10)
+    entered = await engine.admission.enter(cohort, limit=10)
     assert entered is not None
     await engine.redriven(cohort)
-    assert await engine.admission.enter(cohort.id, epoch=1, limit=10) is None
+    assert await engine.admission.enter(cohort, limit=10) is None
     planner = Planner(engine.plans, engine.accounts)
-    assert (await planner.plan(cohort.id, epoch=1, unplanned=entered.unplanned, now=entered.now)).count == 0
+    assert (await planner.plan(cohort, unplanned=entered.unplanned, now=entered.now)).count == 0
     [row] = await engine.work()
     assert row["n"] == 0
 
@@ -100,7 +100,7 @@ async def test_a_row_that_poisons_the_plan_fails_alone(engine: Engine) -> None:
             cohort = await engine.grouped()
             assert await engine.plan(cohort) == (6 if turn == 0 else 0 if turn < MOST_INTERNAL_FAILURES - 1 else 1)
             await engine.make_due()
-            await engine.cohorts.leave(cohort.id, epoch=1, horizon=timedelta(minutes=1))
+            await engine.cohorts.leave(cohort, horizon=timedelta(minutes=1))
     finally:
         await engine.pool.execute("ALTER TABLE work DROP CONSTRAINT bad")
     assert await engine.end(bad) == ("failed", "quarantined", True)

@@ -60,9 +60,9 @@ async def test_users_without_preferences_cost_no_statement(engine: Engine) -> No
         await engine.accepted(5, user="u-2", channels=BOTH)
         cohort, gate = await engine.grouped(), Gate("nothing")
         planner = Planner(PlanRepository(gated(engine.pool, gate)), engine.accounts)
-        found = await engine.admission.enter(cohort.id, epoch=1, limit=100)
+        found = await engine.admission.enter(cohort, limit=100)
         assert found is not None
-        assert (await planner.plan(cohort.id, epoch=1, unplanned=found.unplanned, now=found.now)).count == 10
+        assert (await planner.plan(cohort, unplanned=found.unplanned, now=found.now)).count == 10
         return gate.seen
 
     plain = [plans._PERSONS, locks._LOCK, plans._WRITE]

@@ -132,7 +132,7 @@ class History:
                 pass
         parts = activities(self.engine, accounts=self.accounts)
         for row in await self.engine.pool.fetch("SELECT id, lane, tenant, epoch FROM cohort"):
-            cohort = CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+            cohort = CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"])
             await ActivityEnvironment().run(parts.deliver, drive(cohort))
 
     async def report(self) -> None:

@@ -74,7 +74,7 @@ async def drained(engine: Engine, work: DeliveryActivities) -> None:
         await engine.make_due()
         await engine.cohorts.group(MEDIUM)
         for row in await engine.pool.fetch("SELECT id, epoch, tenant FROM cohort"):
-            await work.deliver(drive(CohortRow(row["id"], MEDIUM, row["epoch"], row["tenant"])))
+            await work.deliver(drive(CohortRow(row["id"], row["epoch"], MEDIUM, row["tenant"])))
 
 
 async def test_receivers_that_hang_leave_slots_for_others(engine: Engine) -> None:
@@ -181,7 +181,7 @@ async def test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_te
     hour, nothing = timedelta(hours=1), timedelta(0)
     for cohort, wait in ((shared, SHARED_KEEPS / 2), (own, hour)):
         await engine.claims.queue.park(cohort.id, epoch=1, account="memory-email", wait=wait, spacing=nothing)
-    await engine.cohorts.leave(own.id, epoch=1, horizon=POLICIES[MEDIUM].hold_horizon)
+    await engine.cohorts.leave(own, horizon=POLICIES[MEDIUM].hold_horizon)
     assert len(await _rows_of(engine, own.id)) == MANY
     assert len(await _rows_of(engine, shared.id)) == 3
     await engine.make_due()
@@ -201,7 +201,7 @@ async def test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohor
         await engine.claims.queue.park(
             behind.id, epoch=1, account="memory-email", wait=timedelta(hours=1), spacing=timedelta(0)
         )
-        await engine.cohorts.leave(behind.id, epoch=1, horizon=policy.hold_horizon)
+        await engine.cohorts.leave(behind, horizon=policy.hold_horizon)
     assert await engine.cohorts.group(MEDIUM, policy=policy) is None
     await engine.accepted(FEW + 1, tenant="b")
     other = await engine.cohorts.group(MEDIUM, policy=policy)
@@ -217,7 +217,7 @@ async def test_what_is_tried_again_in_a_while_holds_up_no_bulk(engine: Engine) -
     assert cohort is not None
     await engine.plan(cohort)
     await engine.answer(await engine.claim(cohort), SendResult(ResultClass.RETRY, code="451"))
-    await engine.cohorts.leave(cohort.id, epoch=1, horizon=policy.hold_horizon)
+    await engine.cohorts.leave(cohort, horizon=policy.hold_horizon)
     assert await engine.cohorts.group(MEDIUM, policy=policy) is not None
 
 

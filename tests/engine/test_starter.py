@@ -42,7 +42,7 @@ async def test_a_temporal_that_was_never_reached_is_away_and_no_error() -> None:
     """Caught: a lazy client raises RuntimeError at its first call. It ended the starter's loops and the sweep of an API
     process that came up before Temporal, for good."""
     client = await Client.connect("127.0.0.1:1", lazy=True)
-    driver, cohort = TemporalDriver(client), CohortRow(uuid7(), Lane.HIGH, 1, None)
+    driver, cohort = TemporalDriver(client), CohortRow(uuid7(), 1, Lane.HIGH, None)
     assert await driver.start(cohort) is False
     assert await driver.is_running(cohort) is None
 
@@ -94,7 +94,7 @@ class Taker:
     async def at_work(self) -> AsyncIterator[CohortRow]:
         await self.engine.accepted(1, lane=Lane.HIGH)
         cohort = await self.engine.grouped(Lane.HIGH)
-        entered = await self.engine.admission.enter(cohort.id, epoch=1, limit=10, admits=True)
+        entered = await self.engine.admission.enter(cohort, limit=10, admits=True)
         assert entered is not None
         assert entered.admits
         self.starter.start()
@@ -143,7 +143,7 @@ async def test_whoever_stops_taking_on_is_heard_at_once(engine: Engine, monkeypa
         taker.starter.accepted(Lane.HIGH)
         await taker.trusts.wait()
         await engine.accepted(1, lane=Lane.HIGH)
-        await engine.admission.stop_admitting(cohort.id, epoch=1)
+        await engine.admission.stop_admitting(cohort)
         taker.starter.poke(Lane.HIGH)
         await taker.started()
 

@@ -131,12 +131,12 @@ async def test_what_a_crash_left_is_driven_to_its_end(engine: Engine, driver: Dr
     await engine.pool.execute("UPDATE work SET unknown_at = now() - interval '1 minute' WHERE state = 1")
     await swept_for_long(engine, driver)
     assert driver.started == [(cohort.id, 2)]
-    new = CohortRow(cohort.id, cohort.lane, 2, None)
+    new = CohortRow(cohort.id, 2, cohort.lane, None)
     assert await engine.plan(new) == 2
     await engine.answer(await engine.claim(new))
     ends = [(await engine.end(i))[0] for i in [*ids, *late]]
     assert sorted(ends) == ["sent"] * 4 + ["unknown"] * 2
-    assert await engine.cohorts.leave(cohort.id, epoch=2, horizon=timedelta(minutes=1)) == {}
+    assert await engine.cohorts.leave(new, horizon=timedelta(minutes=1)) == {}
 
 
 async def test_the_background_sweep_survives_whatever_happens(

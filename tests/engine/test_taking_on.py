@@ -26,14 +26,14 @@ async def at_work(engine: Engine, lane: Lane = HIGH) -> CohortRow:
     """A shared cohort whose workflow has begun, and takes on."""
     await engine.accepted(1, lane=lane)
     cohort = await engine.grouped(lane)
-    entered = await engine.admission.enter(cohort.id, epoch=1, limit=10, admits=True)
+    entered = await engine.admission.enter(cohort, limit=10, admits=True)
     assert entered is not None
     assert entered.admits
     return cohort
 
 
-async def take_on(engine: Engine, cohort: CohortRow, *, limit: int = 10, epoch: int = 1, few: int | None = None) -> int:
-    taken = await engine.admission.admit_due(cohort.id, epoch=epoch, lane=cohort.lane, limit=limit, few=few)
+async def take_on(engine: Engine, cohort: CohortRow, *, limit: int = 10, few: int | None = None) -> int:
+    taken = await engine.admission.admit_due(cohort, lane=cohort.lane, limit=limit, few=few)
     return taken.size
 
 
@@ -42,7 +42,7 @@ async def test_what_becomes_due_joins_the_cohort_at_work(engine: Engine) -> None
     cohort = await at_work(engine)
     ids = await engine.accepted(3, lane=HIGH)
     await engine.accepted(1, lane=HIGH, send_at=soon(60))
-    taken = await engine.admission.admit_due(cohort.id, epoch=1, lane=HIGH, limit=10, few=None)
+    taken = await engine.admission.admit_due(cohort, lane=HIGH, limit=10, few=None)
     assert taken.size == 3
     assert {one.notification_id for one in taken.unplanned} == set(ids)
     assert all(one.request is not None for one in taken.unplanned)
@@ -56,7 +56,7 @@ async def test_nobody_groups_what_a_cohort_takes_on(engine: Engine) -> None:
     assert await engine.cohorts.group(HIGH) is None
     assert await take_on(engine, cohort) == 1
     await engine.accepted(1, lane=HIGH)
-    await engine.admission.stop_admitting(cohort.id, epoch=1)
+    await engine.admission.stop_admitting(cohort)
     assert await engine.cohorts.group(HIGH) is not None
 
 
@@ -86,7 +86,7 @@ async def test_others_help_whoever_has_more_than_its_share(engine: Engine) -> No
     cohort = await at_work(engine)
     for tenant, count in (("loud", 4), ("a", 1), ("b", 1)):
         await engine.accepted(count, lane=HIGH, tenant=tenant)
-    taken = await engine.admission.admit_due(cohort.id, epoch=1, lane=HIGH, limit=8, few=None)
+    taken = await engine.admission.admit_due(cohort, lane=HIGH, limit=8, few=None)
     assert (taken.size, taken.more) == (4, True)
     assert await engine.cohorts.group(HIGH) is not None
 
@@ -96,9 +96,9 @@ async def test_an_epoch_that_was_replaced_takes_nothing(engine: Engine) -> None:
     cohort = await at_work(engine)
     await engine.accepted(2, lane=HIGH)
     again = await engine.redriven(cohort)
-    assert await take_on(engine, cohort, epoch=1) == 0
+    assert await take_on(engine, cohort) == 0
     assert await engine.pool.fetchval("SELECT count(*) FROM work WHERE cohort IS NULL") == 2
-    assert await take_on(engine, again, epoch=again.epoch) == 2
+    assert await take_on(engine, again) == 2
 
 
 async def test_takers_at_once_never_share_a_row(engine: Engine) -> None:
@@ -118,11 +118,11 @@ async def test_of_two_that_take_on_the_older_goes_on(engine: Engine) -> None:
     await engine.pool.execute("UPDATE cohort SET takes_until = now() + $1", ADMISSION_LEASE)
     await engine.accepted(1, lane=HIGH)
     taken = [
-        await engine.admission.admit_due(one.id, epoch=1, lane=HIGH, limit=10, few=None) for one in (first, second)
+        await engine.admission.admit_due(one, lane=HIGH, limit=10, few=None) for one in (first, second)
     ]  # fmt: skip
     assert [one.is_second for one in taken] == [False, True]
-    await engine.admission.stop_admitting(first.id, epoch=1)
-    taken.append(await engine.admission.admit_due(second.id, epoch=1, lane=HIGH, limit=10, few=None))
+    await engine.admission.stop_admitting(first)
+    taken.append(await engine.admission.admit_due(second, lane=HIGH, limit=10, few=None))
     assert not taken[-1].is_second
 
 
@@ -176,7 +176,7 @@ async def test_a_tenants_own_cohort_takes_on_nothing(engine: Engine) -> None:
     """It is bulk: it would keep the few from being grouped."""
     await engine.accepted(FEW + 1, lane=MEDIUM, tenant="many")
     own = await engine.grouped(MEDIUM)
-    entered = await engine.admission.enter(own.id, epoch=1, limit=500, admits=True)
+    entered = await engine.admission.enter(own, limit=500, admits=True)
     assert entered is not None
     assert not entered.admits
 

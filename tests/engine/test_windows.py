@@ -39,7 +39,7 @@ async def test_it_waits_in_its_row_for_the_opening_and_the_timeline_says_until_w
     assert said["reason"] == "window"
     assert at(said["until"]).astimezone(UTC).time() == start
     assert await engine.claim(cohort) == []
-    assert await engine.cohorts.leave(cohort.id, epoch=1, horizon=POLICIES[Lane.LOW].hold_horizon) == {}
+    assert await engine.cohorts.leave(cohort, horizon=POLICIES[Lane.LOW].hold_horizon) == {}
     [row] = await engine.work(one)
     assert (row["cohort"], row["due_at"]) == (None, at(said["until"]))
     assert await engine.pool.fetchval("SELECT count(*) FROM cohort") == 0
@@ -122,7 +122,7 @@ async def test_what_is_due_when_it_opens_is_grouped_as_usual(engine: Engine) -> 
         await engine.accepted(count, lane=Lane.LOW, tenant=tenant, options=options, expires_in=LONG)
         cohort = await engine.grouped(Lane.LOW)
         await engine.plan(cohort)
-        await engine.cohorts.leave(cohort.id, epoch=1, horizon=timedelta(0))
+        await engine.cohorts.leave(cohort, horizon=timedelta(0))
     assert await engine.cohorts.group(Lane.LOW) is None, "nothing is due before"
     await engine.make_due()
     cohorts = [await engine.grouped(Lane.LOW), await engine.grouped(Lane.LOW)]

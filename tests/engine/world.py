@@ -245,12 +245,12 @@ class World(Witness):
         receipts close."""
         await self.engine.receipts.close(limit=10)
         for cohort in await self.engine.cohorts.lapsed(limit=10):
-            epoch = await self.engine.cohorts.next_epoch(cohort.id, epoch=cohort.epoch)
-            if epoch is not None:
-                self.cohorts.append(replace(cohort, epoch=epoch))
+            again = await self.engine.cohorts.next_epoch(cohort)
+            if again is not None:
+                self.cohorts.append(again)
 
     async def leave(self, cohort: CohortRow) -> None:
-        await self.engine.cohorts.leave(cohort.id, epoch=cohort.epoch, horizon=timedelta(minutes=1))
+        await self.engine.cohorts.leave(cohort, horizon=timedelta(minutes=1))
 
     async def cancel(self, one: UUID) -> None:
         await self.engine.control.cancel(TENANT, notification_id=one)
@@ -361,7 +361,7 @@ class World(Witness):
 
     async def _driven(self) -> list[CohortRow]:
         rows = await self.engine.pool.fetch("SELECT id, lane, tenant, epoch FROM cohort")
-        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"]) for row in rows]
+        return [CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"]) for row in rows]
 
     async def _moment(self, which: str) -> timedelta:
         """Until the next thing is due ("min"), or all that waits ("max")."""

@@ -97,7 +97,7 @@ class Otp:
         """The API's starter makes one, unless it pauses because Temporal is away."""
         while (row := await self.api.pool.fetchrow(COHORT, notification_id)) is None:
             await self.engine.cohorts.group(Lane.HIGH)
-        return CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"])
+        return CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"])
 
     def limit(self, **limits: Limit | None) -> None:
         """These limits instead of the settings'; None is none."""

@@ -11,7 +11,6 @@ from temporalio.client import Client
 
 from activities.grouping import TemporalDriver
 from domain.channels import Channel
-from domain.cohorts import workflow_id
 from domain.ids import uuid7
 from domain.lanes import FEW, Lane
 from infra.postgres.engine.cohorts import CohortRow
@@ -26,7 +25,7 @@ BOTH = (Role.HIGH, Role.MEDIUM)
 
 
 async def ended(client: Client, cohort: CohortRow) -> None:
-    await client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch)).result()
+    await client.get_workflow_handle(cohort.workflow_id).result()
 
 
 async def sent(service: Service) -> Counter[tuple[object, str]]:
@@ -93,7 +92,7 @@ async def test_a_terminated_workflow_is_replaced_and_nothing_is_sent_twice(clien
         [cohort] = await service.start_all()
         await provider.let_go(3)
         await provider.until(lambda: len(provider.sent) == 3 and provider.inside == 2)
-        handle = client.get_workflow_handle(workflow_id(cohort.id, 1))
+        handle = client.get_workflow_handle(cohort.workflow_id)
         await handle.terminate("by hand")
         await engine.lapse(cohort)
         assert (await service.sweep.run_once()).redriven == 1
@@ -118,12 +117,12 @@ async def test_a_holding_workflow_that_is_terminated_loses_no_retry(client: Clie
         assert await service.driver.start(cohort)
         while not await pool.fetchval("SELECT bool_or(holding) FROM cohort"):  # noqa: ASYNC110 - a table has no events
             await asyncio.sleep(0.01)
-        await client.get_workflow_handle(workflow_id(cohort.id, 1)).terminate("by hand")
+        await client.get_workflow_handle(cohort.workflow_id).terminate("by hand")
         await engine.lapse(cohort)
         await engine.make_due()
         swept = await client.execute_workflow(SweepWorkflow.run, id=f"sweep-{uuid7()}", task_queue=QUEUE)
         assert swept.redriven == 1
-        await ended(client, CohortRow(cohort.id, cohort.lane, 2, None))
+        await ended(client, CohortRow(cohort.id, 2, cohort.lane, None))
         assert {(await engine.end(i)) for i in ids} == {("sent", None, True)}
         assert sorted((await sent(service)).values()) == [2, 2]
 
@@ -137,7 +136,7 @@ async def test_a_lost_start_is_made_up_for(client: Client, pool: asyncpg.Pool) -
         assert (await service.sweep.run_once()).redriven == 0  # its lease still runs
         await engine.lapse(cohort)
         assert (await service.sweep.run_once()).redriven == 1
-        await ended(client, CohortRow(cohort.id, cohort.lane, 2, None))
+        await ended(client, CohortRow(cohort.id, 2, cohort.lane, None))
         assert await engine.end(one) == ("sent", None, True)
 
 
@@ -165,8 +164,8 @@ async def test_what_the_driver_says_of_a_workflow(client: Client, pool: asyncpg.
         assert await service.driver.is_running(cohort) is False
         assert await service.driver.start(cohort) is True
         assert await service.driver.is_running(cohort) is False
-        assert await service.driver.is_running(CohortRow(uuid7(), Lane.LOW, 1, None)) is False
-        description = await client.get_workflow_handle(workflow_id(cohort.id, 1)).describe()
+        assert await service.driver.is_running(CohortRow(uuid7(), 1, Lane.LOW, None)) is False
+        description = await client.get_workflow_handle(cohort.workflow_id).describe()
     assert {p.key.name: p.value for p in description.typed_search_attributes if p.key.name.startswith("Tongda")} == {
         "TongdaLane": "low", "TongdaKind": "delivery", "TongdaTenant": "acme",
     }  # fmt: skip
@@ -206,12 +205,12 @@ async def test_workflows_carry_the_keys_of_priority_and_fairness_within_their_la
         await engine.accepted(FEW + 1, lane=Lane.MEDIUM, tenant="many")
         await engine.accepted(1, lane=Lane.MEDIUM, tenant="few")
         started = await service.start_all()
-        lost = CohortRow(uuid7(), Lane.MEDIUM, 2, "lost")
+        lost = CohortRow(uuid7(), 2, Lane.MEDIUM, "lost")
         await TemporalDriver(client).start(lost)
         keys: dict[str, tuple[str, int, str]] = {}
         for cohort in (*started, lost):
             await ended(client, cohort)
-            handle = client.get_workflow_handle(workflow_id(cohort.id, cohort.epoch))
+            handle = client.get_workflow_handle(cohort.workflow_id)
             first = await anext(aiter(handle.fetch_history_events()))
             begun = first.workflow_execution_started_event_attributes
             priority = begun.priority

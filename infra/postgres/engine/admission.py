@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.lanes import ADMISSION_LEASE, LEASE, Lane
 from domain.planning import Request
 from domain.states import Strategy
@@ -114,24 +115,24 @@ class AdmissionRepository:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
-    async def enter(self, cohort: UUID, *, epoch: int, limit: int, admits: bool = False) -> Entered | None:
+    async def enter(self, cohort: CohortEpoch, *, limit: int, admits: bool = False) -> Entered | None:
         """Renew the lease and load what is unplanned; None when this epoch has been replaced or the cohort has ended.
 
         `admits`: the caller can take on what becomes due. It is to, where tenants share the cohort and it was not full.
         """
-        rows = await self._pool.fetch(_ENTER, cohort, epoch, LEASE, limit, ADMISSION_LEASE, admits)
+        rows = await self._pool.fetch(_ENTER, cohort.id, cohort.epoch, LEASE, limit, ADMISSION_LEASE, admits)
         if not rows:
             return None
         return Entered(rows[0]["now"], _unplanned(rows), rows[0]["admits"], rows[0]["shared"])
 
-    async def stop_admitting(self, cohort: UUID, *, epoch: int) -> None:
+    async def stop_admitting(self, cohort: CohortEpoch) -> None:
         """What becomes due from now on is others'."""
-        await self._pool.execute(_STOP_ADMITTING, cohort, epoch)
+        await self._pool.execute(_STOP_ADMITTING, cohort.id, cohort.epoch)
 
-    async def admit_due(self, cohort: UUID, *, epoch: int, lane: Lane, limit: int, few: int | None) -> Admitted:
+    async def admit_due(self, cohort: CohortEpoch, *, lane: Lane, limit: int, few: int | None) -> Admitted:
         """Take up to `limit` rows of what is due, tenants in turn (`few`: those only that have no more than so many), into
         this cohort, and go on taking for `ADMISSION_LEASE`, unless somebody has more due than its share."""
-        arguments = (int(lane), cohort, LEASE, limit, epoch, ADMISSION_LEASE)
+        arguments = (int(lane), cohort.id, LEASE, limit, cohort.epoch, ADMISSION_LEASE)
         if few is None:
             rows = await self._pool.fetch(_ADMIT_ALL, *arguments)
         else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from domain.cohorts import UNPLANNED
+from domain.cohorts import UNPLANNED, CohortEpoch
 from domain.ids import uuid7
 from domain.lanes import ADMISSION_LEASE, LEASE, POLICIES, STARTING_FOR, Lane, LanePolicy
 from infra.postgres.async_commit import ASYNC_COMMIT
@@ -125,12 +125,10 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class CohortRow:
-    """A cohort as the starter and the sweep see it."""
+class CohortRow(CohortEpoch):
+    """A cohort in its epoch, as the starter and the sweep see it."""
 
-    id: UUID
     lane: Lane
-    epoch: int
     tenant: str | None
     size: int = 0
 
@@ -154,7 +152,7 @@ class CohortRepository:
             row = row or await self._pool.fetchrow(
                 _GROUP_ONE, *arguments, policy.cohorts_of_tenant, few, policy.cohorts_behind
             )
-        return CohortRow(cohort, lane, 1, row["tenant"], row["size"]) if row else None
+        return CohortRow(cohort, 1, lane, row["tenant"], row["size"]) if row else None
 
     async def few_at_work(self) -> Lane | None:
         """The most urgent lane in which a cohort of few is at work, in any process."""
@@ -175,42 +173,42 @@ class CohortRepository:
         rows = await self._pool.fetch(_BACKLOG, [int(lane) for lane in Lane])
         return [Backlog(Lane(r["lane"]), r["waiting"], r["later"], r["in_cohorts"], r["oldest_s"]) for r in rows]
 
-    async def renew(self, cohort: UUID, *, epoch: int, lease: timedelta = LEASE) -> None:
+    async def renew(self, cohort: CohortEpoch, *, lease: timedelta = LEASE) -> None:
         """Put the lease off to `lease` from now."""
-        await self._pool.execute(_RENEW, cohort, epoch, lease)
+        await self._pool.execute(_RENEW, cohort.id, cohort.epoch, lease)
 
     async def lapsed(self, *, limit: int) -> list[CohortRow]:
         """Cohorts whose lease has passed, longest first."""
         rows = await self._pool.fetch(_LAPSED, limit)
-        return [CohortRow(row["id"], Lane(row["lane"]), row["epoch"], row["tenant"], row["size"]) for row in rows]
+        return [CohortRow(row["id"], row["epoch"], Lane(row["lane"]), row["tenant"], row["size"]) for row in rows]
 
-    async def next_epoch(self, cohort: UUID, *, epoch: int) -> int | None:
-        """Compare-and-set: the new epoch, or None when somebody else was first or a sign of life came."""
-        value: int | None = await self._pool.fetchval(_NEXT_EPOCH, cohort, epoch, LEASE)
-        return value
+    async def next_epoch(self, cohort: CohortRow) -> CohortRow | None:
+        """Compare-and-set: the cohort in its new epoch, or None when somebody else was first or a sign of life came."""
+        epoch: int | None = await self._pool.fetchval(_NEXT_EPOCH, cohort.id, cohort.epoch, LEASE)
+        return None if epoch is None else replace(cohort, epoch=epoch)
 
-    async def leave(self, cohort: UUID, *, epoch: int, horizon: timedelta) -> dict[str, float]:
+    async def leave(self, cohort: CohortEpoch, *, horizon: timedelta) -> dict[str, float]:
         """End the cohort if nothing of it is left; otherwise release what is due beyond `horizon` and say what waits.
 
         Returns account -> seconds until its next row is due or its fate is unknown (`UNPLANNED` for rows without a plan);
         empty when the cohort has ended or is fenced.
         """
-        if await self._pool.execute(_END, cohort, epoch) == "DELETE 1":
+        if await self._pool.execute(_END, cohort.id, cohort.epoch) == "DELETE 1":
             return {}
 
         async def unit(connection: Connection) -> dict[str, float]:
-            if await connection.fetchval(_LOCK, cohort, epoch) is None:
+            if await connection.fetchval(_LOCK, cohort.id, cohort.epoch) is None:
                 return {}
-            await connection.execute(_RELEASE, cohort, horizon)
-            left = await connection.fetch(_LEFT, cohort, LOOK_AGAIN)
+            await connection.execute(_RELEASE, cohort.id, horizon)
+            left = await connection.fetch(_LEFT, cohort.id, LOOK_AGAIN)
             waits = _waits(left)
             if not waits:
-                await connection.execute(_END, cohort, epoch)
+                await connection.execute(_END, cohort.id, cohort.epoch)
             else:
                 rest = min(waits.values())
                 lease = LEASE + timedelta(seconds=max(0.0, rest))
                 untried = any(row["untried"] for row in left)
-                await connection.execute(_HOLD, cohort, epoch, rest > 0, lease, untried)
+                await connection.execute(_HOLD, cohort.id, cohort.epoch, rest > 0, lease, untried)
             return waits
 
         return await retried(self._pool, unit)
@@ -220,9 +218,9 @@ class CohortRepository:
         value: float | None = await self._pool.fetchval(_NEXT_DUE, cohort, account)
         return value
 
-    async def wait_for_answers(self, cohort: UUID, *, epoch: int) -> None:
+    async def wait_for_answers(self, cohort: CohortEpoch) -> None:
         """It has nothing more to claim until answers come: it takes no place of its lane from others meanwhile."""
-        await self._pool.execute(_WAIT, cohort, epoch)
+        await self._pool.execute(_WAIT, cohort.id, cohort.epoch)
 
     async def adopt_orphans(self) -> int:
         """Rows whose cohort is gone become due again by themselves: somebody deleted it by hand, or one attempt of an

@@ -20,6 +20,7 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.cohorts import CohortEpoch
 from domain.digests import MOST_ITEM_BYTES, MOST_ITEMS
 from domain.lanes import CLAIM_WINDOW
 from domain.states import Outcome, Reason, Status
@@ -135,7 +136,7 @@ class DigestRepository:
         await retried(self._pool, unit)
 
 
-async def put_off_digests(pool: asyncpg.Pool, waits: Mapping[UUID, PutOff], *, cohort: UUID, epoch: int) -> set[UUID]:
+async def put_off_digests(pool: asyncpg.Pool, waits: Mapping[UUID, PutOff], *, cohort: CohortEpoch) -> set[UUID]:
     """These carriers may not go yet: those whose digest is open leave this cohort, collect until then, and are planned
     again; returns them. Safe to repeat: what was moved or replaced is left alone."""
 
@@ -146,7 +147,8 @@ async def put_off_digests(pool: asyncpg.Pool, waits: Mapping[UUID, PutOff], *, c
         if not ids:
             return set()
         times = [waits[i].until for i in ids]
-        moved = {row["notification_id"] for row in await connection.fetch(_PUT_OFF, cohort, epoch, ids, times)}
+        rows = await connection.fetch(_PUT_OFF, cohort.id, cohort.epoch, ids, times)
+        moved = {row["notification_id"] for row in rows}
         ids = sorted(moved)
         await connection.execute(_UNTIL, ids, [waits[i].until for i in ids])
         told = [(i, {"reason": waits[i].because, "until": waits[i].until.isoformat()}) for i in ids]

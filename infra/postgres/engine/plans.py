@@ -13,6 +13,7 @@ import msgspec
 
 from domain.caps import Capped
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.ids import uuid7
 from domain.planning import Person, Plan, PlannedStep
 from domain.preferences import NO_PREFERENCES
@@ -130,9 +131,9 @@ class PlanRepository:
             await self._pool.execute(_PUT_OFF, sorted(held), cohort)
         return held
 
-    async def put_off_digests(self, cohort: UUID, *, epoch: int, waits: Mapping[UUID, PutOff]) -> set[UUID]:
+    async def put_off_digests(self, cohort: CohortEpoch, *, waits: Mapping[UUID, PutOff]) -> set[UUID]:
         """Digests that may not go yet and are open collect until then; returns those. Safe to repeat."""
-        return await put_off_digests(self._pool, waits, cohort=cohort, epoch=epoch)
+        return await put_off_digests(self._pool, waits, cohort=cohort)
 
     async def persons(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Person]:
         """Users by (tenant, id), with the first address on each channel; unknown ones are missing."""
@@ -148,7 +149,7 @@ class PlanRepository:
         rows = await self._pool.fetch(_MANDATORY, [t for t, _ in wanted], [n for _, n in wanted])
         return {(row["tenant"], row["name"]) for row in rows}
 
-    async def write(self, cohort: UUID, *, epoch: int, plans: Sequence[Planned]) -> int:
+    async def write(self, cohort: CohortEpoch, *, plans: Sequence[Planned]) -> int:
         """Replace each plan row by its steps, in one transaction; returns how many were still this epoch's to plan.
 
         What was cancelled, moved or planned meanwhile is left alone. Plans under frequency caps lose the steps for which
@@ -165,10 +166,12 @@ class PlanRepository:
             plans, taken = wanted, list[Taken]()
             if capped:
                 before = {p.notification_id: p.plan for p in wanted}
-                fitted, taken = await within_caps(connection, cohort, plans=before, capped=capped)
+                fitted, taken = await within_caps(connection, cohort.id, plans=before, capped=capped)
                 plans = [replace(p, plan=fitted.get(p.notification_id, p.plan)) for p in wanted]
-            rows = await connection.fetch(_WRITE, cohort, epoch, ids, *_step_columns(plans), *_drop_columns(plans),
-                                          *_event_columns(plans), _due_column(plans), _fallback_column(plans))  # fmt: skip
+            rows = await connection.fetch(
+                _WRITE, cohort.id, cohort.epoch, ids, *_step_columns(plans), *_drop_columns(plans), *_event_columns(plans),
+                _due_column(plans), _fallback_column(plans),
+            )  # fmt: skip
             written = {row["notification_id"] for row in rows}
             await take(connection, [(person, use) for person, use in taken if use.notification_id in written])
             stepless = {p.notification_id for p in plans if not p.plan.open}
@@ -179,7 +182,7 @@ class PlanRepository:
 
         counts, held = await over_free(self._pool, [p.notification_id for p in given], unit)
         if held:
-            await self._pool.execute(_PUT_OFF, sorted(held), cohort)
+            await self._pool.execute(_PUT_OFF, sorted(held), cohort.id)
         return sum(counts)
 
     async def faults(self, notification_id: UUID, *, cohort: UUID) -> int:
