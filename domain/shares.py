@@ -13,8 +13,7 @@ Pure: every method is given the time, in seconds of a clock that never steps bac
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -65,7 +64,7 @@ class Blocked:
 
 
 class _Watched:
-    """One target."""
+    """One target: an endpoint of a tenant."""
 
     __slots__ = ("began", "quick", "slow_since_s", "throttle")
 
@@ -84,59 +83,123 @@ class _Watched:
         return self.slow_since_s is not None
 
 
+class _Tenant:
+    """Its targets."""
+
+    __slots__ = ("busy", "calls", "endpoints", "full_since_s", "trusted")
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, _Watched] = {}
+        """All that are remembered; whoever answered last is last."""
+        self.busy: dict[str, _Watched] = {}
+        """Those with calls under way."""
+        self.calls = 0
+        """Under way."""
+        self.trusted = False
+        """Its last answer was quick: it may have more endpoints than are remembered."""
+        self.full_since_s: float | None = None
+        """Since when it has had all the slots that it may have."""
+
+    def begin(self, call: object, endpoint: str, *, now_s: float) -> None:
+        watched = self.busy[endpoint] = self.endpoints[endpoint]
+        watched.began[call] = now_s
+        self.calls += 1
+
+    def end(self, call: object, endpoint: str, *, now_s: float) -> float:
+        """Returns its seconds."""
+        watched = self.endpoints[endpoint]
+        took_s = now_s - watched.began.pop(call)
+        self.calls -= 1
+        if not watched.began:
+            del self.busy[endpoint]
+        if not self.busy:
+            self.full_since_s = None
+        return took_s
+
+    def answered(self, endpoint: str) -> None:
+        watched = self.endpoints[endpoint] = self.endpoints.pop(endpoint)
+        self.trusted = watched.quick
+
+    def wait_s(self, *, free: int, now_s: float) -> float:
+        """Seconds until one of its endpoints that is not known to be quick may have a slot; 0 = now."""
+        unproven, share = 0, free
+        if 2 * self.calls >= free:  # otherwise what is unproven among them is fewer still
+            unproven = self.unproven(now_s)
+            share = free * TRUSTED_FREE if self.is_trusted(now_s) else free
+            if unproven >= max(1, share):
+                self.full_since_s = now_s if self.full_since_s is None else self.full_since_s
+                return put_off_s(self.full_since_s, now_s=now_s)
+        if 2 * unproven < share:  # one call that ended is no sign of more
+            self.full_since_s = None
+        return 0.0
+
+    def unproven(self, now_s: float) -> int:
+        """Calls under way to endpoints that are slow or not known to be quick."""
+        return sum(len(one.began) for one in self.busy.values() if one.is_slow(now_s) or not one.quick)
+
+    def is_trusted(self, now_s: float) -> bool:
+        return self.trusted and not any(one.is_slow(now_s) for one in self.busy.values())
+
+    def quick(self) -> Sequence[str]:
+        return tuple(islice((e for e, watched in reversed(self.endpoints.items()) if watched.quick), MOST_EXCEPTIONS))
+
+    def one_to_forget(self, held: Collection[Target], *, name: str) -> str | None:
+        """An old endpoint without a call under way; one that is held back only where there is no other near."""
+        oldest = list(islice((known for known, watched in self.endpoints.items() if not watched.began), MOST_LOOKED_AT))
+        return next((known for known in oldest if (name, known) not in held), next(iter(oldest), None))
+
+
 class Shares:
     """Of one account in one process. `shared`: tenants share it."""
 
     def __init__(self) -> None:
-        self._targets: dict[str, dict[str, _Watched]] = {}
-        """Tenant -> endpoint -> what is remembered of it."""
-        self._calls: Counter[str] = Counter()
-        """Tenant -> calls under way."""
-        self._busy: dict[str, dict[str, _Watched]] = {}
-        """Tenant -> endpoint -> those with calls under way."""
+        self._tenants: dict[str, _Tenant] = {}
+        self._busy: dict[str, _Tenant] = {}
+        """Those with calls under way."""
         self._held: dict[Target, _Watched] = {}
         """Throttled, or slow when it was last looked at."""
-        self._full_since_s: dict[str, float] = {}
-        self._trusted: set[str] = set()
-        """Tenants whose last answer was quick: they may have more endpoints than are remembered."""
         self._count = 0
         """Of targets that are remembered."""
 
     def begin(self, call: object, target: Target, *, now_s: float) -> None:
         """A call of this target begins; it ends in `end`."""
         tenant, endpoint = target
-        watched = self._known(target) or self._new(target)
-        watched.began[call] = now_s
-        self._busy.setdefault(tenant, {})[endpoint] = watched
-        self._calls[tenant] += 1
+        if self._known(target) is None:
+            self._remember(target)
+        its = self._busy[tenant] = self._tenants[tenant]
+        its.begin(call, endpoint, now_s=now_s)
 
     def end(self, call: object, target: Target, *, now_s: float, answered: bool) -> float:
         """The call has ended; returns its seconds. Not `answered`: it was not made after all, and tells nothing."""
-        watched = self._targets[target[0]][target[1]]
-        took_s = now_s - watched.began.pop(call)
-        self._calls[target[0]] -= 1
-        if not watched.began:
-            self._no_longer_busy(target)
+        tenant, endpoint = target
+        its = self._tenants[tenant]
+        took_s = its.end(call, endpoint, now_s=now_s)
+        if not its.calls:
+            del self._busy[tenant]
         if answered:
+            watched = its.endpoints[endpoint]
             watched.quick = took_s <= SLOW_S
             watched.slow_since_s = None if watched.quick else watched.slow_since_s or now_s
             self._note(target, watched, now_s=now_s)
-            self._answered(target, watched)
+            its.answered(endpoint)
         return took_s
 
     def throttled(self, target: Target, stated_s: float, *, now_s: float, took_s: float) -> None:
         """A call of this target was throttled; `stated_s`: the wait that was asked for, 0 where none was."""
-        watched = self._targets[target[0]][target[1]]
+        watched = self._tenants[target[0]].endpoints[target[1]]
         watched.throttle.hold(stated_s, now_s=now_s, took_s=took_s)
         self._note(target, watched, now_s=now_s)
 
     def eased(self, target: Target, *, now_s: float, took_s: float) -> None:
         """A call of this target was taken."""
-        self._targets[target[0]][target[1]].throttle.ease(now_s=now_s, took_s=took_s)
+        self._tenants[target[0]].endpoints[target[1]].throttle.ease(now_s=now_s, took_s=took_s)
 
     def wait_s(self, target: Target, *, free: int, shared: bool, now_s: float) -> float:
         """Seconds until this target may have one of the `free` slots; 0 = now."""
-        watched = self._known(target)
+        its = self._tenants.get(target[0])
+        if its is None:
+            return 0.0
+        watched = its.endpoints.get(target[1])
         if watched is not None:
             if (throttled_s := watched.throttle.wait_s(now_s)) > 0:
                 return throttled_s
@@ -144,9 +207,9 @@ class Shares:
                 self._held[target] = watched
                 if _has_its_share(watched, free=free):
                     return put_off_s(watched.slow_since_s, now_s=now_s)
-        if not shared:
+        if not shared or (watched is not None and watched.quick):
             return 0.0
-        return 0.0 if watched is not None and watched.quick else self._tenant_wait_s(target[0], free=free, now_s=now_s)
+        return its.wait_s(free=free, now_s=now_s)
 
     def is_quick(self, target: Target) -> bool:
         """Whether its last answer came soon; False also where none has come."""
@@ -156,9 +219,9 @@ class Shares:
     def blocked(self, *, free: int, shared: bool, now_s: float) -> list[Blocked]:
         """All that may have no call now, for a claim to leave it out."""
         found = [
-            Blocked(tenant, None, wait_s, self._quick_of(tenant))
-            for tenant in (self._busy if shared else ())
-            if (wait_s := self._tenant_wait_s(tenant, free=free, now_s=now_s)) > 0
+            Blocked(tenant, None, wait_s, its.quick())
+            for tenant, its in (self._busy.items() if shared else ())
+            if (wait_s := its.wait_s(free=free, now_s=now_s)) > 0
         ]
         for target, watched in list(self._held.items()):
             if len(found) >= MOST_BLOCKED:
@@ -175,37 +238,7 @@ class Shares:
     def most_unproven(self, now_s: float) -> int:
         """Calls under way to targets that are slow or not known to be quick, of the tenant that has most of them; none of a
         tenant that is trusted."""
-        return max((self._unproven(t, now_s=now_s) for t in self._busy if not self._trusts(t, now_s=now_s)), default=0)
-
-    def _tenant_wait_s(self, tenant: str, *, free: int, now_s: float) -> float:
-        unproven, share = 0, free
-        if 2 * self._calls.get(tenant, 0) >= free:  # otherwise what is unproven among them is fewer still
-            unproven = self._unproven(tenant, now_s=now_s)
-            share = free * TRUSTED_FREE if self._trusts(tenant, now_s=now_s) else free
-            if unproven >= max(1, share):
-                return put_off_s(self._full_since_s.setdefault(tenant, now_s), now_s=now_s)
-        if 2 * unproven < share:  # one call that ended is no sign of more
-            self._full_since_s.pop(tenant, None)
-        return 0.0
-
-    def _unproven(self, tenant: str, *, now_s: float) -> int:
-        busy = self._busy.get(tenant, {}).values()
-        return sum(len(watched.began) for watched in busy if watched.is_slow(now_s) or not watched.quick)
-
-    def _trusts(self, tenant: str, *, now_s: float) -> bool:
-        return tenant in self._trusted and not any(
-            watched.is_slow(now_s) for watched in self._busy.get(tenant, {}).values()
-        )
-
-    def _answered(self, target: Target, watched: _Watched) -> None:
-        """Whoever answered last is forgotten last."""
-        tenant, endpoint = target
-        endpoints = self._targets[tenant]
-        endpoints[endpoint] = endpoints.pop(endpoint)
-        if watched.quick:
-            self._trusted.add(tenant)
-        else:
-            self._trusted.discard(tenant)
+        return max((its.unproven(now_s) for its in self._busy.values() if not its.is_trusted(now_s)), default=0)
 
     def _note(self, target: Target, watched: _Watched, *, now_s: float) -> None:
         if watched.slow_since_s is not None or watched.throttle.wait_s(now_s) > 0:
@@ -213,49 +246,31 @@ class Shares:
         else:
             self._held.pop(target, None)
 
-    def _no_longer_busy(self, target: Target) -> None:
-        tenant, endpoint = target
-        del self._busy[tenant][endpoint]
-        if not self._busy[tenant]:
-            del self._busy[tenant], self._calls[tenant]
-            self._full_since_s.pop(tenant, None)
-
     def _known(self, target: Target) -> _Watched | None:
-        tenant, endpoint = target
-        endpoints = self._targets.get(tenant)
-        return None if endpoints is None else endpoints.get(endpoint)
+        its = self._tenants.get(target[0])
+        return None if its is None else its.endpoints.get(target[1])
 
-    def _new(self, target: Target) -> _Watched:
-        """Where too many are known, an old one with nothing on its way is unknown again; one that is held back only where
-        there is no other near."""
+    def _remember(self, target: Target) -> None:
+        """Where too many are known, an old one with nothing on its way is unknown again."""
         tenant, endpoint = target
         if self._count >= MOST_IN_ALL:
             self._forget_idle_tenant()
-        endpoints = self._targets.setdefault(tenant, {})
-        if len(endpoints) >= MOST_TARGETS:
-            oldest = list(islice((known for known, watched in endpoints.items() if not watched.began), MOST_LOOKED_AT))
-            gone = next((known for known in oldest if (tenant, known) not in self._held), next(iter(oldest), None))
-            if gone is not None:
-                del endpoints[gone]
-                self._held.pop((tenant, gone), None)
-                self._count -= 1
-        watched = endpoints[endpoint] = _Watched()
+        its = self._tenants.setdefault(tenant, _Tenant())
+        if len(its.endpoints) >= MOST_TARGETS and (gone := its.one_to_forget(self._held, name=tenant)) is not None:
+            del its.endpoints[gone]
+            self._held.pop((tenant, gone), None)
+            self._count -= 1
+        its.endpoints[endpoint] = _Watched()
         self._count += 1
-        return watched
 
     def _forget_idle_tenant(self) -> None:
-        tenant = next((known for known in self._targets if known not in self._busy), None)
+        tenant = next((known for known in self._tenants if known not in self._busy), None)
         if tenant is None:
             return
-        for endpoint in self._targets[tenant]:
+        endpoints = self._tenants.pop(tenant).endpoints
+        for endpoint in endpoints:
             self._held.pop((tenant, endpoint), None)
-        self._count -= len(self._targets.pop(tenant))
-        self._trusted.discard(tenant)
-        self._full_since_s.pop(tenant, None)
-
-    def _quick_of(self, tenant: str) -> Sequence[str]:
-        quick = (endpoint for endpoint, watched in reversed(self._targets[tenant].items()) if watched.quick)
-        return tuple(islice(quick, MOST_EXCEPTIONS))
+        self._count -= len(endpoints)
 
 
 def _has_its_share(watched: _Watched, *, free: int) -> bool:

@@ -152,7 +152,7 @@ def test_no_more_targets_are_remembered_than_there_is_room_for() -> None:
         calls.begin(("a", f"https://h{k}.example"), 1)
         calls.end(("a", f"https://h{k}.example"))
     assert calls.wait_s(A) > 0, "what is held back is not forgotten"
-    assert len(calls.shares._targets["a"]) == MOST_TARGETS
+    assert len(calls.shares._tenants["a"].endpoints) == MOST_TARGETS
 
 
 def test_a_tenant_whose_every_endpoint_throttles_fills_no_memory() -> None:
@@ -163,7 +163,7 @@ def test_a_tenant_whose_every_endpoint_throttles_fills_no_memory() -> None:
         calls.begin(each, 1)
         calls.shares.throttled(each, 600.0, now_s=calls.now_s, took_s=0.1)
         calls.end(each)
-    assert len(calls.shares._targets["a"]) == MOST_TARGETS
+    assert len(calls.shares._tenants["a"].endpoints) == MOST_TARGETS
     assert len(calls.shares._held) == MOST_TARGETS
 
 
@@ -231,7 +231,7 @@ def test_what_answered_last_is_named_as_quick() -> None:
         calls.begin(("a", f"https://gateway.example/{k}"), 1)
         calls.end(("a", f"https://gateway.example/{k}"))
     calls.end(old)
-    assert old[1] in calls.shares._quick_of("a")
+    assert old[1] in calls.shares._tenants["a"].quick()
 
 
 def test_idle_tenants_are_forgotten_where_too_much_is_known() -> None:
@@ -240,5 +240,5 @@ def test_idle_tenants_are_forgotten_where_too_much_is_known() -> None:
         for k in range(100):
             calls.begin((f"t{tenant}", f"https://h{k}.example"), 1)
             calls.end((f"t{tenant}", f"https://h{k}.example"))
-    known = sum(len(endpoints) for endpoints in calls.shares._targets.values())
+    known = sum(len(its.endpoints) for its in calls.shares._tenants.values())
     assert known == calls.shares._count <= MOST_IN_ALL
