@@ -19,7 +19,8 @@ import uvloop
 
 from benchmarks.alone import cpu_ns, postgres_alone
 from domain.ids import uuid7
-from infra.postgres.accept.accepting import AcceptRepository, Row
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.row import Row
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.migrate import migrate
 
@@ -98,7 +99,7 @@ async def _round(pool: asyncpg.Pool) -> tuple[float, float]:
 
 
 def _row(number: int) -> Row:
-    return (
+    return Row(
         uuid7(), f"t{number % 3}", f"app-{number % 10}", 1, f"c-{number % 20}", None, "email",
         f"user{(number * 7919) % 100000}@example.com", "email", "all", f"template-{number % 50}", 1,
         '{"text": "' + "x" * 200 + '"}', None, None, None, None, timedelta(days=1), None,

@@ -23,7 +23,8 @@ import uvloop
 from benchmarks import bodies
 from benchmarks.alone import cpu_ns, postgres_alone
 from domain.ids import uuid7
-from infra.postgres.accept.accepting import FIRST, PLAIN, Row
+from infra.postgres.accept.accepting import FIRST, PLAIN
+from infra.postgres.accept.row import Row
 from infra.postgres.database import HOT_STATEMENTS
 from infra.postgres.migrate import migrate
 
@@ -95,7 +96,7 @@ async def _round(connection: asyncpg.Connection, way: Way, *, size: int) -> tupl
 def _row() -> Row:
     """As `benchmarks.bodies.scheduled_mail` is stored."""
     content = msgspec.json.encode({"title": bodies.TITLE, "text": bodies.TEXT}).decode()
-    return (
+    return Row(
         uuid7(), "acme", "shop", 1, "", None, "email", "bench@example.com", "email", "all", None, None, content, None,
         '{"order":"20261123-0042"}', None, datetime.now(UTC) + bodies.FAR, timedelta(days=1), None,
     )  # fmt: skip

@@ -23,8 +23,9 @@ from api.accept.writer import judge
 from api.line import Line
 from domain.errors import Overloaded, TongdaError, Unavailable
 from domain.lanes import Lane
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of
+from infra.postgres.accept.accepting import AcceptRepository, Key
 from infra.postgres.accept.collecting import Asked
+from infra.postgres.accept.row import Row, lane_of
 from infra.postgres.deadline import deadline
 from infra.postgres.errors import AWAY
 from infra.postgres.patience import STATEMENT_LIMIT_S, within
@@ -87,7 +88,7 @@ class BatchService:
         problem: Callable[[TongdaError], dict[str, Any]],
     ) -> BatchAnswer:  # fmt: skip
         asked = [item for item in prepared if isinstance(item, Asked)]
-        plain = [item for item in prepared if isinstance(item, tuple)]
+        plain = [item for item in prepared if isinstance(item, Row)]
         rows = [*plain, *(item.row for item in asked)]
         body = _body(prepared, accepted=len(rows), problem=problem)
         kept = key_of(sender, ROUTE, key=key, raw=raw, answer=body) if key is not None else None
@@ -143,7 +144,7 @@ def _body(
     prepared: Sequence[Row | Asked | TongdaError], *, accepted: int, problem: Callable[[TongdaError], dict[str, Any]]
 ) -> bytes:
     items = [
-        {"error": problem(item)} if isinstance(item, TongdaError) else {"id": str(_id(item)), "status": "accepted"}
+        {"error": problem(item)} if isinstance(item, TongdaError) else {"id": str(item.id), "status": "accepted"}
         for item in prepared
     ]
     return msgspec.json.encode({"items": items, "accepted": accepted, "rejected": len(prepared) - accepted})
@@ -153,10 +154,6 @@ async def _let_others(turn: int) -> None:
     """Between the items of a batch: other requests, an OTP among them, go on meanwhile."""
     if turn % ITEMS_A_TURN == ITEMS_A_TURN - 1:
         await asyncio.sleep(0)
-
-
-def _id(item: Row | Asked) -> object:
-    return item.id if isinstance(item, Asked) else id_of(item)
 
 
 def _decoded(item: msgspec.Raw, sender: Sender, *, now: datetime) -> tuple[NotificationRequest | TongdaError, User | None]:

@@ -22,8 +22,9 @@ from api.line import Line
 from domain.addresses import has_control
 from domain.digests import LEAST_WINDOW, MOST_WINDOW, Dedupe, Digest
 from domain.errors import FieldError, TongdaError, Unavailable
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, tenant_of
+from infra.postgres.accept.accepting import AcceptRepository, Key
 from infra.postgres.accept.collecting import Asked, CollectRepository
+from infra.postgres.accept.row import Row
 from infra.postgres.engine.locks import LOST_RACE
 from infra.postgres.errors import AWAY
 
@@ -74,16 +75,16 @@ def _key(key: str, pointer: str, errors: list[FieldError]) -> None:
 
 def asked_of(request: NotificationRequest, row: Row) -> Asked:
     """The row with its slots. Only what would go the same way, by the same version of a template, is collected together."""
-    tenant, app, lane, category, user, to_channel, to_address, channels, strategy, template, version = row[1:12]
     digest = dedupe = None
     if request.digest is not UNSET:
-        way = (tenant, app, lane, category, user, channels, strategy, template, version)
+        way = (row.tenant, row.app, row.lane, row.category, row.user_id, row.channels, row.strategy, row.template,
+               row.template_version)  # fmt: skip
         slot = _slot("digest", *way, request.digest.key)
         digest = Digest(slot, duration(request.digest.window), request.digest.first)
     if request.dedupe is not UNSET:
-        who = (tenant, app, user, to_channel, to_address)
+        who = (row.tenant, row.app, row.user_id, row.to_channel, row.to_address)
         if request.dedupe.key is UNSET:
-            slot = content_slot(*who, channels, template=template, content=row[12], data=row[13])
+            slot = content_slot(*who, row.channels, template=row.template, content=row.content, data=row.data)
         else:
             slot = _slot("dedupe", *who, "key", request.dedupe.key)
         dedupe = Dedupe(slot, duration(request.dedupe.window))
@@ -117,7 +118,7 @@ class Collector:
         Conflict (`idempotency_conflict`), Overloaded, Unavailable."""
         try:
             store = partial(self._store, asked, key=key, plain=plain)
-            return await self._line.run(store, whose=tenant_of(asked[0].row), within_s=within_s)
+            return await self._line.run(store, whose=asked[0].row.tenant, within_s=within_s)
         except (*AWAY, *LOST_RACE) as error:
             message = "The database did not take it in time; send this again with its Idempotency-Key."
             raise Unavailable(message) from error

@@ -45,9 +45,10 @@ from domain.otp import (
 )
 from domain.states import Strategy
 from infra.otp_codes import OtpCodes, Seed
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.accepting import AcceptRepository, Key
 from infra.postgres.accept.otp import Again, Answer, NewOtp, OtpRepository, Sealed, StoredOtp
 from infra.postgres.accept.otp_limits import Counted, too_many
+from infra.postgres.accept.row import Row
 
 ROUTE = "POST /v1/otp"
 GUESSED_AT = "guesses"
@@ -296,9 +297,8 @@ class OtpService:
 
 def _carrying(row: Row, *, otp_id: UUID) -> Row:
     """The row plus option `otp`, which tells the worker to insert the code. It has no inline content."""
-    options = {**(msgspec.json.decode(row[15]) if row[15] else {}), "otp": str(otp_id)}
-    content = None
-    return (*row[:12], content, row[13], row[14], msgspec.json.encode(options).decode(), row[16], row[17], row[18])
+    options = {**(msgspec.json.decode(row.options) if row.options else {}), "otp": str(otp_id)}
+    return row._replace(content=None, options=msgspec.json.encode(options).decode())
 
 
 def _row_again(
@@ -316,11 +316,14 @@ def _row_again(
             raise RecipientGone("This user has no address left that could carry the code.")
         target = Target.of(old["user_id"], tuple((channel, own[channel]) for channel in chain), strategy=old["strategy"])
     options: dict[str, Any] = options_of(old)
-    return (
-        notification_id, old["tenant"], old["app"], int(Lane.HIGH), old["category"], old["user_id"], old["to_channel"],
-        old["to_address"], ",".join(chain), old["strategy"], old["template"], old["template_version"], None, old["data"],
-        old["metadata"], msgspec.json.encode(options).decode(), None, stored.life, None,
-    ), target  # fmt: skip
+    row = Row(
+        id=notification_id, tenant=old["tenant"], app=old["app"], lane=int(Lane.HIGH), category=old["category"],
+        user_id=old["user_id"], to_channel=old["to_channel"], to_address=old["to_address"], channels=",".join(chain),
+        strategy=old["strategy"], template=old["template"], template_version=old["template_version"], content=None,
+        data=old["data"], metadata=old["metadata"], options=msgspec.json.encode(options).decode(), send_at=None,
+        expires_in=stored.life, expires_at=None,
+    )  # fmt: skip
+    return row, target
 
 
 def _answers(otp_id: UUID) -> Answer:

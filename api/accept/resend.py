@@ -17,7 +17,8 @@ from domain.edits import GIVEN
 from domain.errors import Conflict, RecipientGone, Rejected, TongdaError
 from domain.ids import uuid7
 from domain.states import SUCCESS, Status
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, still_open
+from infra.postgres.accept.accepting import AcceptRepository, Key, still_open
+from infra.postgres.accept.row import Row
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.engine.options import times_of
 
@@ -85,9 +86,11 @@ def row_again(old: asyncpg.Record) -> Row:
     """As accept would build it from the stored request, now. What hurried the old one was meant for that one."""
     times = times_of(old)
     options = {name: value for name, value in options_of(old).items() if name not in _NOT_AGAIN}
-    return (
-        uuid7(), old["tenant"], old["app"], int(times.posted_lane), old["category"], old["user_id"], old["to_channel"],
-        old["to_address"], ",".join(old["channels"]), old["strategy"], old["template"], old["template_version"],
-        old["content"], old["data"], old["metadata"], msgspec.json.encode(options).decode() if options else None, None,
-        times.life, None,
+    return Row(
+        id=uuid7(), tenant=old["tenant"], app=old["app"], lane=int(times.posted_lane), category=old["category"],
+        user_id=old["user_id"], to_channel=old["to_channel"], to_address=old["to_address"],
+        channels=",".join(old["channels"]), strategy=old["strategy"], template=old["template"],
+        template_version=old["template_version"], content=old["content"], data=old["data"], metadata=old["metadata"],
+        options=msgspec.json.encode(options).decode() if options else None, send_at=None, expires_in=times.life,
+        expires_at=None,
     )  # fmt: skip

@@ -28,7 +28,8 @@ from domain.errors import TongdaError
 from domain.otp import STORED_CHANNELS
 from domain.partials import Wanted
 from domain.states import SUCCESS, Reason, Status
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of
+from infra.postgres.accept.accepting import AcceptRepository, Key
+from infra.postgres.accept.row import Row, lane_of
 from infra.postgres.engine.edits import EditRepository
 from infra.postgres.lists.pages import Filters, Position
 from infra.postgres.lists.retrying import RetryRepository
@@ -146,7 +147,7 @@ class RetryService:
 
         def answer(done: set[UUID]) -> bytes:
             late = [(old, "already_retried") for old in rows if old not in done]
-            made = [(old, id_of(rows[old])) for old in rows if old in done]
+            made = [(old, rows[old].id) for old in rows if old in done]
             return _body(len(olds), made=made, skipped=[*skipped, *late], position=position)
 
         states = RETRIABLE if asked.one is not None else frozenset({str(asked.filters.status)})

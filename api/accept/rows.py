@@ -17,7 +17,8 @@ from domain.errors import FieldError, Invalid
 from domain.ids import uuid7
 from domain.lanes import POLICIES, Lane
 from domain.states import Strategy
-from infra.postgres.accept.accepting import Key, Row
+from infra.postgres.accept.accepting import Key
+from infra.postgres.accept.row import Row
 from infra.postgres.tenants.categories import Routes
 from infra.rendering.template import PublishedTemplate
 
@@ -83,10 +84,13 @@ def window_of(category: str, routes: Routes) -> SendWindow | None:
 def row_of(
     request: NotificationRequest, *, sender: Sender, version: int | None, more: Mapping[str, Any] | None = None
 ) -> Row:
-    """As the accepting statement takes it. `version`: the template's, pinned; `more`: options that nobody can post."""
+    """As the accepting statement takes it. `version`: the template's, pinned; `more`: options that nobody can post.
+
+    In the order of the fields, because this is done for every accept: by name it takes 1.9 us in place of 0.3, which is 3 %
+    of all that an accept costs."""
     lane = Lane.of(request.priority)
     direct = direct_address(request.to)
-    return (
+    return Row(
         uuid7(),
         sender.tenant,
         sender.app,

@@ -25,8 +25,9 @@ from domain.errors import Invalid, Overloaded, TongdaError
 from domain.lanes import Lane
 from domain.states import Status
 from infra.clock import SYSTEM_CLOCK
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row, id_of, lane_of, send_at_of
+from infra.postgres.accept.accepting import AcceptRepository, Key
 from infra.postgres.accept.collecting import Asked
+from infra.postgres.accept.row import Row, lane_of
 from infra.postgres.deadline import deadline, left_s
 from infra.postgres.patience import STATEMENT_LIMIT_S
 from infra.postgres.tenants.categories import Routes
@@ -54,7 +55,7 @@ class Accepted(NamedTuple):
     @classmethod
     def of(cls, row: Row) -> Accepted:
         """The first answer, for when it is stored."""
-        name, lane = str(id_of(row)), lane_of(row)
+        name, lane = str(row.id), lane_of(row)
         return cls(name, lane, _BODIES[lane] % name.encode())
 
     @classmethod
@@ -252,7 +253,7 @@ class AcceptService:
     def committed(self, rows: Iterable[Row]) -> None:
         """What is due now is grouped at once; what is due later is found by the sweep."""
         now = self.clock.now()
-        for lane in {lane_of(row) for row in rows if (at := send_at_of(row)) is None or at <= now}:
+        for lane in {lane_of(row) for row in rows if (at := row.send_at) is None or at <= now}:
             self._poke(lane)
 
 

@@ -25,7 +25,8 @@ from domain.errors import FieldError, Invalid, NotFound, TongdaError, TooManyReq
 from domain.locales import canonical
 from domain.planning import DEFAULT_CHANNELS
 from domain.trials import LOCALE, TEST, Turns
-from infra.postgres.accept.accepting import AcceptRepository, Row
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.row import Row
 from infra.postgres.users.persons import PersonRepository
 from infra.rendering.errors import TemplateBroken
 from infra.rendering.previews import TemplatePreviews

@@ -16,7 +16,8 @@ from uuid import UUID
 import structlog
 
 from domain.errors import Broken, Conflict, Overloaded, TongdaError, Unavailable
-from infra.postgres.accept.accepting import AcceptRepository, Kept, Key, Row, id_of
+from infra.postgres.accept.accepting import AcceptRepository, Kept, Key
+from infra.postgres.accept.row import Row
 from infra.postgres.engine.locks import Connection
 from infra.postgres.errors import AWAY, HELD, POISON, SPENT
 
@@ -56,7 +57,7 @@ class Pending:
 
     @property
     def id(self) -> UUID:
-        return id_of(self.row)
+        return self.row.id
 
     def succeed(self, replay: bytes | None = None) -> None:
         self._tell(replay)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from infra.postgres.accept.accepting import AcceptRepository, Row
+from infra.postgres.accept.accepting import AcceptRepository
+from infra.postgres.accept.row import Row
 from tests.accept.conftest import Api, body
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from api.line import Line
 from infra.clock import ManualClock
-from infra.postgres.accept.accepting import AcceptRepository, Kept, Row
+from infra.postgres.accept.accepting import AcceptRepository, Kept
+from infra.postgres.accept.row import Row
 from infra.postgres.bootstrap import bootstrap
 from tests.accept.conftest import Api, body
 from tests.accept.test_changes import TEMPLATE

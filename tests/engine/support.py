@@ -27,7 +27,8 @@ from domain.lanes import Lane
 from domain.preferences import Preferences
 from domain.results import ResultClass, SendResult
 from domain.windows import Window
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.accepting import AcceptRepository, Key
+from infra.postgres.accept.row import Row
 from infra.postgres.engine.admission import AdmissionRepository
 from infra.postgres.engine.cancelling import CancelRepository
 from infra.postgres.engine.claimed import Claim
@@ -289,10 +290,12 @@ def row(
 ) -> Row:
     """A row as the accept path makes it; an e-mail to `a@example.com` unless said otherwise."""
     direct = to or (None if user is not None else (Channel.EMAIL, ADDRESSES[Channel.EMAIL]))
-    return (
-        notification_id or uuid7(), tenant, "shop", int(lane), category, user, direct[0] if direct else None,
-        direct[1] if direct else None, ",".join(channels or ([direct[0]] if direct else [Channel.EMAIL])), strategy,
-        None, None, '{"title": "Hello", "text": "Text"}', None, None, options, send_at, expires_in, expires_at,
+    return Row(
+        id=notification_id or uuid7(), tenant=tenant, app="shop", lane=int(lane), category=category, user_id=user,
+        to_channel=direct[0] if direct else None, to_address=direct[1] if direct else None,
+        channels=",".join(channels or ([direct[0]] if direct else [Channel.EMAIL])), strategy=strategy, template=None,
+        template_version=None, content='{"title": "Hello", "text": "Text"}', data=None, metadata=None, options=options,
+        send_at=send_at, expires_in=expires_in, expires_at=expires_at,
     )  # fmt: skip
 
 

@@ -7,18 +7,17 @@ change nothing, and a row of `work` is made only together with its notification.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from operator import itemgetter
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
 
 from domain.errors import Conflict
-from domain.lanes import Lane
 from domain.states import SUCCESS, Status
 from domain.timeline import EventType
+from infra.postgres.accept.row import Row
 from infra.postgres.accept.slots import forget_slots, pass_on_slots
 from infra.postgres.engine.locks import Connection
 from infra.postgres.engine.timeline import write_event
@@ -106,25 +105,6 @@ class Kept:
     answer: bytes
 
 
-Row = tuple[
-    UUID, str, str, int, str, str | None, str | None, str | None, str, str, str | None, int | None, str | None,
-    str | None, str | None, str | None, datetime | None, timedelta, datetime | None,
-]  # fmt: skip
-"""id, tenant, app, lane, category, user_id, to_channel, to_address, channels (joined by commas), strategy, template,
-template_version, content, data, metadata, options (JSON), send_at, expires_in, expires_at: the type `accept_row`, whose
-migration says what another field takes."""
-
-id_of: Callable[[Row], UUID] = itemgetter(0)
-tenant_of: Callable[[Row], str] = itemgetter(1)
-send_at_of: Callable[[Row], datetime | None] = itemgetter(16)
-"""Getters in C: they stand on the way of every accept."""
-_LANES = tuple(Lane)
-
-
-def lane_of(row: Row) -> Lane:
-    return _LANES[row[3]]
-
-
 KEYS_KEPT = timedelta(days=30)
 CHUNK = 200
 """Rows in one statement of a batch, so that it holds nothing up for long."""
@@ -155,7 +135,7 @@ class AcceptRepository:
             found = await executor.fetch(_FIRST_WITH_KEYS if first else _WITH_KEYS, rows, *_key_columns(keys))
         elif first:
             await executor.fetch(FIRST, rows)
-            return {id_of(row) for row in rows}
+            return {row.id for row in rows}
         else:
             found = await executor.fetch(PLAIN, rows)
         return {row["id"] for row in found}
@@ -177,7 +157,7 @@ class AcceptRepository:
                 return False
             await _check_ended(connection, origin)
             await insert(connection, row, origin=origin)
-            await pass_on_slots(connection, {origin: id_of(row)})
+            await pass_on_slots(connection, {origin: row.id})
             return True
 
     async def forget_keys(self, *, limit: int) -> int:
@@ -243,8 +223,8 @@ async def insert(connection: Connection, row: Row, *, origin: UUID | None = None
     """In the caller's transaction: the notification and its work. `origin`, from which it is made, hears of it."""
     await connection.fetch(PLAIN, [row])
     if origin is not None:
-        await connection.execute(_ORIGIN, id_of(row), origin)
-        await write_event(connection, origin, EventType.RESENT, {"as": str(id_of(row))})
+        await connection.execute(_ORIGIN, row.id, origin)
+        await write_event(connection, origin, EventType.RESENT, {"as": str(row.id)})
 
 
 def _key_columns(keys: Sequence[tuple[UUID, Key]]) -> tuple[list[object], ...]:

@@ -18,7 +18,8 @@ import msgspec
 from domain.digests import Dedupe, Digest, Placed, placed
 from domain.states import Reason, Status
 from domain.timeline import EventType
-from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_key
+from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, keep_key
+from infra.postgres.accept.row import Row
 from infra.postgres.accept.slots import enter_slots, leave_slots, originals
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -43,7 +44,7 @@ class Asked:
 
     @property
     def id(self) -> UUID:
-        return id_of(self.row)
+        return self.row.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,11 @@ class _Fate:
         """As it is stored: its options name the original, its time is the digest's."""
         row = self.asked.row
         if self.original is not None:
-            options: dict[str, Any] = msgspec.json.decode(row[15]) if row[15] else {}
+            options: dict[str, Any] = msgspec.json.decode(row.options) if row.options else {}
             text = msgspec.json.encode({**options, "duplicate_of": str(self.original)}).decode()
-            return (*row[:15], text, *row[16:])
+            return row._replace(options=text)
         if self.place is not None and self.place.due_at is not None:
-            return (*row[:16], self.place.due_at, *row[17:])
+            return row._replace(send_at=self.place.due_at)
         return row
 
 
@@ -93,7 +94,7 @@ class CollectRepository:
 
 async def _decided(connection: Connection, asked: Sequence[Asked]) -> list[_Fate]:
     """What becomes of each, in their order. Repeats first: one that is not sent opens no digest."""
-    tenant = asked[0].row[1]
+    tenant = asked[0].row.tenant
     wishes = {a.dedupe.slot: (a.dedupe.slot, a.id, a.dedupe.window) for a in reversed(asked) if a.dedupe is not None}
     taken = await originals(connection, tenant, list(wishes.values())) if wishes else {}
     sent = {a.id for a in asked if a.dedupe is None or taken[a.dedupe.slot] == a.id}

@@ -21,8 +21,9 @@ from domain.ids import uuid7
 from domain.otp import KEPT_FOR, MOST_ATTEMPTS, CodeState, Limit, ResendVerdict, Scope, Verdict, closed, resend, verify
 from domain.timeline import EventType
 from infra.otp_codes import Seed
-from infra.postgres.accept.accepting import Key, Row, id_of, insert, keep_key
+from infra.postgres.accept.accepting import Key, insert, keep_key
 from infra.postgres.accept.otp_limits import Counted, clear_guesses, count, forget_counters, guesses_of, hold, look
+from infra.postgres.accept.row import Row
 from infra.postgres.engine.cancelling import cancel_locked
 from infra.postgres.engine.locks import Connection, lock_notifications, retried
 from infra.postgres.engine.timeline import write_event
@@ -175,12 +176,12 @@ class OtpRepository:
 
         async def unit(connection: Connection) -> bytes | None:
             now: datetime = await connection.fetchval("SELECT now()")
-            body = answer(id_of(row), now + new.life, now + new.cooldown)
+            body = answer(row.id, now + new.life, now + new.cooldown)
             if key is not None and not await keep_key(connection, replace(key, answer=body)):
                 return None
             await look(connection, new.tenant, guesses_of(new.recipients, guesses))
             await connection.execute(
-                _INSERT, seed.otp_id, new.tenant, new.app, id_of(row), new.purpose, new.locale, seed.length,
+                _INSERT, seed.otp_id, new.tenant, new.app, row.id, new.purpose, new.locale, seed.length,
                 new.sealed.key_id, seed.salt, new.sealed.code_hash, new.client, new.life, now + new.cooldown,
                 new.recipients,
             )  # fmt: skip
@@ -315,7 +316,7 @@ async def _replace(connection: Connection, tenant: str, stored: StoredOtp, after
     await _stop(connection, tenant, stored.notification_id, because="resent")
     sealed = again.sealed
     await connection.execute(
-        _RENEW, sealed.seed.otp_id, after.sends, id_of(again.row), sealed.key_id, sealed.seed.salt, sealed.code_hash,
+        _RENEW, sealed.seed.otp_id, after.sends, again.row.id, sealed.key_id, sealed.seed.salt, sealed.code_hash,
         after.expires_at, after.resend_at, again.recipients,
     )  # fmt: skip
     await insert(connection, again.row, origin=stored.notification_id)

@@ -8,7 +8,8 @@ from uuid import UUID
 import asyncpg
 
 from domain.timeline import EventType
-from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, Row, id_of, keep_answer, keep_key
+from infra.postgres.accept.accepting import CHUNK, PLAIN, Key, keep_answer, keep_key
+from infra.postgres.accept.row import Row
 from infra.postgres.accept.slots import pass_on_slots
 from infra.postgres.engine.locks import Connection, retried
 from infra.postgres.engine.timeline import Entry, TimelineEvent, write_events
@@ -111,7 +112,7 @@ class RetryRepository:
 async def _make(connection: Connection, olds: Sequence[UUID], rows: Mapping[UUID, Row]) -> None:
     made = [rows[old] for old in olds]
     await connection.fetch(PLAIN, made)
-    ids = [id_of(row) for row in made]
+    ids = [row.id for row in made]
     await connection.execute(_ORIGINS, min(ids), max(ids), ids, list(olds))
     await pass_on_slots(connection, dict(zip(olds, ids, strict=True)))
     again = [TimelineEvent(EventType.RESENT, {"as": str(one)}) for one in ids]
