@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 from domain.results import ResultClass
 from domain.retries import REPORTED_AS
 from domain.states import Reason, Status, merge, rank
+from domain.work_row import Fate
 
 WINDOW = timedelta(days=3)
 """How long after it was taken a receipt may come, where an adapter says nothing else: carriers report for that long."""
@@ -76,20 +76,6 @@ def messages_of(reports: Sequence[Report]) -> list[int]:
     return found
 
 
-class Move(StrEnum):
-    """What becomes of a step's open row."""
-
-    NOTHING = "nothing"
-    STOP = "stop"
-    """It goes: what was waited for has come, and nothing more is sent."""
-    WAIT = "wait"
-    """It arrived, and now only its being read is waited for."""
-    LOOK = "look"
-    """It failed: another account or the next channel, at once."""
-    RESUME = "resume"
-    """It failed after it had ended: it is open again, and goes on as above."""
-
-
 @dataclass(frozen=True, slots=True)
 class ReportedStep:
     """What the consequence depends on."""
@@ -118,16 +104,17 @@ class ReportedStep:
 class Consequence:
     status: Status
     """The delivery's state from now on."""
-    move: Move = Move.NOTHING
+    fate: Fate = Fate.KEEP
+    """Of its open row. WAIT and LOOK also of one that somebody has in hand to look at it."""
 
 
 def consequence(step: ReportedStep, evidence: Status) -> Consequence:
     """What `evidence`, as `stands` gives it, makes of a step. The same again changes nothing."""
     match evidence:
         case Status.DELIVERED | Status.READ:
-            move = Move.STOP if step.met_by(evidence) else Move.WAIT
-            moves = step.open or (step.awaiting and move is Move.WAIT)
-            return Consequence(merge(step.recorded, evidence), move if moves else Move.NOTHING)
+            fate = Fate.END if step.met_by(evidence) else Fate.WAIT
+            moves = step.open or (step.awaiting and fate is Fate.WAIT)
+            return Consequence(merge(step.recorded, evidence), fate if moves else Fate.KEEP)
         case Status.SENT:
             return _taken(step)
         case _:
@@ -138,8 +125,8 @@ def _taken(step: ReportedStep) -> Consequence:
     """It was taken after all: a resend that has not begun is not sent."""
     if step.recorded is Status.SENT or rank(step.recorded) > rank(Status.SENT) or step.awaiting:
         return Consequence(step.recorded)
-    move = Move.STOP if step.wants is None else Move.WAIT
-    return Consequence(Status.SENT, move if step.open else Move.NOTHING)
+    fate = Fate.END if step.wants is None else Fate.WAIT
+    return Consequence(Status.SENT, fate if step.open else Fate.KEEP)
 
 
 def _failed(step: ReportedStep) -> Consequence:
@@ -147,8 +134,8 @@ def _failed(step: ReportedStep) -> Consequence:
         return Consequence(step.recorded)
     if not step.open and not step.handed_over:
         ended = Status.UNKNOWN if step.lost else Status.FAILED
-        return Consequence(Status.RETRYING, Move.RESUME) if step.resumable else Consequence(ended)
-    return Consequence(Status.RETRYING, Move.LOOK if step.awaiting else Move.NOTHING)
+        return Consequence(Status.RETRYING, Fate.RESUME) if step.resumable else Consequence(ended)
+    return Consequence(Status.RETRYING, Fate.LOOK if step.awaiting else Fate.KEEP)
 
 
 def why_failed(result: ResultClass) -> Reason:

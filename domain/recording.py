@@ -8,14 +8,13 @@ it. What really happened is recorded in each case; what follows is judged here.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from domain.attempts import Awaited, Decision
 from domain.lost import NOTHING_LOST, Lost
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, merge
 from domain.timeline import EventType
-from domain.work_row import ON_TOP, WorkState
+from domain.work_row import ON_TOP, Fate, WorkState
 
 _FOR_GOOD = frozenset({Reason.RECIPIENT_REFUSED, Reason.CONTENT_REFUSED, Reason.ENDPOINT_REFUSED, Reason.MAILBOX_FULL})
 _MAY_FAIL = frozenset({Status.SENT, Status.UNKNOWN})
@@ -75,26 +74,12 @@ class AttemptOutcome:
         return self.result is None and self.decision.due_at is not None
 
 
-class Work(StrEnum):
-    """What becomes of the step's open row."""
-
-    KEEP = "keep"
-    """Nothing: it has gone, or belongs to a later attempt."""
-    END = "end"
-    """It goes: this attempt was the last, or it succeeded or was refused for good before its own resend began."""
-    AGAIN = "again"
-    """It is due again: for a retry, or when the receipt is overdue."""
-    LOOK = "look"
-    """A receipt has come that the worker knew nothing of: what follows is decided anew, at once."""
-    AWAIT = "await"
-    """An earlier attempt was taken: its receipt is waited for as long as ever, and nothing is sent before that."""
-
-
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What is written down."""
 
-    work: Work
+    fate: Fate
+    """Of its open row. KEEP: it has gone, or belongs to a later attempt."""
     status: Status | None
     """The record's state from now on; None changes nothing."""
     reason: Reason | None = None
@@ -111,13 +96,13 @@ class Recording:
     @property
     def goes_on(self) -> bool:
         """Something is to be handed over, or looked at, later."""
-        return self.opens_next or self.work in {Work.AGAIN, Work.AWAIT}
+        return self.opens_next or self.fate in {Fate.AGAIN, Fate.WAIT}
 
     def tells(self, kind: EventType) -> bool:
         """Whether this entry of the timeline is true: that it goes on elsewhere, only where it does."""
         if kind is EventType.FALLBACK:
             return self.opens_next
-        return kind is not EventType.FAILOVER or self.work is Work.AGAIN
+        return kind is not EventType.FAILOVER or self.fate is Fate.AGAIN
 
 
 def gives_way(known: KnownStep, outcome: AttemptOutcome) -> bool:
@@ -152,16 +137,16 @@ def _current(known: KnownStep, outcome: AttemptOutcome) -> Recording:
     told, outcome = outcome.decision, _as_known(known, outcome)
     decision, arrived = outcome.decision, _arrived(known, outcome)
     if not arrived and _looks_again(known, outcome):
-        return _recording(outcome, Work.LOOK, _current_status(known, outcome, ends=False))
+        return _recording(outcome, Fate.LOOK, _current_status(known, outcome, ends=False))
     if not arrived and _waits(known, outcome):
-        return _recording(outcome, Work.AWAIT, _current_status(known, outcome, ends=False))
-    work = Work.END if arrived or decision.due_at is None else Work.AGAIN
+        return _recording(outcome, Fate.WAIT, _current_status(known, outcome, ends=False))
+    fate = Fate.END if arrived or decision.due_at is None else Fate.AGAIN
     recording = _recording(
         outcome,
-        work,
-        _current_status(known, outcome, ends=work is Work.END),
+        fate,
+        _current_status(known, outcome, ends=fate is Fate.END),
         opens_next=not arrived and decision.falls_back and outcome.has_next,
-        on_top=work is Work.AGAIN and known.status in SUCCESS and not decision.awaiting,
+        on_top=fate is Fate.AGAIN and known.status in SUCCESS and not decision.awaiting,
     )
     return _because(recording, told, decision)
 
@@ -173,11 +158,11 @@ def _late(known: KnownStep, outcome: AttemptOutcome) -> Recording:
     if settles:
         status = None if _recalled(known) else outcome.decision.status
         opens_next = outcome.decision.falls_back and outcome.has_next
-        return _because(_recording(outcome, Work.END, status, opens_next=opens_next), told, outcome.decision)
-    work = Work.KEEP
+        return _because(_recording(outcome, Fate.END, status, opens_next=opens_next), told, outcome.decision)
+    fate = Fate.KEEP
     if _outruns_its_resend(known, outcome):
-        work = Work.AGAIN if outcome.decision.awaiting else Work.END
-    return _recording(outcome, work, _late_status(known, outcome))
+        fate = Fate.AGAIN if outcome.decision.awaiting else Fate.END
+    return _recording(outcome, fate, _late_status(known, outcome))
 
 
 def _as_known(known: KnownStep, outcome: AttemptOutcome) -> AttemptOutcome:
@@ -198,14 +183,14 @@ def _because(recording: Recording, told: Decision, decision: Decision) -> Record
 
 
 def _recording(
-    outcome: AttemptOutcome, work: Work, status: Status | None, *, opens_next: bool = False, on_top: bool = False
+    outcome: AttemptOutcome, fate: Fate, status: Status | None, *, opens_next: bool = False, on_top: bool = False
 ) -> Recording:
     reason = None
     if status is not None and status not in SUCCESS:
         # An answer that asks for a retry after its step was closed comes too late for one.
         reason = outcome.decision.reason or (Reason.ANSWER_LOST if status is Status.FAILED else None)
-    over = work is Work.END and not opens_next and status in _MAY_FAIL
-    return Recording(work, status, reason, opens_next, on_top, over and outcome.has_next and outcome.reported)
+    over = fate is Fate.END and not opens_next and status in _MAY_FAIL
+    return Recording(fate, status, reason, opens_next, on_top, over and outcome.has_next and outcome.reported)
 
 
 def _in_hand(known: KnownStep, outcome: AttemptOutcome) -> bool:

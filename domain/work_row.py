@@ -1,4 +1,4 @@
-"""The marks of an open step's row (`work`), and which of them stand together.
+"""The marks of an open step's row (`work`), which of them stand together, and what may become of it.
 
 A row with n = 0 is a plan: OPEN, without any mark. One with n >= 1 is a step, in one of these situations:
 
@@ -20,7 +20,7 @@ names its own account waits until that is resumed, and one with `TAKEN_BY_NOBODY
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from domain.results import ResultClass
 from domain.states import Status
@@ -41,6 +41,23 @@ class WorkState(IntEnum):
     """It waits until it is due and claimed."""
     IN_HAND = 1
     """It is claimed, and its outcome is not recorded yet."""
+
+
+class Fate(StrEnum):
+    """What becomes of a step's open row by an outcome (`domain.recording`) or by receipts (`domain.receipts`)."""
+
+    KEEP = "keep"
+    """Nothing: it stays as it is, where there is one."""
+    END = "end"
+    """It goes: nothing more is sent by it."""
+    AGAIN = "again"
+    """It is due again: for a retry, or when the receipt is overdue."""
+    WAIT = "wait"
+    """It was taken, or arrived: its receipt, or its being read, is waited for, and nothing is sent before that."""
+    LOOK = "look"
+    """A receipt has come that nobody acted upon: what follows is decided anew, at once."""
+    RESUME = "resume"
+    """There is none: the step had ended. It is open again, to be looked at."""
 
 
 def is_legal(n: int, *, state: int, awaiting: bool, receipt: str | None) -> bool:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from domain.receipts import (
     REPORTED,
     Consequence,
-    Move,
     Report,
     ReportedStep,
     better,
@@ -22,6 +21,7 @@ from domain.receipts import (
 )
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, rank
+from domain.work_row import Fate
 
 reports = st.sampled_from(sorted(REPORTED))
 recorded = st.sampled_from(
@@ -69,16 +69,16 @@ def test_of_nothing_nothing_is_known() -> None:
 def test_the_same_again_changes_nothing(step: ReportedStep, evidence: Status) -> None:
     """A request is repeated, and a flush is: what was done stays done and nothing more happens."""
     first = consequence(step, evidence)
-    gone = first.move is Move.STOP
-    back = first.move is Move.RESUME
-    waits = step.awaiting or back or first.move in {Move.WAIT, Move.LOOK}
+    gone = first.fate is Fate.END
+    back = first.fate is Fate.RESUME
+    waits = step.awaiting or back or first.fate in {Fate.WAIT, Fate.LOOK}
     after = ReportedStep(
         first.status, open=(step.open and not gone) or back, handed_over=step.handed_over, awaiting=waits and not gone,
         wants=step.wants, resumable=step.resumable and not back,
     )  # fmt: skip
     again = consequence(after, evidence)
     assert again.status is first.status
-    assert again.move in {Move.LOOK if back else first.move, Move.NOTHING}
+    assert again.fate in {Fate.LOOK if back else first.fate, Fate.KEEP}
 
 
 @given(steps(), reports)
@@ -94,31 +94,31 @@ def test_what_arrived_is_never_called_less(step: ReportedStep, evidence: Status)
 def test_only_rows_that_are_there_are_moved(step: ReportedStep, evidence: Status) -> None:
     found = consequence(step, evidence)
     if not step.open and not step.awaiting and not step.resumable:
-        assert found.move is Move.NOTHING
-    if found.move is Move.RESUME:
+        assert found.fate is Fate.KEEP
+    if found.fate is Fate.RESUME:
         assert step.resumable
         assert (evidence, found.status) == (Status.FAILED, Status.RETRYING)
     if step.handed_over:
-        assert found.move is not Move.STOP, "whoever has it in hand says how it ends"
+        assert found.fate is not Fate.END, "whoever has it in hand says how it ends"
 
 
 def test_examples() -> None:
     waiting = ReportedStep(Status.SENT, open=True, awaiting=True, wants=Status.DELIVERED)
-    assert consequence(waiting, Status.DELIVERED) == Consequence(Status.DELIVERED, Move.STOP)
-    assert consequence(waiting, Status.FAILED) == Consequence(Status.RETRYING, Move.LOOK)
+    assert consequence(waiting, Status.DELIVERED) == Consequence(Status.DELIVERED, Fate.END)
+    assert consequence(waiting, Status.FAILED) == Consequence(Status.RETRYING, Fate.LOOK)
     assert consequence(waiting, Status.SENT) == Consequence(Status.SENT)
     for_reading = ReportedStep(Status.SENT, open=True, awaiting=True, wants=Status.READ)
-    assert consequence(for_reading, Status.DELIVERED) == Consequence(Status.DELIVERED, Move.WAIT)
+    assert consequence(for_reading, Status.DELIVERED) == Consequence(Status.DELIVERED, Fate.WAIT)
     ended = ReportedStep(Status.SENT)
     assert consequence(ended, Status.FAILED) == Consequence(Status.FAILED)
     assert consequence(ReportedStep(Status.EXPIRED), Status.FAILED) == Consequence(Status.EXPIRED)
     for recorded_as in (Status.SENT, Status.UNKNOWN):
         left = ReportedStep(recorded_as, resumable=True)
-        assert consequence(left, Status.FAILED) == Consequence(Status.RETRYING, Move.RESUME)
+        assert consequence(left, Status.FAILED) == Consequence(Status.RETRYING, Fate.RESUME)
     arrived = ReportedStep(Status.DELIVERED, resumable=True)
     assert consequence(arrived, Status.FAILED) == Consequence(Status.DELIVERED)
     resend = ReportedStep(Status.RETRYING, open=True)
-    assert consequence(resend, Status.SENT) == Consequence(Status.SENT, Move.STOP)
+    assert consequence(resend, Status.SENT) == Consequence(Status.SENT, Fate.END)
 
 
 def known(account: str, attempt: int, *, ours: bool = False) -> Report:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from domain.attempts import Awaited, Decision
 from domain.lost import LostAttempt
-from domain.recording import AttemptOutcome, KnownStep, Recording, Work, gives_way, record, stopped
+from domain.recording import AttemptOutcome, KnownStep, Recording, gives_way, record, stopped
 from domain.results import ResultClass
 from domain.states import FINAL, SUCCESS, Reason, Status, rank
 from domain.timeline import EventType
-from domain.work_row import ON_TOP, WorkState
+from domain.work_row import ON_TOP, Fate, WorkState
 
 LATER = datetime(2026, 1, 1, tzinfo=UTC)
 READ_WITHIN = Awaited(Status.READ, timedelta(minutes=5))
@@ -51,138 +51,138 @@ def ended(status: Status) -> KnownStep:
 
 
 CURRENT = {
-    "taken": (MINE, SENT, Recording(Work.END, Status.SENT)),
-    "taken, and its receipt is waited for": (MINE, AWAITING, Recording(Work.AGAIN, Status.SENT)),
-    "to be tried again": (MINE, RETRY, Recording(Work.AGAIN, Status.RETRYING)),
+    "taken": (MINE, SENT, Recording(Fate.END, Status.SENT)),
+    "taken, and its receipt is waited for": (MINE, AWAITING, Recording(Fate.AGAIN, Status.SENT)),
+    "to be tried again": (MINE, RETRY, Recording(Fate.AGAIN, Status.RETRYING)),
     "failed, and the chain goes on": (
-        MINE, FALLS_BACK, Recording(Work.END, Status.FAILED, Reason.RETRIES_EXHAUSTED, opens_next=True),
+        MINE, FALLS_BACK, Recording(Fate.END, Status.FAILED, Reason.RETRIES_EXHAUSTED, opens_next=True),
     ),
-    "failed at the chain's last place": (MINE, REFUSED, Recording(Work.END, Status.FAILED, Reason.RECIPIENT_REFUSED)),
-    "its answer was lost": (MINE, LOST, Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST)),
-    "not tried": (MINE, PUT_OFF, Recording(Work.AGAIN, None)),
-    "not tried any more": (MINE, EXPIRED, Recording(Work.END, Status.EXPIRED, Reason.EXPIRED_BEFORE_HAND_OVER)),
+    "failed at the chain's last place": (MINE, REFUSED, Recording(Fate.END, Status.FAILED, Reason.RECIPIENT_REFUSED)),
+    "its answer was lost": (MINE, LOST, Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST)),
+    "not tried": (MINE, PUT_OFF, Recording(Fate.AGAIN, None)),
+    "not tried any more": (MINE, EXPIRED, Recording(Fate.END, Status.EXPIRED, Reason.EXPIRED_BEFORE_HAND_OVER)),
     "taken by who reports, with places left": (
-        MINE, replace(SENT, has_next=True, reported=True), Recording(Work.END, Status.SENT, may_resume=True),
+        MINE, replace(SENT, has_next=True, reported=True), Recording(Fate.END, Status.SENT, may_resume=True),
     ),
     "an earlier attempt had arrived": (
-        replace(MINE, status=Status.DELIVERED), RETRY, Recording(Work.END, Status.DELIVERED),
+        replace(MINE, status=Status.DELIVERED), RETRY, Recording(Fate.END, Status.DELIVERED),
     ),
     "an earlier one was delivered while this was refused": (
-        replace(MINE, status=Status.DELIVERED), FALLS_BACK, Recording(Work.END, Status.DELIVERED),
+        replace(MINE, status=Status.DELIVERED), FALLS_BACK, Recording(Fate.END, Status.DELIVERED),
     ),
     "an earlier one was delivered, and reading is waited for": (
         replace(MINE, status=Status.DELIVERED), replace(RETRY, awaits=READ_WITHIN),
-        Recording(Work.AWAIT, Status.DELIVERED),
+        Recording(Fate.WAIT, Status.DELIVERED),
     ),
     "once more beside one whose receipt is overdue": (
         replace(MINE, status=Status.SENT, receipt=ON_TOP), replace(RETRY, awaits=READ_WITHIN),
-        Recording(Work.AGAIN, Status.SENT, on_top=True),
+        Recording(Fate.AGAIN, Status.SENT, on_top=True),
     ),
     "refused for good beside one whose receipt is overdue": (
         replace(MINE, status=Status.SENT, receipt=ON_TOP), replace(FALLS_BACK, awaits=READ_WITHIN),
-        Recording(Work.END, Status.SENT, opens_next=True),
+        Recording(Fate.END, Status.SENT, opens_next=True),
     ),
     "refused beside one whose receipt was overdue and that is delivered by now": (
         replace(MINE, status=Status.DELIVERED, receipt=ON_TOP), replace(FALLS_BACK, awaits=READ_WITHIN),
-        Recording(Work.AWAIT, Status.DELIVERED),
+        Recording(Fate.WAIT, Status.DELIVERED),
     ),
     "to be tried again beside one that was taken meanwhile": (
-        TAKEN_MEANWHILE, replace(RETRY, attempt=2, awaits=READ_WITHIN), Recording(Work.AWAIT, Status.SENT),
+        TAKEN_MEANWHILE, replace(RETRY, attempt=2, awaits=READ_WITHIN), Recording(Fate.WAIT, Status.SENT),
     ),
     "refused for good beside one that was taken meanwhile": (
-        TAKEN_MEANWHILE, replace(LAST, awaits=READ_WITHIN), Recording(Work.AWAIT, Status.SENT),
+        TAKEN_MEANWHILE, replace(LAST, awaits=READ_WITHIN), Recording(Fate.WAIT, Status.SENT),
     ),
     "lost beside one that was taken meanwhile, and sent again": (
         TAKEN_MEANWHILE,
         replace(RETRY, attempt=2, result=ResultClass.UNKNOWN, awaits=READ_WITHIN, resends_unknown=True),
-        Recording(Work.AWAIT, Status.SENT),
+        Recording(Fate.WAIT, Status.SENT),
     ),
     "cancelled beside one that was taken meanwhile": (
         TAKEN_MEANWHILE, replace(LAST, decision=stopped(RETRY.decision, lost=False), awaits=READ_WITHIN),
-        Recording(Work.END, Status.SENT),
+        Recording(Fate.END, Status.SENT),
     ),
-    "taken as well": (TAKEN_MEANWHILE, replace(AWAITING, attempt=2), Recording(Work.AGAIN, Status.SENT)),
+    "taken as well": (TAKEN_MEANWHILE, replace(AWAITING, attempt=2), Recording(Fate.AGAIN, Status.SENT)),
     "it was recalled on its way": (
-        replace(MINE, reason=Reason.RECALLED_BY_REQUEST), SENT, Recording(Work.END, None),
+        replace(MINE, reason=Reason.RECALLED_BY_REQUEST), SENT, Recording(Fate.END, None),
     ),
-    "no receipt came": (LOOKED_AT, OVERDUE, Recording(Work.END, None, opens_next=True)),
-    "no receipt came of the chain's last": (LOOKED_AT, replace(OVERDUE, has_next=False), Recording(Work.END, None)),
+    "no receipt came": (LOOKED_AT, OVERDUE, Recording(Fate.END, None, opens_next=True)),
+    "no receipt came of the chain's last": (LOOKED_AT, replace(OVERDUE, has_next=False), Recording(Fate.END, None)),
     "a receipt came while it was looked at": (
-        replace(LOOKED_AT, receipt="delivered", status=Status.DELIVERED), OVERDUE, Recording(Work.LOOK, None),
+        replace(LOOKED_AT, receipt="delivered", status=Status.DELIVERED), OVERDUE, Recording(Fate.LOOK, None),
     ),
     "it was read while it was looked at": (
-        replace(LOOKED_AT, receipt="delivered", status=Status.READ), OVERDUE, Recording(Work.END, None),
+        replace(LOOKED_AT, receipt="delivered", status=Status.READ), OVERDUE, Recording(Fate.END, None),
     ),
     "its receipt had said that it failed": (
         replace(LOOKED_AT, receipt="RECIPIENT", status=Status.RETRYING),
         replace(OVERDUE, receipt="RECIPIENT", decision=REFUSED.decision),
-        Recording(Work.END, Status.FAILED, Reason.RECIPIENT_REFUSED, opens_next=True),
+        Recording(Fate.END, Status.FAILED, Reason.RECIPIENT_REFUSED, opens_next=True),
     ),
     "failed for good, and an earlier one may have arrived": (
-        RESENT, LAST, Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RETRIES_EXHAUSTED),
+        RESENT, LAST, Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RETRIES_EXHAUSTED),
     ),
     "the same where sending again was asked for": (
         RESENT, replace(LAST, resends_unknown=True),
-        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, opens_next=True, because=Reason.RETRIES_EXHAUSTED),
+        Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST, opens_next=True, because=Reason.RETRIES_EXHAUSTED),
     ),
     "expired, and an earlier one may have arrived": (
         RESENT, replace(EXPIRED, attempt=2),
-        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.EXPIRED_BEFORE_HAND_OVER),
+        Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.EXPIRED_BEFORE_HAND_OVER),
     ),
     "to be tried again, and an earlier one may have arrived": (
-        RESENT, replace(RETRY, attempt=2), Recording(Work.AGAIN, Status.RETRYING),
+        RESENT, replace(RETRY, attempt=2), Recording(Fate.AGAIN, Status.RETRYING),
     ),
-    "taken after one that may have arrived": (RESENT, replace(SENT, attempt=2), Recording(Work.END, Status.SENT)),
-    "lost as well": (RESENT, replace(LOST, attempt=2), Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST)),
+    "taken after one that may have arrived": (RESENT, replace(SENT, attempt=2), Recording(Fate.END, Status.SENT)),
+    "lost as well": (RESENT, replace(LOST, attempt=2), Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST)),
     "failed beside one that was taken and one that may have been": (
-        replace(RESENT, status=Status.SENT), LAST, Recording(Work.END, Status.SENT),
+        replace(RESENT, status=Status.SENT), LAST, Recording(Fate.END, Status.SENT),
     ),
 }  # fmt: skip
 """Its claim is the open one."""
 
 LATE = {
-    "taken after all, before its resend began": (RESEND_WAITS, SENT, Recording(Work.END, Status.SENT)),
-    "taken after all, and its receipt is waited for": (RESEND_WAITS, AWAITING, Recording(Work.AGAIN, Status.SENT)),
-    "taken after all, while its resend is under way": (RESEND_UNDER_WAY, SENT, Recording(Work.KEEP, Status.SENT)),
+    "taken after all, before its resend began": (RESEND_WAITS, SENT, Recording(Fate.END, Status.SENT)),
+    "taken after all, and its receipt is waited for": (RESEND_WAITS, AWAITING, Recording(Fate.AGAIN, Status.SENT)),
+    "taken after all, while its resend is under way": (RESEND_UNDER_WAY, SENT, Recording(Fate.KEEP, Status.SENT)),
     "refused for good, before its resend began": (
-        RESEND_WAITS, REFUSED, Recording(Work.END, Status.FAILED, Reason.RECIPIENT_REFUSED),
+        RESEND_WAITS, REFUSED, Recording(Fate.END, Status.FAILED, Reason.RECIPIENT_REFUSED),
     ),
     "refused for good, with a chain": (
         RESEND_WAITS, replace(REFUSED, has_next=True),
-        Recording(Work.END, Status.FAILED, Reason.RECIPIENT_REFUSED, opens_next=True),
+        Recording(Fate.END, Status.FAILED, Reason.RECIPIENT_REFUSED, opens_next=True),
     ),
-    "refused for good, while its resend is under way": (RESEND_UNDER_WAY, REFUSED, Recording(Work.KEEP, None)),
+    "refused for good, while its resend is under way": (RESEND_UNDER_WAY, REFUSED, Recording(Fate.KEEP, None)),
     "refused for good, when a later attempt has failed as well": (
-        replace(RESEND_WAITS, attempt=2, attempts=2), REFUSED, Recording(Work.KEEP, None),
+        replace(RESEND_WAITS, attempt=2, attempts=2), REFUSED, Recording(Fate.KEEP, None),
     ),
-    "failed in passing, before its resend began": (RESEND_WAITS, RETRY, Recording(Work.KEEP, None)),
-    "it was called unknown, and was taken": (ended(Status.UNKNOWN), SENT, Recording(Work.KEEP, Status.SENT)),
+    "failed in passing, before its resend began": (RESEND_WAITS, RETRY, Recording(Fate.KEEP, None)),
+    "it was called unknown, and was taken": (ended(Status.UNKNOWN), SENT, Recording(Fate.KEEP, Status.SENT)),
     "it was called unknown, and was refused": (
-        ended(Status.UNKNOWN), REFUSED, Recording(Work.KEEP, Status.FAILED, Reason.RECIPIENT_REFUSED),
+        ended(Status.UNKNOWN), REFUSED, Recording(Fate.KEEP, Status.FAILED, Reason.RECIPIENT_REFUSED),
     ),
     "it was called unknown, and would have been tried again": (
-        ended(Status.UNKNOWN), RETRY, Recording(Work.KEEP, Status.FAILED, Reason.ANSWER_LOST),
+        ended(Status.UNKNOWN), RETRY, Recording(Fate.KEEP, Status.FAILED, Reason.ANSWER_LOST),
     ),
-    "it has arrived by its receipt": (ended(Status.DELIVERED), SENT, Recording(Work.KEEP, None)),
-    "it was cancelled, and taken all the same": (ended(Status.CANCELLED), SENT, Recording(Work.KEEP, Status.SENT)),
-    "the step was never recorded, and is not open": (KnownStep(None), SENT, Recording(Work.KEEP, Status.SENT)),
-    "it was edited away": (KnownStep(None), RETRY, Recording(Work.KEEP, None)),
-    "it was recalled": (RECALLED, SENT, Recording(Work.KEEP, None)),
+    "it has arrived by its receipt": (ended(Status.DELIVERED), SENT, Recording(Fate.KEEP, None)),
+    "it was cancelled, and taken all the same": (ended(Status.CANCELLED), SENT, Recording(Fate.KEEP, Status.SENT)),
+    "the step was never recorded, and is not open": (KnownStep(None), SENT, Recording(Fate.KEEP, Status.SENT)),
+    "it was edited away": (KnownStep(None), RETRY, Recording(Fate.KEEP, None)),
+    "it was recalled": (RECALLED, SENT, Recording(Fate.KEEP, None)),
     "refused for good before its resend began, and another one may have arrived": (
         replace(RESEND_WAITS, attempt=2, attempts=2, lost=ONE_LOST), replace(REFUSED, attempt=2, has_next=True),
-        Recording(Work.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RECIPIENT_REFUSED),
+        Recording(Fate.END, Status.UNKNOWN, Reason.ANSWER_LOST, because=Reason.RECIPIENT_REFUSED),
     ),
     "it was called unknown and was refused, and another one may have arrived": (
-        replace(ended(Status.UNKNOWN), attempts=2, lost=ONE_LOST), replace(REFUSED, attempt=2), Recording(Work.KEEP, None),
+        replace(ended(Status.UNKNOWN), attempts=2, lost=ONE_LOST), replace(REFUSED, attempt=2), Recording(Fate.KEEP, None),
     ),
     "the last of those that may have arrived did not": (
         replace(ended(Status.UNKNOWN), attempts=2, settled=True), REFUSED,
-        Recording(Work.KEEP, Status.FAILED, Reason.RECIPIENT_REFUSED),
+        Recording(Fate.KEEP, Status.FAILED, Reason.RECIPIENT_REFUSED),
     ),
     "it was cancelled in between, and did not arrive": (
         replace(ended(Status.UNKNOWN), attempts=2, settled=True),
         replace(RETRY, decision=Decision(Status.CANCELLED, Reason.CANCELLED_BY_REQUEST)),
-        Recording(Work.KEEP, Status.CANCELLED, Reason.CANCELLED_BY_REQUEST),
+        Recording(Fate.KEEP, Status.CANCELLED, Reason.CANCELLED_BY_REQUEST),
     ),
 }  # fmt: skip
 """Its claim was called lost, or the step has ended."""
@@ -241,9 +241,9 @@ def test_the_timeline_tells_that_it_goes_on_only_where_it_does() -> None:
     told = {
         name: [kind for kind in every if recording.tells(kind)]
         for name, recording in {
-            "ends": Recording(Work.END, Status.FAILED),
-            "next channel": Recording(Work.END, Status.FAILED, opens_next=True),
-            "other account": Recording(Work.AGAIN, Status.RETRYING),
+            "ends": Recording(Fate.END, Status.FAILED),
+            "next channel": Recording(Fate.END, Status.FAILED, opens_next=True),
+            "other account": Recording(Fate.AGAIN, Status.RETRYING),
         }.items()
     }
     assert told == {
@@ -291,7 +291,7 @@ def test_what_may_have_arrived_is_never_said_not_to_have(known: KnownStep, outco
 @given(steps(), outcomes())
 def test_what_is_in_anothers_hands_stays_there(known: KnownStep, outcome: AttemptOutcome) -> None:
     if known.state is WorkState.IN_HAND and known.attempt != outcome.attempt:
-        assert record(known, outcome).work is Work.KEEP
+        assert record(known, outcome).fate is Fate.KEEP
         assert not record(known, outcome).goes_on
 
 
@@ -303,10 +303,10 @@ def test_a_repeated_flush_records_nothing_more(known: KnownStep, outcome: Attemp
     attempts = max(known.attempts, outcome.attempt if outcome.result is not None else outcome.attempt - 1)
     status = known.status if first.status is None else first.status
     after = replace(known, status=status, attempts=attempts if first.status is not None else known.attempts)
-    if first.work is Work.END:
+    if first.fate is Fate.END:
         after = KnownStep(None, status=status, attempts=after.attempts)
-    elif first.work is not Work.KEEP:
-        awaiting = outcome.decision.awaiting or first.work in {Work.LOOK, Work.AWAIT}
+    elif first.fate is not Fate.KEEP:
+        awaiting = outcome.decision.awaiting or first.fate in {Fate.LOOK, Fate.WAIT}
         after = replace(after, state=WorkState.OPEN, awaiting=awaiting)
     again = record(after, outcome)
     assert not again.opens_next

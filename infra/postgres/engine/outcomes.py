@@ -17,9 +17,9 @@ import asyncpg
 
 from domain.lost import NOTHING_LOST, Lost
 from domain.planning import PlannedStep
-from domain.recording import KnownStep, Recording, Work, gives_way, record
+from domain.recording import KnownStep, Recording, gives_way, record
 from domain.states import SUCCESS, Reason, Status
-from domain.work_row import ON_TOP, WorkState
+from domain.work_row import ON_TOP, Fate, WorkState
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import ResumePoint, StepKey, leave_rest, satisfied
 from infra.postgres.engine.ends import decide_ends
@@ -141,7 +141,7 @@ class _Match:
             yield still_unknown(claim.channel, self.known.lost, because=recording.because, falls_back=recording.opens_next)
 
     def _as_recorded(self, event: TimelineEvent) -> TimelineEvent:
-        if self.recording.work is Work.AWAIT:
+        if self.recording.fate is Fate.WAIT:
             return without_resend(event)
         return event if self.recording.because is None else _corrected(event)
 
@@ -160,7 +160,7 @@ class _Match:
         if not self.outcome.assumed:
             return False
         recording = self.recording
-        return recording.work is Work.END and recording.status is Status.UNKNOWN and not recording.opens_next
+        return recording.fate is Fate.END and recording.status is Status.UNKNOWN and not recording.opens_next
 
 
 class OutcomeRepository:
@@ -258,11 +258,11 @@ async def _take_in_receipts(connection: Connection, outcomes: Sequence[StepOutco
 
 async def _change_work(connection: Connection, matches: Sequence[_Match]) -> None:
     """Of the steps that go on."""
-    staying = [m for m in matches if m.recording.work is Work.AGAIN]
+    staying = [m for m in matches if m.recording.fate is Fate.AGAIN]
     again = [m.outcome for m in staying]
-    awaiting = [m for m in matches if m.recording.work is Work.AWAIT]
+    awaiting = [m for m in matches if m.recording.fate is Fate.WAIT]
     following = [m for m in matches if m.recording.opens_next]
-    looking = [m.outcome.claim for m in matches if m.recording.work is Work.LOOK]
+    looking = [m.outcome.claim for m in matches if m.recording.fate is Fate.LOOK]
     if again:
         await connection.execute(
             _AGAIN, [o.claim.notification_id for o in again], [o.claim.n for o in again],
@@ -296,7 +296,7 @@ def _next_row(match: _Match) -> tuple[Any, ...]:
 
 async def _write(connection: Connection, matches: Sequence[_Match], *, now_s: float) -> None:
     """One record a delivery: where two attempts of one delivery end in one flush, the later match stands."""
-    ended = [m.outcome.claim for m in matches if m.recording.work is Work.END]
+    ended = [m.outcome.claim for m in matches if m.recording.fate is Fate.END]
     records = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches if m.recording.status is not None}
     entries = [
         Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)

@@ -14,10 +14,11 @@ from typing import Any
 import asyncpg
 
 from domain.attempts import Awaited
-from domain.receipts import Move, why_failed
+from domain.receipts import why_failed
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status, Strategy
 from domain.timeline import EventType
+from domain.work_row import Fate
 from infra.postgres.columns import columns
 from infra.postgres.engine.chains import StepKey, leave_rest, resumable, resume, stop_other_steps
 from infra.postgres.engine.locks import Connection
@@ -109,7 +110,7 @@ async def take_in(connection: Connection, steps: Sequence[StepKey], *, driven: b
     await _record(connection, [step for step in known if step.evidence is not None])
     await keep_lost(connection, {step.key: step.lost for step in known if step.lost != lost_of(step.row["lost"])})
     await _tell(connection, known)
-    lanes = await _move(connection, known, releases=not driven)
+    lanes = await _change_work(connection, known, releases=not driven)
     await stop_other_steps(connection, [step.key for step in known if step.satisfies])
     await _suppress(connection, known)
     return lanes
@@ -151,21 +152,21 @@ def _record_row(step: StepReports) -> tuple[Any, ...]:
     return (*step.key, status, reason, result, code, delivered_at if shown else None, read_at if shown else None)
 
 
-async def _move(connection: Connection, steps: Sequence[StepReports], *, releases: bool) -> set[int]:
-    moves = [(step, step.consequence.move) for step in steps]
-    stopping = [step for step, move in moves if move is Move.STOP]
+async def _change_work(connection: Connection, steps: Sequence[StepReports], *, releases: bool) -> set[int]:
+    fates = [(step, step.consequence.fate) for step in steps]
+    stopping = [step for step, fate in fates if fate is Fate.END]
     await stop_waiting(connection, [step.key for step in stopping])
     await leave_rest(connection, {s.key: s.rest for s in stopping if s.evidence is Status.SENT})
-    resuming = [step for step, move in moves if move is Move.RESUME]
+    resuming = [step for step, fate in fates if fate is Fate.RESUME]
     await resume(connection, [(step.key, step.failed) for step in resuming])
-    going_on = [(step, move) for step, move in moves if move in {Move.WAIT, Move.LOOK}]
+    going_on = [(step, fate) for step, fate in fates if fate in {Fate.WAIT, Fate.LOOK}]
     if going_on:
         rows = [
-            (*step.key, Status.DELIVERED, _read_by(step)) if move is Move.WAIT else (*step.key, step.failed, None)
-            for step, move in going_on
+            (*step.key, Status.DELIVERED, _read_by(step)) if fate is Fate.WAIT else (*step.key, step.failed, None)
+            for step, fate in going_on
         ]
         await connection.execute(_GO_ON, *columns(rows), releases)
-    return {step.row["lane"] for step, move in moves if move in {Move.LOOK, Move.RESUME}}
+    return {step.row["lane"] for step, fate in fates if fate in {Fate.LOOK, Fate.RESUME}}
 
 
 def _read_by(step: StepReports) -> datetime:
