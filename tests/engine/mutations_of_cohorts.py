@@ -17,15 +17,17 @@ from tests.engine import (
     test_leaving_accounts,
     test_looks,
     test_permits,
+    test_put_off,
     test_sharing_permits,
-    test_slow_receivers,
     test_starter,
     test_taking_on,
+    test_throttles,
+    test_time_of_places,
 )
 from tests.engine import test_clock_steps_of_chains as of_chains
 from tests.engine.mutations import Mutations, Swap, Value
 
-EXPIRES = test_slow_receivers.test_what_expires_while_its_account_takes_nothing_ends
+EXPIRES = test_put_off.test_what_expires_while_its_account_takes_nothing_ends
 
 BOUND = bound_of("w")
 LOOP = "activities.handing_over.account_loop.AccountLoop"
@@ -93,7 +95,7 @@ OF_COHORTS: Mutations = {
     ),
     "fallback: goes back beyond its time": (
         (Swap("giving_back._GIVE_BACK", f"{BOUND} > now()", "false"),),
-        test_channels_down.test_a_claim_that_goes_back_does_not_wait_beyond_it,
+        test_time_of_places.test_a_claim_that_goes_back_does_not_wait_beyond_it,
     ),
     "fallback: goes back with a time that passed in our outage": (
         (Swap("giving_back._GIVE_BACK", f"falls_back_at = {BOUND},"),),
@@ -122,7 +124,7 @@ OF_COHORTS: Mutations = {
     **OF_CLOCKS,
     "fallback: what is hurried waits as long": (
         (Swap("expediting._MOVE", f"least({bound_of('work')}, now()", f"greatest({bound_of('work')}, now()"),),
-        test_channels_down.test_what_is_hurried_has_its_time_from_now,
+        test_time_of_places.test_what_is_hurried_has_its_time_from_now,
     ),
     "fallback: what may be there": (
         (Value("activities.handing_over.decisions._may_be_there", lambda *_: False),),
@@ -240,19 +242,19 @@ OF_COHORTS: Mutations = {
     ),
     "group: a tenant that is behind gets ever more": (
         (Swap("cohorts._GROUP_ONE", "AND o.behind < $10", "AND $10 > 0"),),
-        test_slow_receivers.test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohorts,
+        test_put_off.test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohorts,
     ),
     "leave: what is tried again counts as behind": (
         (Swap("cohorts._LEFT", "state = 0 AND attempt = 0", "state = 0"),),
-        test_slow_receivers.test_what_is_tried_again_in_a_while_holds_up_no_bulk,
+        test_put_off.test_what_is_tried_again_in_a_while_holds_up_no_bulk,
     ),
     "park: a shared cohort keeps it": (
         (Swap("account_queue._PARK", "THEN NULL ELSE w.cohort END", "THEN w.cohort ELSE w.cohort END"),),
-        test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
+        test_put_off.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
     ),
     "park: a tenant's own loses it": (
         (Swap("account_queue._PARK", "now() + $7::interval)", "now() + $7::interval * 99)"),),
-        test_slow_receivers.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
+        test_put_off.test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_tenants_own,
     ),
     "park: what has expired": (
         (Swap("account_queue._PARK", "SELECT EXISTS (", "SELECT 0 > 0 OR NOT EXISTS ("),),
@@ -350,10 +352,10 @@ OF_COHORTS: Mutations = {
             Value("domain.shares.Shares.blocked", lambda *_, **__: []),
             Value("domain.shares.Shares.wait_s", lambda *_, **__: 0.0),
         ),
-        test_slow_receivers.test_an_endpoint_that_throttles_is_held_back_alone,
+        test_throttles.test_an_endpoint_that_throttles_is_held_back_alone,
     ),
     "a throttle holds back nobody": (
         (Value("domain.throttle.Throttle.hold", lambda *_, **__: None),),
-        test_slow_receivers.test_an_account_that_throttles_is_not_called_for_each_message,
+        test_throttles.test_an_account_that_throttles_is_not_called_for_each_message,
     ),
 }  # fmt: skip
