@@ -142,7 +142,7 @@ class Sweep:
         if self._accounts is None or self._losses is None:
             return 0
         claims = await self._losses.of(None, limit=PAGE)
-        lost = list(Decider(self._accounts, cohort=None, epoch=None).all_lost(claims))
+        lost = list(Decider(self._accounts, cohort=None).all_lost(claims))
         return await record_lost(self._repositories.outcomes, lost, losses=self._losses)
 
     async def _close_windows(self) -> None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from uuid import UUID
 
 import structlog
 
 from activities.recording.patience import Outages, patiently
+from domain.cohorts import CohortEpoch
 from domain.shares import Blocked
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.claims import Claimed, ClaimRepository, new_mark
@@ -22,13 +22,12 @@ log = structlog.get_logger()
 
 
 class Claimer:
-    """Made anew for each hand-over, for its cohort and epoch."""
+    """Made anew for each hand-over."""
 
-    def __init__(self, claims: ClaimRepository, *, cohort: UUID, epoch: int, outages: Outages) -> None:
+    def __init__(self, claims: ClaimRepository, *, cohort: CohortEpoch, outages: Outages) -> None:
         self._claims = claims
         self._outages = outages
         self._cohort = cohort
-        self._epoch = epoch
         self._aside: list[Unreadable] = []
         self._unheard: list[tuple[str, timedelta, timedelta]] = []
 
@@ -52,7 +51,7 @@ class Claimer:
         claim and its call. Empty while the database is away."""
         mark = new_mark()
         ask = partial(
-            self._claims.claim, self._cohort, epoch=self._epoch, account=account, limit=limit, call_timeout=call_timeout,
+            self._claims.claim, self._cohort, account=account, limit=limit, call_timeout=call_timeout,
             mark=mark, without=without, uncalled=uncalled, probing=probing,
         )  # fmt: skip
         try:
@@ -60,7 +59,7 @@ class Claimer:
         except AWAY as error:
             self._outages.met()
             self._unheard.append((account, call_timeout, mark))
-            log.warning("claim.unheard", cohort=str(self._cohort), account=account, code=type(error).__name__)
+            log.warning("claim.unheard", cohort=str(self._cohort.id), account=account, code=type(error).__name__)
             return []
         return self._readable(claimed)
 
@@ -68,7 +67,7 @@ class Claimer:
         try:
             return await ask()
         except POISON as error:
-            log.error("claim.poison", cohort=str(self._cohort), account=account, code=type(error).__name__)
+            log.error("claim.poison", cohort=str(self._cohort.id), account=account, code=type(error).__name__)
             return await ask(singly=True)
 
     async def settle(self) -> list[Claim]:
@@ -89,7 +88,7 @@ class Claimer:
         """What the claim took. In an outage as long as outcomes are kept: without an answer they would become unknown,
         though nobody has begun with them."""
         return await patiently(
-            lambda: self._claims.unheard(self._cohort, account=account, call_timeout=call_timeout, mark=mark),
+            lambda: self._claims.unheard(self._cohort.id, account=account, call_timeout=call_timeout, mark=mark),
             outages=self._outages,
         )
 

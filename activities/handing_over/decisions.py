@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
-from uuid import UUID
 
 import structlog
 
 from activities.accounts.account import Accounts, Stop
 from domain.attempts import AttemptedStep, Awaited, Decision, decide, overdue
 from domain.channels import Channel
+from domain.cohorts import CohortEpoch
 from domain.lost import recognised_over
 from domain.planning import EXPIRED_WAITING
 from domain.receipts import why_failed
@@ -62,12 +62,11 @@ End: TypeAlias = StepOutcome | Returned
 
 
 class Decider:
-    """Builds outcomes for one cohort and epoch."""
+    """Builds outcomes; `cohort`: of what it has claimed."""
 
-    def __init__(self, accounts: Accounts, *, cohort: UUID | None, epoch: int | None) -> None:
+    def __init__(self, accounts: Accounts, *, cohort: CohortEpoch | None) -> None:
         self._accounts = accounts
         self._cohort = cohort
-        self._epoch = epoch
 
     def answered(self, claim: Claim, result: SendResult, *, started_s: float | None) -> StepOutcome:
         """The outcome of a call: the provider's answer, or that it was lost. `started_s`: time.monotonic() when it was
@@ -317,7 +316,6 @@ class Decider:
             events=tuple(events),
             happened_at_s=time.monotonic() if at_s is None else at_s,
             cohort=self._cohort,
-            epoch=self._epoch,
             account_of_next=account_of_next,
             moves_to=moves,
             tried=(*claim.tried, claim.account) if moves is not None else claim.tried if decision.awaiting else (),

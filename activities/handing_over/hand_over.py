@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from uuid import UUID
 
 from activities.accounts.account import Accounts
 from activities.handing_over.account_loop import AccountLoop, CohortProgress, LoopParts
@@ -17,6 +16,7 @@ from activities.handing_over.sending import Sending
 from activities.pace import Pacing
 from activities.recording.outcomes import Outcomes
 from activities.recording.patience import RETRY_MOST_S
+from domain.cohorts import CohortEpoch
 from domain.permits import PermitRank
 from infra.postgres.engine.claims import ClaimRepository
 
@@ -33,8 +33,7 @@ class HandOver:
         accounts: Accounts,
         contents: Contents,
         *,
-        cohort: UUID,
-        epoch: int,
+        cohort: CohortEpoch,
         stopping: Callable[[], bool],
         losses: Losses,
         lost_to: Outcomes,
@@ -47,13 +46,11 @@ class HandOver:
         self._losses = losses
         self._lost_to = lost_to
         self._lost = 0
-        claimer = Claimer(claims, cohort=cohort, epoch=epoch, outages=losses.outages)
-        self._decider = Decider(accounts, cohort=cohort, epoch=epoch)
+        claimer = Claimer(claims, cohort=cohort, outages=losses.outages)
+        self._decider = Decider(accounts, cohort=cohort)
         self._holding = Holding(claims, outcomes, claimer=claimer, decider=self._decider, losses=losses)
         self._sending = Sending(contents, holding=self._holding, decider=self._decider, outages=losses.outages)
-        rerouting = Rerouting(
-            claims.queue, accounts, cohort=cohort, epoch=epoch, due_again=progress.due_again, uncalled=self._uncalled
-        )
+        rerouting = Rerouting(claims.queue, accounts, cohort=cohort, due_again=progress.due_again, uncalled=self._uncalled)
         self._parts = LoopParts(
             accounts=accounts, claimer=claimer, decider=self._decider, holding=self._holding, rerouting=rerouting,
             sending=self._sending, pacing=pacing, progress=progress, rank=rank, stopping=stopping,
@@ -85,7 +82,7 @@ class HandOver:
     async def recover(self) -> None:
         """Record as unknown what an earlier attempt handed over without bringing home an outcome; nothing that another
         account's turn, here or elsewhere, may still bring home."""
-        lost = await self._losses.of(self._cohort, limit=MOST_LOST)
+        lost = await self._losses.of(self._cohort.id, limit=MOST_LOST)
         self._lost += await record_lost(self._lost_to, list(self._decider.all_lost(lost)), losses=self._losses)
 
     def _loop(self, name: str) -> AccountLoop:

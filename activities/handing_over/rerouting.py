@@ -6,10 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from uuid import UUID
 
 from activities.accounts.account import Account, Accounts
 from activities.recording.follow_ups import DueAgain
+from domain.cohorts import CohortEpoch
 from domain.permits import Granted, PermitRank
 from domain.shares import Blocked
 from domain.timeline import LeftFor
@@ -23,22 +23,20 @@ NOTHING = timedelta(0)
 
 
 class Rerouting:
-    """Of one cohort and epoch. `uncalled` is told of accounts over which something is left due that needs no call."""
+    """Of one cohort. `uncalled` is told of accounts over which something is left due that needs no call."""
 
     def __init__(
         self,
         queue: AccountQueue,
         accounts: Accounts,
         *,
-        cohort: UUID,
-        epoch: int,
+        cohort: CohortEpoch,
         due_again: DueAgain,
         uncalled: Callable[[str], None],
     ) -> None:
         self._queue = queue
         self._accounts = accounts
         self._cohort = cohort
-        self._epoch = epoch
         self._due_again = due_again
         self._uncalled = uncalled
 
@@ -47,7 +45,7 @@ class Rerouting:
         first of them may be called again. What only this one may have waits for it."""
         others, later, staying = dict[str, list[str]](), dict[float, list[str]](), list[str]()
         now_s = self._accounts.clock()
-        waiting = await self._queue.tenants(self._cohort, account=account.name)
+        waiting = await self._queue.tenants(self._cohort.id, account=account.name)
         for one in waiting:
             if one.stays:
                 staying.append(one.tenant)
@@ -83,7 +81,7 @@ class Rerouting:
         and no slot waits, unless it is to ask again in a moment."""
         if account.permits is None:
             return Granted(most)
-        due, waiting = await self._queue.due(self._cohort, account=account.name, limit=most)
+        due, waiting = await self._queue.due(self._cohort.id, account=account.name, limit=most)
         if not due:
             return Granted(0)
         granted = await account.permits.take(due, waiting=waiting, rank=rank, stays_s=stays_s, again=again)
@@ -102,7 +100,7 @@ class Rerouting:
         """Who goes before bulk has the next permit, and stands behind nobody's turns."""
         if rank is not PermitRank.BULK or account.permits is None:
             return granted.wait
-        waiting = await self._queue.waiting(self._cohort, account=account.name, limit=MOST_BOOKED)
+        waiting = await self._queue.waiting(self._cohort.id, account=account.name, limit=MOST_BOOKED)
         return await account.permits.turns(waiting, granted=granted)
 
     async def park(
@@ -117,7 +115,7 @@ class Rerouting:
     ) -> None:
         PARKED.labels(account.channel).inc()
         if await self._queue.park(
-            self._cohort, epoch=self._epoch, account=account.name, wait=wait, spacing=spacing, tenants=tenants,
+            self._cohort, account=account.name, wait=wait, spacing=spacing, tenants=tenants,
             taken_by_nobody=taken_by_nobody, staying=staying,
         ):  # fmt: skip
             self._uncalled(account.name)
@@ -126,7 +124,7 @@ class Rerouting:
     async def park_blocked(self, account: Account, blocked: Sequence[Blocked]) -> None:
         """Its receivers have as many calls as they may have, or have said "not so often"."""
         PARKED.labels(account.channel).inc()
-        if await self._queue.park_blocked(self._cohort, epoch=self._epoch, account=account.name, blocked=blocked):
+        if await self._queue.park_blocked(self._cohort, account=account.name, blocked=blocked):
             self._uncalled(account.name)
         self._due_again(account.name, time.monotonic() + min(one.wait_s for one in blocked))
 
@@ -134,5 +132,5 @@ class Rerouting:
         throttled = account.health.throttle.wait_s(self._accounts.clock()) > 0
         why = LeftFor.THROTTLED if throttled else LeftFor.CIRCUIT_OPEN
         detail = {"channel": account.channel, "account": to, "after": account.name, "reason": why}
-        await self._queue.move(self._cohort, epoch=self._epoch, account=account.name, to=to, detail=detail, tenants=tenants)
+        await self._queue.move(self._cohort, account=account.name, to=to, detail=detail, tenants=tenants)
         self._due_again(to, time.monotonic())

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from api.accept import batch, service
-from infra.postgres.accept.accepting import AcceptRepository, Key, Row
+from infra.postgres.accept.accepting import AcceptRepository, Key
+from infra.postgres.accept.row import Row
 from tests.accept.conftest import Api, body
 
 pytestmark = pytest.mark.postgres

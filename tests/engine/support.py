@@ -171,12 +171,9 @@ class Engine:
         await self.plan(cohort)
         return cohort, ids
 
-    async def claim(
-        self, cohort: CohortRow, channel: Channel = Channel.EMAIL, *, limit: int = 100, epoch: int | None = None
-    ) -> list[Claim]:
+    async def claim(self, cohort: CohortRow, channel: Channel = Channel.EMAIL, *, limit: int = 100) -> list[Claim]:
         claimed = await self.claims.claim(
-            cohort.id,
-            epoch=cohort.epoch if epoch is None else epoch,
+            cohort,
             account=f"memory-{channel}",
             limit=limit,
             call_timeout=timedelta(seconds=10),
@@ -185,7 +182,9 @@ class Engine:
 
     async def claim_over(self, cohort: UUID, account: str) -> list[Claim]:
         """In its first epoch, what is due over an account of this name."""
-        claimed = await self.claims.claim(cohort, epoch=1, account=account, limit=9, call_timeout=timedelta(seconds=1))
+        claimed = await self.claims.claim(
+            CohortEpoch(cohort, 1), account=account, limit=9, call_timeout=timedelta(seconds=1)
+        )
         return list(claimed.claims)
 
     async def lost(self, cohort: UUID | None, *, limit: int) -> list[Claim]:
@@ -193,9 +192,7 @@ class Engine:
         return list((await self.claims.lost(await self.claims.in_hand(cohort, limit=limit))).claims)
 
     def decider(self, cohort: CohortRow | None = None) -> Decider:
-        return Decider(
-            self.accounts, cohort=cohort.id if cohort else None, epoch=cohort.epoch if cohort else None
-        )  # fmt: skip
+        return Decider(self.accounts, cohort=cohort)
 
     def answered(self, claim: Claim, result: SendResult = OK) -> StepOutcome:
         return self.decider().answered(claim, result, started_s=time.monotonic())

@@ -36,7 +36,7 @@ async def claimed(fleet: Fleet, over: str) -> Claim:
 
 def decider(fleet: Fleet) -> Decider:
     assert fleet.cohort is not None
-    return Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1)
+    return Decider(fleet.accounts, cohort=fleet.cohort)
 
 
 async def moved(fleet: Fleet, **fields: Any) -> tuple[UUID, Claim]:

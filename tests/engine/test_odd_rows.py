@@ -310,9 +310,7 @@ async def test_a_claim_that_comes_through_after_it_was_asked_about_goes_back(eng
     claims.unheard = remember  # type: ignore[method-assign, assignment]
     await passing.account("memory-email")
     await passing.settle()
-    await engine.claims.claim(
-        cohort.id, epoch=1, account="memory-email", limit=1, call_timeout=timedelta(seconds=1), mark=marks[0]
-    )
+    await engine.claims.claim(cohort, account="memory-email", limit=1, call_timeout=timedelta(seconds=1), mark=marks[0])
     await passing.close()
     [left] = await engine.work()
     assert (left["notification_id"], left["state"], left["start_by"]) == (one, 0, None)

@@ -45,12 +45,12 @@ async def test_what_is_put_off_for_long_leaves_a_shared_cohort_and_stays_in_a_te
     own, _ = await engine.planned(MANY, lane=MEDIUM)
     hour, nothing = timedelta(hours=1), timedelta(0)
     for cohort, wait in ((shared, SHARED_KEEPS / 2), (own, hour)):
-        await engine.claims.queue.park(cohort.id, epoch=1, account="memory-email", wait=wait, spacing=nothing)
+        await engine.claims.queue.park(cohort, account="memory-email", wait=wait, spacing=nothing)
     await engine.cohorts.leave(own, horizon=POLICIES[MEDIUM].hold_horizon)
     assert len(await _rows_of(engine, own.id)) == MANY
     assert len(await _rows_of(engine, shared.id)) == 3
     await engine.make_due()
-    await engine.claims.queue.park(shared.id, epoch=1, account="memory-email", wait=hour, spacing=nothing)
+    await engine.claims.queue.park(shared, account="memory-email", wait=hour, spacing=nothing)
     assert await _rows_of(engine, shared.id) == []
     late = "SELECT count(*) FROM work WHERE due_at > now() + interval '1 minute'"
     assert await engine.pool.fetchval(late) == 0, "both are looked at again within a minute"
@@ -63,9 +63,7 @@ async def test_a_tenant_that_waits_for_its_accounts_gets_only_so_many_more_cohor
         behind = await engine.cohorts.group(MEDIUM, policy=policy)
         assert behind is not None
         await engine.plan(behind)
-        await engine.claims.queue.park(
-            behind.id, epoch=1, account="memory-email", wait=timedelta(hours=1), spacing=timedelta(0)
-        )
+        await engine.claims.queue.park(behind, account="memory-email", wait=timedelta(hours=1), spacing=timedelta(0))
         await engine.cohorts.leave(behind, horizon=policy.hold_horizon)
     assert await engine.cohorts.group(MEDIUM, policy=policy) is None
     await engine.accepted(FEW + 1, tenant="b")

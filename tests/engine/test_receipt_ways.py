@@ -116,11 +116,11 @@ async def test_a_late_receipt_takes_back_the_next_account(engine: Engine, parked
     await engine.make_due()
     assert fleet.cohort is not None
     [look] = await engine.claim_over(fleet.cohort.id, "a")
-    await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look))
+    await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort).overdue(look))
     assert [w["account"] for w in await engine.work(one)] == ["b"]
     if parked:
         wait = timedelta(minutes=5)
-        await engine.claims.queue.park(fleet.cohort.id, epoch=1, account="b", wait=wait, spacing=timedelta(0))
+        await engine.claims.queue.park(fleet.cohort, account="b", wait=wait, spacing=timedelta(0))
     await report(engine, one, Status.DELIVERED)
     assert await engine.work(one) == []
     assert await engine.end(one) == ("delivered", None, True)
@@ -211,7 +211,7 @@ async def test_a_receipt_while_somebody_looks(engine: Engine, status: Status, op
     await engine.make_due()
     assert fleet.cohort is not None
     [look] = await engine.claim_over(fleet.cohort.id, "a")
-    outcome = Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look)
+    outcome = Decider(fleet.accounts, cohort=fleet.cohort).overdue(look)
     await report(engine, one, status)
     await engine.flush(outcome)
     await fleet.drive()
@@ -273,7 +273,7 @@ async def test_what_is_cancelled_while_its_failure_is_looked_at(engine: Engine) 
     assert fleet.cohort is not None
     [look] = await engine.claim_over(fleet.cohort.id, "a")
     await engine.control.cancel("acme", notification_id=one)
-    await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1).overdue(look))
+    await engine.flush(Decider(fleet.accounts, cohort=fleet.cohort).overdue(look))
     assert await engine.work(one) == []
     assert await engine.end(one) == ("cancelled", "cancelled_by_request", True)
     assert fleet.sent() == {"a": 1, "b": 0}

@@ -10,7 +10,7 @@ from tests.engine.support import Engine
 async def test_what_moves_to_another_account_is_told_in_the_order_of_time(engine: Engine) -> None:
     """Caught: random ids, which stand anywhere among those of the same moment."""
     cohort, ids = await engine.planned(3)
-    await engine.claims.queue.move(cohort.id, epoch=cohort.epoch, account="memory-email", to="b", detail={"account": "b"})
+    await engine.claims.queue.move(cohort, account="memory-email", to="b", detail={"account": "b"})
     for one in ids:
         assert await engine.events(one) == ["planned", "failover"], "in the order of their ids"
         assert await engine.detail(one, "failover") == {"account": "b"}

@@ -104,7 +104,7 @@ class World(Witness):
     async def take_nothing(self, cohort: CohortRow, channel: Channel) -> None:
         """The channel's account is not called, and what needs no call goes on or ends."""
         claimed = await self.engine.claims.claim(
-            cohort.id, epoch=cohort.epoch, account=f"memory-{channel}", limit=10, call_timeout=timedelta(0), uncalled=True
+            cohort, account=f"memory-{channel}", limit=10, call_timeout=timedelta(0), uncalled=True
         )
         for claim in claimed.claims:
             if not await self._ends_unsent(cohort, claim, uncalled=True):

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.cohorts import CohortEpoch
 from domain.lanes import LOOKS_AGAIN_WITHIN, OVERLOOKED_AFTER, POLICIES, SHARED_KEEPS
 from domain.shares import ENDPOINT_PATTERN, Blocked
 from domain.timeline import EventType
@@ -190,9 +191,8 @@ class AccountQueue:
 
     async def park(
         self,
-        cohort: UUID,
+        cohort: CohortEpoch,
         *,
-        epoch: int,
         account: str,
         wait: timedelta,
         spacing: timedelta,
@@ -204,20 +204,19 @@ class AccountQueue:
         None: of all. `taken_by_nobody`: nor does another account take it, and it is woken when one does. `staying`: only
         what may go over no other one. What needs no call stays due; returns whether there is such."""
         times = (wait, spacing, LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
-        arguments = (cohort, epoch, account, tenants, *times, taken_by_nobody, staying)
+        arguments = (cohort.id, cohort.epoch, account, tenants, *times, taken_by_nobody, staying)
         return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK, *arguments)))
 
-    async def park_blocked(self, cohort: UUID, *, epoch: int, account: str, blocked: Sequence[Blocked]) -> bool:
+    async def park_blocked(self, cohort: CohortEpoch, *, account: str, blocked: Sequence[Blocked]) -> bool:
         """Put off what is due over this account and blocked, each by its wait. What needs no call stays due; returns
         whether there is such."""
-        arguments = (cohort, epoch, account, *blocked_columns(blocked), LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
+        arguments = (cohort.id, cohort.epoch, account, *blocked_columns(blocked), LOOKS_AGAIN_WITHIN, SHARED_KEEPS)
         return bool(await retried(self._pool, lambda connection: connection.fetchval(_PARK_BLOCKED, *arguments)))
 
     async def move(
         self,
-        cohort: UUID,
+        cohort: CohortEpoch,
         *,
-        epoch: int,
         account: str,
         to: str,
         detail: Mapping[str, Any],
@@ -227,10 +226,9 @@ class AccountQueue:
         may use, and the timeline says why (`detail`)."""
 
         async def unit(connection: Connection) -> None:
-            moved = await connection.fetch(_MOVE, cohort, epoch, account, tenants, to)
+            moved = await connection.fetch(_MOVE, cohort.id, cohort.epoch, account, tenants, to)
             await write_events(connection, [
-                Entry(row["notification_id"], row["n"], TimelineEvent(EventType.FAILOVER, dict(detail)), cohort=cohort,
-                      epoch=epoch)
+                Entry(row["notification_id"], row["n"], TimelineEvent(EventType.FAILOVER, dict(detail)), cohort=cohort)
                 for row in moved
             ])  # fmt: skip
 

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import asyncpg
 
+from domain.cohorts import CohortEpoch
 from domain.lanes import CLAIM_WINDOW, FLUSH_MARGIN
 from domain.shares import Blocked
 from infra.postgres.engine.account_queue import NEVER_CALLS, NO_CALL, AccountQueue, blocked_columns, blocked_for, bound_of
@@ -154,9 +155,8 @@ class ClaimRepository:
 
     async def claim(
         self,
-        cohort: UUID,
+        cohort: CohortEpoch,
         *,
-        epoch: int,
         account: str,
         limit: int,
         call_timeout: timedelta,
@@ -178,13 +178,13 @@ class ClaimRepository:
         now_s = time.monotonic()
         if not singly:
             statement, more = _claim_of(uncalled=uncalled, probing=probing, without=without)
-            rows = await self._pool.fetch(statement, cohort, epoch, account, limit, *times, *more)
+            rows = await self._pool.fetch(statement, cohort.id, cohort.epoch, account, limit, *times, *more)
             return _read(rows, now_s=now_s)
         rows, poisoned = [], list[Unreadable]()
-        for key in await self._pool.fetch(_UNCALLED_KEYS if uncalled else _DUE_KEYS, cohort, account, limit):
+        for key in await self._pool.fetch(_UNCALLED_KEYS if uncalled else _DUE_KEYS, cohort.id, account, limit):
             try:
                 rows += await self._pool.fetch(
-                    _CLAIM_ONE, cohort, epoch, account, 1, *times, key["notification_id"], key["n"]
+                    _CLAIM_ONE, cohort.id, cohort.epoch, account, 1, *times, key["notification_id"], key["n"]
                 )
             except POISON as error:
                 poisoned.append(_unreadable(key, error))

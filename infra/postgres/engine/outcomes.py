@@ -299,7 +299,7 @@ async def _write(connection: Connection, matches: Sequence[_Match], *, now_s: fl
     ended = [m.outcome.claim for m in matches if m.recording.fate is Fate.END]
     records = {m.outcome.claim.step: _record_row(m, now_s=now_s) for m in matches if m.recording.status is not None}
     entries = [
-        Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort, o.epoch)
+        Entry(*o.claim.step, e, _age(o, now_s=now_s), o.cohort)
         for m in matches for o in [m.outcome] for e in m.entries
     ]  # fmt: skip
     if ended or records or entries:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from domain.attempts import Awaited, Decision
+from domain.cohorts import CohortEpoch
 from domain.lost import Lost, LostAttempt, after_answer
 from domain.recording import CANCELLED, AttemptOutcome, stopped
 from domain.results import ResultClass, SendResult
@@ -29,8 +29,7 @@ class StepOutcome:
     events: tuple[TimelineEvent, ...]
     happened_at_s: float
     """time.monotonic() of the moment, so that the database's clock can date it."""
-    cohort: UUID | None
-    epoch: int | None
+    cohort: CohortEpoch | None
     account_of_next: str | None = None
     """The account of the chain's next channel."""
     moves_to: str | None = None

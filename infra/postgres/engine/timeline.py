@@ -14,6 +14,7 @@ from uuid import UUID
 
 import msgspec
 
+from domain.cohorts import CohortEpoch
 from domain.ids import uuid7
 from domain.timeline import EventType
 from infra.postgres.columns import columns
@@ -57,8 +58,7 @@ class Entry(NamedTuple):
     event: TimelineEvent
     age: timedelta = _NOW
     """How long before this statement, by the database's clock, it happened."""
-    cohort: UUID | None = None
-    epoch: int | None = None
+    cohort: CohortEpoch | None = None
 
 
 async def write_events(connection: Connection, entries: Sequence[Entry]) -> None:
@@ -78,7 +78,8 @@ async def write_event(connection: Connection, notification_id: UUID, kind: Event
 
 
 def _row(
-    notification_id: UUID, n: int, event: TimelineEvent, age: timedelta, cohort: UUID | None, epoch: int | None
+    notification_id: UUID, n: int, event: TimelineEvent, age: timedelta, cohort: CohortEpoch | None
 ) -> tuple[Any, ...]:
     detail = msgspec.json.encode(event.detail).decode() if event.detail else None
-    return notification_id, event.id, n, age, event.type, cohort, epoch, detail
+    driven_by = (None, None) if cohort is None else (cohort.id, cohort.epoch)
+    return notification_id, event.id, n, age, event.type, *driven_by, detail
