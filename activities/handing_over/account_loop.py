@@ -85,7 +85,7 @@ class AccountLoop:
         await self._call(slot_within=SLOT_WITHIN)
         while self.uncalled and not stopping():
             self.uncalled = False
-            if await self._without_calls(uncalled=True):
+            if await self._without_calls(takes_nothing=True):
                 await self._call(slot_within=SLOT_AT_ONCE)  # it may take something by now: the rest first goes there
         return not stopping() and not self._parts.claimer.unsure
 
@@ -214,26 +214,26 @@ class AccountLoop:
             if wait_s <= 0:
                 going.append(claim)
             elif claim.has_waited:
-                holding.end(decider.unserved(claim, uncalled=True))
+                holding.end(decider.unserved(claim, takes_nothing=True))
             else:
                 holding.end(decider.returned(claim, wait=timedelta(seconds=wait_s)))
                 self._bounced_s = wait_s if self._bounced_s is None else min(wait_s, self._bounced_s)
         return going
 
-    async def _without_calls(self, *, stopped: Stop | None = None, uncalled: bool = False) -> bool:
+    async def _without_calls(self, *, stopped: Stop | None = None, takes_nothing: bool = False) -> bool:
         """The account is gone or stopped. Some of its steps go over another; where there is none they wait for one that is
-        stopped, as long as their chain allows, or end, and a chain goes on to the next channel. `uncalled`: it takes
-        nothing at the moment; what needs no call, or has waited for long enough, goes on or ends. False: there were none.
-        No more than one claim: before the next the account is looked at again."""
+        stopped, as long as their chain allows, or end, and a chain goes on to the next channel. `takes_nothing`: at
+        the moment; what needs no call, or has waited for long enough, goes on or ends. False: there were none. No more than one
+        claim: before the next the account is looked at again."""
         holding, decider, nothing = self._parts.holding, self._parts.decider, timedelta(0)
         rows = await self._parts.claimer.claim(
-            self._name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=uncalled
+            self._name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=takes_nothing
         )
         if not rows:
             return False
         holding.took(rows)
         for claim in rows:
-            end = decider.unsent(claim, uncalled=uncalled)
-            holding.end(end or decider.unserved(claim, stopped=stopped, uncalled=uncalled))
+            end = decider.unsent(claim, takes_nothing=takes_nothing)
+            holding.end(end or decider.unserved(claim, stopped=stopped, takes_nothing=takes_nothing))
         await holding.settle()
         return True

@@ -106,21 +106,21 @@ class Decider:
                 code = type(error).__name__
                 log.error("hand_over.defect", notification_id=str(claim.notification_id), n=claim.n, code=code)
 
-    def unsent(self, claim: Claim, *, uncalled: bool = False) -> End | None:
+    def unsent(self, claim: Claim, *, takes_nothing: bool = False) -> End | None:
         """The end of a claim that is not sent, by what was looked at again when it was made; None: it may be sent.
-        `uncalled`: its account takes nothing at the moment."""
+        `takes_nothing`: its account, at the moment."""
         if claim.awaiting:
             return self.overdue(claim)
         if claim.verdict is Verdict.STALE:
             return self.returned(claim, wait=STALE_WAIT)
         if claim.verdict is not Verdict.SEND:
-            return self.stopped(claim, uncalled=uncalled)
+            return self.stopped(claim, takes_nothing=takes_nothing)
         return self._held(claim) if claim.stays and not recognised_over(claim.lost, claim.account) else None
 
-    def stopped(self, claim: Claim, *, uncalled: bool = False) -> StepOutcome:
+    def stopped(self, claim: Claim, *, takes_nothing: bool = False) -> StepOutcome:
         """The recheck found that it must not be sent (any verdict but SEND and STALE). After an opt-out the chain goes on
-        only if the person still permits a channel of it; each place is looked at again in its turn. `uncalled`: its
-        account takes nothing at the moment."""
+        only if the person still permits a channel of it; each place is looked at again in its turn. `takes_nothing`: its
+        account, at the moment."""
         if claim.verdict is Verdict.NOT_NOW and claim.put_off is not None:
             return self._put_off(claim, claim.put_off)
         decision, event = _VERDICTS[claim.verdict]
@@ -128,7 +128,7 @@ class Decider:
             decision = replace(decision, falls_back=bool(claim.permitted))
         detail: dict[str, Any] = {"channel": claim.channel, "reason": decision.reason, "stage": Stage.HAND_OVER}
         if event is EventType.EXPIRED:
-            detail |= self._held_up(claim, uncalled=uncalled)
+            detail |= self._held_up(claim, takes_nothing=takes_nothing)
         return self._outcome(claim, decision, [TimelineEvent(event, detail)])
 
     def _held(self, claim: Claim) -> StepOutcome:
@@ -137,14 +137,14 @@ class Decider:
         detail = {"attempt": claim.lost[-1].attempt, "channel": claim.channel, "then": "hold"}
         return self._outcome(claim, held, [TimelineEvent(EventType.UNKNOWN, detail)])
 
-    def _held_up(self, claim: Claim, *, uncalled: bool) -> dict[str, str]:
+    def _held_up(self, claim: Claim, *, takes_nothing: bool) -> dict[str, str]:
         """Over which account it waited, and what for: told here once, because each time that it was put off would be a row
         for each of all that wait."""
         account = self._accounts.get(claim.account)
         if account is None:
             return {"account": claim.account, "held_up_by": LeftFor.ACCOUNT_GONE}
         now_s = self._accounts.clock()
-        why = account.takes_nothing_for(now_s) if uncalled else account.holds_up(now_s)
+        why = account.takes_nothing_for(now_s) if takes_nothing else account.holds_up(now_s)
         return {"account": claim.account} | ({"held_up_by": why} if why else {})
 
     def _put_off(self, claim: Claim, wait: PutOff) -> StepOutcome:
@@ -178,14 +178,14 @@ class Decider:
         anew = decision.moves and claim.falls_back_at is None
         return replace(outcome, falls_back_at=_bound(claim, since=now)) if anew else outcome
 
-    def unserved(self, claim: Claim, *, stopped: Stop | None = None, uncalled: bool = False) -> StepOutcome:
-        """A step whose account is gone goes over another one, or ends. An account that is `stopped`, or takes nothing at
-        the moment (`uncalled`), comes back: without another one the step waits for it, until its chain goes on."""
+    def unserved(self, claim: Claim, *, stopped: Stop | None = None, takes_nothing: bool = False) -> StepOutcome:
+        """A step whose account is gone goes over another one, or ends. An account that is `stopped`, or `takes_nothing` at
+        the moment, comes back: without another one the step waits for it, until its chain goes on."""
         other, why = self._elsewhere(claim), self._left_for(claim, stopped=stopped)
         if other is not None:
             again = Decision(Status.SCHEDULED, due_at=claim.claimed_at, failures=claim.failures, moves=True)
             return self._outcome(claim, again, [], moves_to=other, why=why)
-        if claim.has_waited and (stopped is not None or uncalled):
+        if claim.has_waited and (stopped is not None or takes_nothing):
             over = replace(NOT_IN_TIME, failures=claim.failures)
             return self._outcome(claim, over, [], why=why, awaits=claim.awaits)
         if stopped is not None:

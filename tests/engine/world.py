@@ -107,12 +107,12 @@ class World(Witness):
             cohort, account=f"memory-{channel}", limit=10, call_timeout=timedelta(0), uncalled=True
         )
         for claim in claimed.claims:
-            if not await self._ends_unsent(cohort, claim, uncalled=True):
+            if not await self._ends_unsent(cohort, claim, takes_nothing=True):
                 assert claim.has_waited, "taken from its channel before its time"
-                await self.engine.flush(self.engine.decider(cohort).unserved(claim, uncalled=True))
+                await self.engine.flush(self.engine.decider(cohort).unserved(claim, takes_nothing=True))
 
-    async def _ends_unsent(self, cohort: CohortRow, claim: Claim, *, uncalled: bool = False) -> bool:
-        end = self.engine.decider(cohort).unsent(claim, uncalled=uncalled)
+    async def _ends_unsent(self, cohort: CohortRow, claim: Claim, *, takes_nothing: bool = False) -> bool:
+        end = self.engine.decider(cohort).unsent(claim, takes_nothing=takes_nothing)
         if isinstance(end, Returned):
             await self.engine.claims.give_back([end])
         elif end is not None:
