@@ -223,8 +223,8 @@ class AccountLoop:
     async def _without_calls(self, *, stopped: Stop | None = None, takes_nothing: bool = False) -> bool:
         """The account is gone or stopped. Some of its steps go over another; where there is none they wait for one that is
         stopped, as long as their chain allows, or end, and a chain goes on to the next channel. `takes_nothing`: at
-        the moment; what needs no call, or has waited for long enough, goes on or ends. False: there were none. No more than one
-        claim: before the next the account is looked at again."""
+        the moment; what needs no call, or has waited for long enough, goes on or ends. False: there were none. No more
+        than one claim: before the next the account is looked at again."""
         holding, decider, nothing = self._parts.holding, self._parts.decider, timedelta(0)
         rows = await self._parts.claimer.claim(
             self._name, limit=MOST_CALLS_A_CLAIM, call_timeout=nothing, uncalled=takes_nothing
