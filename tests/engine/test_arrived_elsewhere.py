@@ -51,7 +51,7 @@ async def hook_in_hand(fleet: Fleet) -> Claim:
     assert cohort is not None
     await engine.make_due()
     [look] = await engine.claim_over(cohort.id, "a")
-    await engine.flush(Decider(fleet.accounts, cohort=cohort.id, epoch=1).overdue(look))
+    await engine.flush(Decider(fleet.accounts, cohort=cohort).overdue(look))
     [claim] = await engine.claim_over(cohort.id, "hook")
     assert claim.channel is Channel.WEBHOOK
     return claim
@@ -125,7 +125,7 @@ async def test_a_retry_that_goes_back_ends_as_arrived_elsewhere(engine: Engine) 
     fleet, one, _ = await mail_was_sent(engine)
     claim = await hook_in_hand(fleet)
     assert fleet.cohort is not None
-    decider = Decider(fleet.accounts, cohort=fleet.cohort.id, epoch=1)
+    decider = Decider(fleet.accounts, cohort=fleet.cohort)
     await engine.flush(decider.answered(claim, RETRY, started_s=0))
     await engine.make_due()
     [again] = await engine.claim_over(fleet.cohort.id, "hook")
