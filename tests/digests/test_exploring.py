@@ -169,7 +169,7 @@ MUTATIONS: dict[str, Swap | Value] = {
         "digests._MAY_HAVE_ARRIVED", "notification_id = $1", "notification_id = $1 AND false"
     ),
     "repeats: a new try is nobody's original": Value(
-        f"{SLOTS}._GO_OVER", slots._GO_OVER.replace("d.slot = h.slot", "false")
+        f"{SLOTS}._GO_OVER", slots._GO_OVER.replace("d.slot = m.slot", "false")
     ),
 }
 """Found within some tens of histories; `MOST` is far more than that."""
