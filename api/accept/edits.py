@@ -81,7 +81,7 @@ class EditService:
             )
         template = None if request.template is UNSET else request.template
         content, data = _json(request.content), _json(request.data)
-        options = _options(row, patch, request=request, window=await self._window(row, request))
+        options = _options(row, patch, request=request, window=await self._window(row, patch, request))
         given = await self._given(row, patch, lives=lives, changed=changed)
         return Edit(
             fields=changed,
@@ -136,9 +136,13 @@ class EditService:
         kept = {name: value for name, value in asdict(given).items() if value}
         return {GIVEN: kept} if kept else {}
 
-    async def _window(self, row: asyncpg.Record, request: NotificationRequest) -> SendWindow | None:
+    async def _window(
+        self, row: asyncpg.Record, patch: NotificationPatch, request: NotificationRequest
+    ) -> SendWindow | None:
         """Of the low lane: what the edit says, else its own; where the edit brings it there, or takes it out of a category
-        whose hours it kept, its category's or tenant's."""
+        whose hours it kept, its category's or tenant's. What was hurried out of that lane keeps its own, for a new try."""
+        if patch.priority is UNSET and row["lane"] != Lane.LOW and times_of(row).posted_lane is Lane.LOW:
+            return msgspec.convert(options_of(row).get("window"), SendWindow | None)
         if request.priority != Lane.LOW.label:
             return None
         if request.window is not UNSET:

@@ -225,8 +225,9 @@ def _why(failed: dict[str, Any]) -> dict[str, Any]:
 
 
 def _retried(body: dict[str, Any]) -> str:
-    told = show.fields({name: body[name] for name in ("dry_run", "matched", "retried", "retriable", "channels")})
-    reopened = f"\n\n{show.grid(REOPENED, body['reopened'])}" if body["reopened"] else ""
+    """An answer that was kept before an upgrade has neither `channels` nor `reopened`."""
+    told = show.fields({name: body.get(name) for name in ("dry_run", "matched", "retried", "retriable", "channels")})
+    reopened = f"\n\n{show.grid(REOPENED, body['reopened'])}" if body.get("reopened") else ""
     made = f"\n\n{show.grid(MADE, body['made'])}" if body["made"] else ""
     skipped = f"\n\n{show.grid(SKIPPED, body['skipped'])}" if body["skipped"] else ""
     more = f"\nmore: --cursor {show.clean(body['next_cursor'])}" if body["next_cursor"] else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from domain.lanes import Lane
 from tests.accept.conftest import Api
 from tests.accept.test_changes import at, finish, made, moment, patch, read
 from tests.accept.test_partial_retry import partial
@@ -61,6 +63,13 @@ async def test_hurry_was_meant_for_the_old_one(api: Api, how: str) -> None:
     shown = await again(api, one, how=how)
     assert (shown["lane"], shown["window"], life(shown)) == ("low", EVENING, timedelta(hours=72))
     assert "given" not in shown
+    edited = await made(api, priority="low", send_at=at(days=1), window=EVENING)
+    await expedite(api, edited)
+    await patch(api, edited, send_at=at(days=2), content={"title": "other", "text": "words"})
+    shown = await again(api, edited, how=how)
+    assert (shown["lane"], shown["window"]) == ("low", EVENING), (
+        "an edit of what it says leaves its hours"
+    )
     fixed = await made(api, send_at=at(days=1), expires_at=at(days=1, hours=3))
     await expedite(api, fixed)
     shown = await again(api, fixed, how=how)
@@ -111,6 +120,17 @@ async def test_of_a_digest(api: Api) -> None:
         life(await again(api, await made(api, **item, expires_at=at(hours=2)), how="resend")), timedelta(hours=2)
     )
     assert life(await again(api, await made(api, **item), how="resend")) == timedelta(hours=24)
+
+
+async def test_what_arrived_in_part_comes_back_in_its_own_lane(api: Api) -> None:
+    """Caught: bulk that had been hurried was tried again in the high lane, and lived for three days there."""
+    one = await partial(api, priority="low", send_at=at(days=1))
+    hurried = {"given": {"lane": "low", "life": "P3D"}}
+    await api.pool.execute("UPDATE notification SET lane = 0, options = $2 WHERE id = $1", one, json.dumps(hurried))
+    answer = await api.post({"id": one, "partial": True}, path="/v1/notifications/retry")
+    assert answer.json()["retried"] == 1, answer.text
+    assert (await read(api, one))["lane"] == "low"
+    assert await api.pool.fetchval("SELECT lane FROM work WHERE notification_id = $1", one) == Lane.LOW
 
 
 async def test_what_arrived_in_part_lives_as_long_again(api: Api) -> None:

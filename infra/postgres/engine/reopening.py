@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
+from domain.lanes import Lane
 from domain.lost import NOTHING_LOST, Lost
 from domain.states import Status
 from domain.timeline import EventType
@@ -26,10 +27,10 @@ NOBODYS = "none"
 
 _REOPEN = """
 UPDATE notification m SET status = 'accepted', reason = NULL, partial = false, final = false, finished_at = NULL,
-       expires_at = greatest(m.expires_at, now() + x.life),
+       expires_at = greatest(m.expires_at, now() + x.life), lane = x.lane,
        options = (coalesce(m.options::jsonb, '{}') || jsonb_build_object('given', coalesce(m.options::jsonb->'given', '{}')
                   || jsonb_build_object('life', 'PT' || extract(epoch FROM x.life) || 'S')))::json
-FROM unnest($3::uuid[], $4::interval[]) x(id, life)
+FROM unnest($3::uuid[], $4::interval[], $5::smallint[]) x(id, life, lane)
 WHERE m.id = x.id AND m.id = ANY ($3) AND m.id BETWEEN $1 AND $2"""
 """What it was given to live is kept (`domain.edits.Given`): its times say so no longer."""
 
@@ -49,7 +50,7 @@ FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::text[], $6::
 JOIN LATERAL (SELECT tenant, lane, expires_at, version FROM notification WHERE id = x.id OFFSET 0) m ON true"""
 
 _RETRYING = """
-UPDATE delivery d SET status = 'retrying', reason = NULL, updated_at = now()
+UPDATE delivery d SET status = 'retrying', reason = NULL, rest = NULL, updated_at = now()
 FROM unnest($3::uuid[], $4::smallint[]) x(id, n)
 WHERE d.notification_id = x.id AND d.n = x.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2"""
 
@@ -75,6 +76,8 @@ class Reopening:
     locale: str | None
     attempt: int
     """No claim of it had a higher number."""
+    lane: Lane
+    """The one that it was posted in: a hurry was meant for the first try."""
     life: timedelta
     """How long the notification lives from now on, at least."""
     was: Status
@@ -88,9 +91,10 @@ async def reopen(connection: Connection, steps: Sequence[Reopening]) -> None:
     open step. Poke their lanes afterwards."""
     if not steps:
         return
-    lives = {step.notification_id: step.life for step in steps}
-    ids = sorted(lives)
-    await connection.execute(_REOPEN, ids[0], ids[-1], ids, [lives[one] for one in ids])
+    step_of = {step.notification_id: step for step in steps}
+    ids = sorted(step_of)
+    lives, lanes = [step_of[one].life for one in ids], [step_of[one].lane for one in ids]
+    await connection.execute(_REOPEN, ids[0], ids[-1], ids, lives, lanes)
     await connection.execute(_REOPEN_CARRIED, ids)
     rows = [
         (s.notification_id, s.n, s.channel, s.account or NOBODYS, s.address, s.locale, s.attempt) for s in steps

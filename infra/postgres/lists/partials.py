@@ -109,7 +109,7 @@ def _judged(ids: Sequence[UUID], rows: Sequence[asyncpg.Record], wanted: Wanted)
             refused[one] = decided
         elif found is not None:
             again[one] = decided
-            lanes.add(Lane(found[0]["lane"]))
+            lanes.add(times_of(found[0]).posted_lane)
     return Judged(again, refused, frozenset(lanes))
 
 
@@ -146,9 +146,9 @@ def _against(row: asyncpg.Record) -> Refusal | None:
 def _reopening(row: asyncpg.Record) -> Reopening:
     """`attempts` is the number of the last claim that handed something over; one claim at most came after it, and ended
     without."""
-    lost = lost_of(row["lost"])
+    lost, times = lost_of(row["lost"]), times_of(row)
     last = max([row["attempts"], *(one.attempt for one in lost)])
     return Reopening(
         row["id"], row["step"], row["channel"], row["account"], row["address"], row["locale"], last + 1,
-        times_of(row).life, Status(row["ended"]), row["reason"], lost,
+        times.posted_lane, times.life, Status(row["ended"]), row["reason"], lost,
     )  # fmt: skip
