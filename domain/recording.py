@@ -43,6 +43,8 @@ class KnownStep:
     """Attempts of it that may have arrived, by all that is known with what is recorded now."""
     settled: bool = False
     """There were such attempts, and now it is known of the last of them that it did not arrive."""
+    was_lost: bool = False
+    """The attempt that is recorded now was one of them until now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class Recording:
     """What is written down."""
 
     fate: Fate
-    """Of its open row. KEEP: it has gone, or belongs to a later attempt."""
+    """Of its open row. KEEP: it has gone, belongs to a later attempt, or was written before."""
     status: Status | None
     """The record's state from now on; None changes nothing."""
     reason: Reason | None = None
@@ -237,9 +239,15 @@ def _settles(known: KnownStep, outcome: AttemptOutcome) -> bool:
 
 def _outruns_its_resend(known: KnownStep, outcome: AttemptOutcome) -> bool:
     """It succeeded after it was given up, and before its resend began."""
-    if known.state is not WorkState.OPEN or outcome.decision.status not in SUCCESS:
+    if known.state is not WorkState.OPEN or outcome.decision.status not in SUCCESS or _is_awaited(known, outcome):
         return False
     return known.attempt is not None and known.attempt >= outcome.attempt
+
+
+def _is_awaited(known: KnownStep, outcome: AttemptOutcome) -> bool:
+    """It was recorded before, and its receipt is waited for or has come: by when something follows stays as it is by now."""
+    waits = known.awaiting and outcome.decision.awaiting
+    return waits and not known.was_lost and known.attempts >= outcome.attempt
 
 
 def _current_status(known: KnownStep, outcome: AttemptOutcome, *, ends: bool) -> Status | None:

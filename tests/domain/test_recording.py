@@ -36,6 +36,7 @@ MINE = KnownStep(WorkState.IN_HAND, 1)
 RESEND_WAITS = KnownStep(WorkState.OPEN, 1, status=Status.RETRYING, attempts=1)
 RESEND_UNDER_WAY = KnownStep(WorkState.IN_HAND, 2, status=Status.RETRYING, attempts=1)
 LOOKED_AT = KnownStep(WorkState.IN_HAND, 2, awaiting=True, status=Status.SENT, attempts=1)
+RECEIPT_AWAITED = KnownStep(WorkState.OPEN, 1, awaiting=True, status=Status.SENT, attempts=1)
 RECALLED = KnownStep(None, status=Status.CANCELLED, reason=Reason.RECALLED_BY_REQUEST, attempts=1)
 
 ONE_LOST = (LostAttempt(1, "a"),)
@@ -143,6 +144,10 @@ CURRENT = {
 LATE = {
     "taken after all, before its resend began": (RESEND_WAITS, SENT, Recording(Fate.END, Status.SENT)),
     "taken after all, and its receipt is waited for": (RESEND_WAITS, AWAITING, Recording(Fate.AGAIN, Status.SENT)),
+    "told again while its receipt is waited for": (RECEIPT_AWAITED, AWAITING, Recording(Fate.KEEP, None)),
+    "taken after all, beside one whose receipt is waited for": (
+        replace(RECEIPT_AWAITED, was_lost=True), AWAITING, Recording(Fate.AGAIN, None),
+    ),
     "taken after all, while its resend is under way": (RESEND_UNDER_WAY, SENT, Recording(Fate.KEEP, Status.SENT)),
     "refused for good, before its resend began": (
         RESEND_WAITS, REFUSED, Recording(Fate.END, Status.FAILED, Reason.RECIPIENT_REFUSED),

@@ -14,9 +14,12 @@ import pytest
 from activities.clock_watch import AROUND
 from domain.channels import Channel
 from domain.lanes import Lane
+from domain.states import Status
+from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.clock_steps import ClockRepository
 from infra.postgres.engine.cohorts import CohortRow
 from tests.engine.hindering import AFTER, CHAIN, OPTIONS, fleet_of, passes, send, stored
+from tests.engine.reporting import receipt, reporting, take
 from tests.engine.support import RETRY, Engine, soon, window
 
 HOUR = timedelta(hours=1)
@@ -54,6 +57,15 @@ async def left(engine: Engine, one: UUID | None = None) -> tuple[timedelta, time
 async def all_times(engine: Engine) -> list[asyncpg.Record]:
     rows: list[asyncpg.Record] = await engine.pool.fetch("SELECT due_at, falls_back_at FROM work ORDER BY 1, 2")
     return rows
+
+
+def ahead_by_an_hour(claim: Claim) -> Claim:
+    """The same, claimed by the clock as it was."""
+    assert claim.falls_back_at is not None
+    return replace(
+        claim, claimed_at=claim.claimed_at + HOUR, falls_back_at=claim.falls_back_at + HOUR,
+        expires_at=claim.expires_at + HOUR,
+    )  # fmt: skip
 
 
 async def retried(engine: Engine) -> tuple[CohortRow, UUID]:
@@ -111,18 +123,32 @@ async def test_an_answer_to_what_was_claimed_before_is_looked_at_when_it_is_ther
     """Caught: its outcome goes by its claim, and so by the clock as it was."""
     cohort, [one] = await engine.planned(1, **ASKED)
     [claim] = await engine.claim(cohort, Channel.WEBHOOK)
-    assert claim.falls_back_at is not None
     await set_back(engine)
-    ahead = replace(
-        claim, claimed_at=claim.claimed_at + HOUR, falls_back_at=claim.falls_back_at + HOUR,
-        expires_at=claim.expires_at + HOUR,
-    )  # fmt: skip
-    await engine.answer([ahead], RETRY)
+    await engine.answer([ahead_by_an_hour(claim)], RETRY)
     assert (await left(engine, one))[0] > HOUR
     await looked_at_last(engine)
     due, until = await left(engine, one)
     assert due < timedelta(seconds=10)
     assert AFTER - MOMENT < until <= AFTER
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_answer_told_again_brings_back_no_time_of_the_clock_as_it_was(engine: Engine, *, fails: bool) -> None:
+    """Caught by the state machine's test: taken, looked at, and flushed once more because the COMMIT's answer was lost; or
+    after its receipt has come, too."""
+    engine = reporting(engine.pool)
+    cohort, _ = await engine.planned(1, **ASKED)
+    claims = await engine.claim(cohort, Channel.WEBHOOK)
+    await set_back(engine)
+    told = await engine.answer([ahead_by_an_hour(claim) for claim in claims])
+    await looked_at_last(engine)
+    if fails:
+        await take(engine, receipt(Status.FAILED), account="memory-webhook")
+    before = await left(engine)
+    await engine.flush(*told)
+    due, until = await left(engine)
+    assert due <= (timedelta(0) if fails else before[0])
+    assert AFTER - MOMENT < until <= before[1]
 
 
 async def test_it_goes_on_over_the_next_channel_in_its_time(engine: Engine) -> None:

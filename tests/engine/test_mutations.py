@@ -22,6 +22,7 @@ from tests.engine import (
     test_cancel,
     test_caps,
     test_claims,
+    test_clock_steps_of_chains,
     test_ends,
     test_epochs,
     test_giving_back,
@@ -202,6 +203,14 @@ MUTATIONS: Mutations = {
     "outcome: a resend is not taken back": (
         (Value(f"{RECORDING}._outruns_its_resend", lambda *_: False),),
         test_outcomes.test_a_success_takes_back_a_resend_that_has_not_begun,
+    ),
+    "outcome: what is told again is waited for anew": (
+        (Value(f"{RECORDING}._is_awaited", lambda *_: False),),
+        partial(test_clock_steps_of_chains.test_an_answer_told_again_brings_back_no_time_of_the_clock_as_it_was, fails=False),
+    ),
+    "outcome: what was lost is known to be awaited": (
+        (Value(f"{RECORDING}._is_awaited", lambda known, outcome: known.awaiting and outcome.decision.awaiting),),
+        test_outcomes.test_of_two_that_were_taken_after_all_the_later_one_is_waited_for,
     ),
     "outcome: unknown is for ever": (
         (Value(f"{RECORDING}.merge", lambda known, _: known), Value(f"{RECORDING}.FINAL", ())),

@@ -10,6 +10,7 @@ import pytest
 from domain.channels import Channel
 from domain.results import ResultClass, SendResult
 from infra.postgres.engine.giving_back import Returned
+from tests.engine.reporting import reporting
 from tests.engine.support import LOST, OK, PERMANENT, RECIPIENT, RETRY, TENANT, Engine
 
 
@@ -34,6 +35,25 @@ async def test_a_success_takes_back_a_resend_that_has_not_begun(engine: Engine) 
     await engine.answer([claim], OK)
     assert await engine.work(one) == []
     assert await engine.end(one) == ("sent", None, True)
+
+
+async def test_of_two_that_were_taken_after_all_the_later_one_is_waited_for(engine: Engine) -> None:
+    """Both were called lost, and the second may be reported on for as long as any other."""
+    engine = reporting(engine.pool)
+    options = '{"fallback_after": "PT60S", "on_unknown": "resend"}'
+    cohort, [one] = await engine.planned(
+        1, user="u-1", channels=[Channel.EMAIL, Channel.WEBHOOK], strategy="fallback", options=options
+    )  # fmt: skip
+    slow = []
+    for _ in range(2):
+        await engine.make_due()
+        slow += await engine.claim(cohort)
+        await engine.lose(one)
+        await engine.flush(*[engine.decider().lost(claim) for claim in await engine.lost(None, limit=1)])
+    await engine.answer(slow[:1])
+    await engine.pool.execute("UPDATE work SET due_at = due_at - interval '30 seconds'")
+    await engine.answer(slow[1:])
+    assert await engine.pool.fetchval("SELECT awaiting AND due_at > now() + interval '31 seconds' FROM work")
 
 
 async def test_a_success_takes_back_a_resend_that_came_back_unsent(engine: Engine) -> None:

@@ -214,7 +214,7 @@ def _matched(outcomes: Sequence[StepOutcome], rows: Sequence[asyncpg.Record], lo
     matches, brought = [], dict[StepKey, Status]()
     for outcome, row in counting:
         step = outcome.claim.step
-        known = _known(row, lost=lost[step])
+        known = _known(row, lost=lost[step], attempt=outcome.claim.attempt)
         if step in brought:
             known = replace(known, status=brought[step])
         recording = record(known, outcome.of_attempt)
@@ -224,12 +224,12 @@ def _matched(outcomes: Sequence[StepOutcome], rows: Sequence[asyncpg.Record], lo
     return matches
 
 
-def _known(row: asyncpg.Record, *, lost: Lost = NOTHING_LOST) -> KnownStep:
+def _known(row: asyncpg.Record, *, lost: Lost = NOTHING_LOST, attempt: int | None = None) -> KnownStep:
     state, status = row["state"], row["status"]
     return KnownStep(
         None if state is None else WorkState(state), row["attempt"], bool(row["awaiting"]), row["receipt"],
         None if status is None else Status(status), row["reason"], row["attempts"] or 0, lost,
-        settled=row["lost"] is not None and not lost,
+        settled=row["lost"] is not None and not lost, was_lost=any(one.attempt == attempt for one in lost_of(row["lost"])),
     )  # fmt: skip
 
 
