@@ -245,7 +245,7 @@ def _outruns_its_resend(known: KnownStep, outcome: AttemptOutcome) -> bool:
 
 
 def _is_awaited(known: KnownStep, outcome: AttemptOutcome) -> bool:
-    """It was recorded before, and its receipt is waited for or has come: by when something follows stays as it is by now."""
+    """It was recorded before, and its receipt is waited for or has come: when something follows stays as it is by now."""
     waits = known.awaiting and outcome.decision.awaiting
     return waits and not known.was_lost and known.attempts >= outcome.attempt
 

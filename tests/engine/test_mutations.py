@@ -22,7 +22,6 @@ from tests.engine import (
     test_cancel,
     test_caps,
     test_claims,
-    test_clock_steps_of_chains,
     test_ends,
     test_epochs,
     test_giving_back,
@@ -37,6 +36,7 @@ from tests.engine import (
     test_receipts,
     test_windows,
 )
+from tests.engine import test_clock_steps_of_chains as of_chains
 from tests.engine.conftest import EMPTY, open_pool
 from tests.engine.mutations import ENGINE, RECORDING, Mutations, Swap, Value
 from tests.engine.mutations_of_cohorts import OF_COHORTS
@@ -206,7 +206,7 @@ MUTATIONS: Mutations = {
     ),
     "outcome: what is told again is waited for anew": (
         (Value(f"{RECORDING}._is_awaited", lambda *_: False),),
-        partial(test_clock_steps_of_chains.test_an_answer_told_again_brings_back_no_time_of_the_clock_as_it_was, fails=False),
+        partial(of_chains.test_an_answer_told_again_brings_back_no_time_of_the_clock_as_it_was, fails=False),
     ),
     "outcome: what was lost is known to be awaited": (
         (Value(f"{RECORDING}._is_awaited", lambda known, outcome: known.awaiting and outcome.decision.awaiting),),
