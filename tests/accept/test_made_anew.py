@@ -67,9 +67,7 @@ async def test_hurry_was_meant_for_the_old_one(api: Api, how: str) -> None:
     await expedite(api, edited)
     await patch(api, edited, send_at=at(days=2), content={"title": "other", "text": "words"})
     shown = await again(api, edited, how=how)
-    assert (shown["lane"], shown["window"]) == ("low", EVENING), (
-        "an edit of what it says leaves its hours"
-    )
+    assert (shown["lane"], shown["window"]) == ("low", EVENING), "an edit of what it says leaves its hours"
     fixed = await made(api, send_at=at(days=1), expires_at=at(days=1, hours=3))
     await expedite(api, fixed)
     shown = await again(api, fixed, how=how)
