@@ -50,8 +50,8 @@ _ANSWERS = f"SELECT i.app, i.route, i.created_at, i.answer {STORED_ANSWERS} ORDE
 
 _NOTIFICATIONS = """
 SELECT id, app, lane, category, to_channel, to_address, channels, strategy, template, template_version, content, data,
-       metadata, (options::jsonb - 'given')::json AS options, status, final, reason, partial, accepted_at, send_at, expires_at, cancelled_at, finished_at,
-       deleted_at, erased_at, origin
+       metadata, (options::jsonb - 'given')::json AS options, status, final, reason, partial, accepted_at, send_at,
+       expires_at, cancelled_at, finished_at, deleted_at, erased_at, origin
 FROM notification WHERE tenant = $1 AND user_id = $2 AND id > $3 ORDER BY id LIMIT $4"""
 
 _DELIVERIES = """
