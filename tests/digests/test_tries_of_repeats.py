@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import resources
+import asyncio
 from uuid import UUID
 
 import pytest
 
 from domain.channels import Channel
 from infra.postgres.accept import slots
-from infra.postgres.migrations import versions
 from tests.digests.conftest import Office
 from tests.digests.test_repeats import made_again, posted, state
+from tests.engine.gates import Gate, done_or_blocked, gated
 from tests.engine.support import LOST, OK, PERMANENT
 
 
@@ -74,11 +74,31 @@ async def test_two_that_are_tried_anew_in_one_call(office: Office) -> None:
     assert await state(office.api, await posted(office.api)) == ("suppressed", "duplicate", str(made[-1]))
 
 
-async def test_the_first_are_remembered_and_not_without_end(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots, "_GO_OVER", slots._GO_OVER.replace(f"[:{slots.MOST_TRIES}]", "[:2]"))
-    tries = await tried(office, LOST, *[PERMANENT] * 4)
-    assert await office.pool.fetchval("SELECT earlier FROM dedupe") == tries[:2]
+async def test_the_first_are_remembered_and_not_without_end(office: Office) -> None:
+    """Nor is a try more remembered by the trigger, to which a slot that is full looks like one of the version before."""
+    [lost, *failed] = await tried(office, LOST, PERMANENT, PERMANENT)
+    full = [lost, *failed[:1] * (slots.MOST_TRIES - 1)]
+    await office.pool.execute("UPDATE dedupe SET earlier = $1", full)
+    again = await made_again(office, failed[-1], how="resend")
+    assert await office.pool.fetchrow("SELECT notification_id, earlier FROM dedupe") == (again, full)
     assert (await state(office.api, await posted(office.api)))[0] == "suppressed"
+
+
+async def test_two_new_tries_of_one_family_at_the_same_time(office: Office) -> None:
+    """Caught: the second, which had waited for the first, took no part; it arrived, and the same was sent once more."""
+    [first, again] = await tried(office, PERMANENT, PERMANENT)
+    gate = Gate("UPDATE dedupe", after=True)
+    office.api.container.changes.retries._retries._pool = gated(office.pool, gate)
+    retrying = asyncio.create_task(made_again(office, again, how="retry"))
+    await gate.reached.wait()
+    resending = asyncio.create_task(made_again(office, first, how="resend"))
+    await done_or_blocked(office.pool, resending)
+    waits = not resending.done()
+    gate.open.set()
+    retried, resent = await retrying, await resending
+    found = await office.pool.fetchrow("SELECT notification_id, earlier FROM dedupe")
+    assert found == (resent, [first, again, retried])
+    assert waits
 
 
 async def test_what_another_has_taken_meanwhile_is_left(office: Office) -> None:
@@ -87,15 +107,3 @@ async def test_what_another_has_taken_meanwhile_is_left(office: Office) -> None:
     for old in (again, first):
         await made_again(office, old, how="resend")
         assert (await state(office.api, await posted(office.api)))[2] == str(other)
-
-
-async def test_tries_of_before_the_migration_are_remembered(office: Office) -> None:
-    """The version before remembered the newest alone, and looked one further."""
-    tries = await tried(office, LOST, PERMANENT, PERMANENT)
-    other = await posted(office.api, content={"text": "other"})
-    await office.pool.execute("UPDATE dedupe SET earlier = NULL")
-    script = resources.files(versions).joinpath("0033_tries_of_originals.sql").read_text(encoding="utf-8")
-    [fill] = [statement for statement in script.split(";") if "UPDATE dedupe" in statement]
-    await office.pool.execute(fill)
-    rows = await office.pool.fetch("SELECT notification_id, earlier FROM dedupe")
-    assert {row["notification_id"]: row["earlier"] for row in rows} == {tries[-1]: tries[:-1], other: None}

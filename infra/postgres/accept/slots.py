@@ -1,6 +1,8 @@
 """Slots of digests and of repeats: locked in the order of their hashes, so that two writers never wait for each other.
 
-Who needs both locks those of repeats first; whoever has locks of notifications took them before.
+Who needs both locks those of repeats first; whoever has locks of notifications took them before. One does not: an edit by which
+a carrier leaves its digest locks what it carried after all slots (`engine.digests`). Where it meets an edit or a new try of
+one of these that wants the same slot, PostgreSQL ends one of the two, which is done once more (`retried`).
 """
 
 from __future__ import annotations
@@ -62,13 +64,14 @@ held AS MATERIALIZED (
     SELECT slot, notification_id, earlier FROM dedupe WHERE slot = ANY (ARRAY(SELECT slot FROM mine))
     ORDER BY slot FOR UPDATE),
 made AS (
-    SELECT h.slot, h.notification_id, array_agg(m.id ORDER BY m.id) AS ids
-    FROM held h JOIN mine m ON m.slot = h.slot AND m.origin = ANY (h.earlier || h.notification_id) GROUP BY 1, 2)
+    SELECT h.slot, h.notification_id, h.earlier, array_agg(m.id ORDER BY m.id) AS ids
+    FROM held h JOIN mine m ON m.slot = h.slot AND m.origin = ANY (h.earlier || h.notification_id) GROUP BY 1, 2, 3)
 UPDATE dedupe d SET notification_id = m.ids[cardinality(m.ids)],
-       earlier = (d.earlier || d.notification_id || trim_array(m.ids, 1))[:{MOST_TRIES}]
+       earlier = (m.earlier || m.notification_id || trim_array(m.ids, 1))[:{MOST_TRIES}]
 FROM made m
-WHERE d.slot = m.slot AND d.slot = ANY (ARRAY(SELECT slot FROM held)) AND d.notification_id = m.notification_id"""
-"""Of two that are made of one family at once, the newer one stands for both."""
+WHERE d.slot = m.slot AND d.slot = ANY (ARRAY(SELECT slot FROM held))"""
+"""Of two that are made of one family in one call the newer one stands for both, of two calls the second's: it has waited, and
+`held` has the slot as the first left it, where the statement's own reading is of before."""
 
 _HOLDS = """
 SELECT EXISTS (SELECT FROM dedupe WHERE slot = $1 AND until > clock_timestamp()
