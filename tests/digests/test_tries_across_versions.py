@@ -58,9 +58,7 @@ def before(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-async def test_what_the_version_before_tries_anew_stays_an_original(
-    office: Office, before: pytest.MonkeyPatch
-) -> None:
+async def test_what_the_version_before_tries_anew_stays_an_original(office: Office, before: pytest.MonkeyPatch) -> None:
     """Caught: its new try failed, and what may have arrived was accepted and sent again."""
     tries = await tried(office, LOST, PERMANENT)
     before.undo()

@@ -26,6 +26,12 @@ async def tried(office: Office, *results: object) -> list[UUID]:
     return tries
 
 
+async def slot(office: Office) -> tuple[UUID, list[UUID]]:
+    """Whose the only one is, and the tries before."""
+    [row] = await office.pool.fetch("SELECT notification_id, earlier FROM dedupe")
+    return row["notification_id"], row["earlier"]
+
+
 @pytest.mark.parametrize("more", [1, 2, 5])
 async def test_after_any_number_of_tries_what_may_have_arrived_is_an_original(office: Office, more: int) -> None:
     """Caught: after two of them it was forgotten, and the same was accepted and sent once more."""
@@ -80,7 +86,7 @@ async def test_the_first_are_remembered_and_not_without_end(office: Office) -> N
     full = [lost, *failed[:1] * (slots.MOST_TRIES - 1)]
     await office.pool.execute("UPDATE dedupe SET earlier = $1", full)
     again = await made_again(office, failed[-1], how="resend")
-    assert await office.pool.fetchrow("SELECT notification_id, earlier FROM dedupe") == (again, full)
+    assert await slot(office) == (again, full)
     assert (await state(office.api, await posted(office.api)))[0] == "suppressed"
 
 
@@ -96,8 +102,7 @@ async def test_two_new_tries_of_one_family_at_the_same_time(office: Office) -> N
     waits = not resending.done()
     gate.open.set()
     retried, resent = await retrying, await resending
-    found = await office.pool.fetchrow("SELECT notification_id, earlier FROM dedupe")
-    assert found == (resent, [first, again, retried])
+    assert await slot(office) == (resent, [first, again, retried])
     assert waits
 
 

@@ -33,6 +33,8 @@ async def test_the_migration_takes_what_was_built_ahead(database: str) -> None:
         assert await connection.fetch(INDEXES) == ahead
         assert ahead
         assert all(row["indisvalid"] for row in ahead)
-        assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'notification_partial'::regclass")
+        assert await connection.fetchval(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = 'notification_partial'::regclass"
+        )
     finally:
         await connection.close()

@@ -1,8 +1,8 @@
 """Slots of digests and of repeats: locked in the order of their hashes, so that two writers never wait for each other.
 
-Who needs both locks those of repeats first; whoever has locks of notifications took them before. One does not: an edit by which
-a carrier leaves its digest locks what it carried after all slots (`engine.digests`). Where it meets an edit or a new try of
-one of these that wants the same slot, PostgreSQL ends one of the two, which is done once more (`retried`).
+Who needs both locks those of repeats first; whoever has locks of notifications took them before. One does not: an edit by
+which a carrier leaves its digest locks what it carried after slots of repeats (`engine.digests`). Where an edit of one of
+these wants the same slot at that moment, PostgreSQL undoes one of the two, which is done once more (`retried`).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ UPDATE dedupe d SET notification_id = m.ids[cardinality(m.ids)],
        earlier = (m.earlier || m.notification_id || trim_array(m.ids, 1))[:{MOST_TRIES}]
 FROM made m
 WHERE d.slot = m.slot AND d.slot = ANY (ARRAY(SELECT slot FROM held))"""
-"""Of two that are made of one family in one call the newer one stands for both, of two calls the second's: it has waited, and
-`held` has the slot as the first left it, where the statement's own reading is of before."""
+"""Of two that are made of one family in one call the newer one stands for both, of two calls the second's: it has waited,
+and reads `held`, the slot as the first left it; `d` is as it was before."""
 
 _HOLDS = """
 SELECT EXISTS (SELECT FROM dedupe WHERE slot = $1 AND until > clock_timestamp()
