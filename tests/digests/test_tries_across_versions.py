@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from domain.channels import Channel
 from infra.postgres.accept import slots
 from infra.postgres.migrations import versions
 from tests.digests.conftest import Office
@@ -102,8 +103,12 @@ async def test_what_is_written_before_it_is_filled_is_kept(office: Office) -> No
     """A new try of an old one is in no chain of origins from the newest; and what has ended is left alone."""
     [first, again] = await tried(office, LOST, PERMANENT)
     resent = await made_again(office, first, how="resend")
-    ended = await posted(office.api, content={"text": "ended"})
-    await office.pool.execute("UPDATE dedupe SET until = now() WHERE notification_id = $1", ended)
+    await office.deliver()
+    office.engine.providers[Channel.EMAIL].script(PERMANENT)
+    old = await posted(office.api, content={"text": "ended"})
+    await office.deliver()
+    ended = await made_again(office, old, how="retry")
+    await office.pool.execute("UPDATE dedupe SET until = now(), earlier = NULL WHERE notification_id = $1", ended)
     await office.pool.execute(script("0034_earlier_tries.sql"))
     assert await remembered(office) == {resent: [first, again], ended: None}
 
