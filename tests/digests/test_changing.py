@@ -13,6 +13,7 @@ from domain.results import ResultClass, SendResult
 from infra.postgres.engine.claimed import Claim
 from tests.digests.conftest import Office, publish
 from tests.engine.support import LOST, OK
+from tests.engine.test_never_left import broken, call_lost, give_back
 
 RETRY = SendResult(ResultClass.RETRY, code="451")
 
@@ -129,6 +130,35 @@ async def test_a_carrier_of_which_an_earlier_attempt_may_have_arrived_hands_noth
     await office.again()
     assert {await office.state(i) for i in ids} == {("unknown", "answer_lost")}
     assert len(office.texts) == 2
+
+
+@pytest.mark.parametrize("cancelled_first", [True, False])
+@pytest.mark.parametrize("policy", ["hold", "resend"])
+async def test_a_carrier_of_which_nothing_had_left_hands_on(office: Office, policy: str, cancelled_first: bool) -> None:
+    """Caught: it was called lost, and given back late; its record said all the same that it might be there, and all that it
+    carried ended cancelled with it."""
+    ids = [await office.posted(n, on_unknown=policy) for n in (1, 2, 3)]
+    _, claim = await _claimed(office)
+    if cancelled_first:
+        await office.call(ids[0], "cancel")
+    await call_lost(office.engine, ids[0])
+    await give_back(office.engine, claim)
+    if not cancelled_first:
+        assert (await office.call(ids[0], "cancel"))["result"] == "cancelled"
+    await office.again()
+    assert [await office.state(i) for i in ids] == [("cancelled", "cancelled_by_request"), ("sent", None), ("sent", None)]
+    assert office.texts == ["2: 2 3"]
+
+
+async def test_a_carrier_that_was_called_lost_and_is_broken_hands_on(office: Office) -> None:
+    """Caught: the same where its holder found that it could not be sent."""
+    ids = [await office.posted(n, on_unknown="resend") for n in (1, 2)]
+    _, claim = await _claimed(office)
+    await call_lost(office.engine, ids[0])
+    await office.engine.flush(broken(office.engine, claim))
+    await office.call(ids[0], "cancel")
+    await office.again()
+    assert [await office.state(i) for i in ids] == [("cancelled", "cancelled_by_request"), ("sent", None)]
 
 
 async def test_an_edit_of_data_stays_in_the_digest(office: Office) -> None:

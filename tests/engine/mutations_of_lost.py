@@ -137,6 +137,14 @@ OF_LOST: Mutations = {
             never_left.test_whatever_else_it_came_to_without_a_call, end=never_left.broken, options=never_left.HOLD
         ),
     ),
+    "never left: its record says that it was made": (
+        (Value(f"{ENGINE}.never_left.not_made", nothing),),
+        partial(never_left.test_its_record_says_that_no_attempt_was_made, back=True, options=never_left.HOLD),
+    ),
+    "never left: its record says that it was made, where it ended": (
+        (Value(f"{ENGINE}.outcomes.not_made", nothing),),
+        partial(never_left.test_its_record_says_that_no_attempt_was_made, back=False, options=never_left.HOLD),
+    ),
     "never left: its own end counts": (
         (Value("domain.lost.without", lambda lost, _: lost),),
         partial(

@@ -330,3 +330,40 @@ async def test_a_receipt_ends_it_as_ever(engine: Engine) -> None:
     await fleet.receipts.take("memory-email", [Receipt(None, Status.FAILED, reference=reference(one, 1, attempt=1))])
     assert await fleet.end(one) == ("failed", "undelivered", True)
     assert "resumed" not in await fleet.events(one)
+
+
+async def record(engine: Engine) -> tuple[Any, ...]:
+    return tuple(await engine.pool.fetchrow("SELECT class, code, attempts FROM delivery") or ())
+
+
+@pytest.mark.parametrize("back", [True, False])
+@pytest.mark.parametrize("options", [HOLD, RESEND])
+async def test_its_record_says_that_no_attempt_was_made(engine: Engine, options: str, back: bool) -> None:
+    """Caught: it still had the class of a loss, by which nothing could be edited or handed on any more."""
+    _, _, claim = await called_lost(engine, options=options)
+    assert await record(engine) == ("UNKNOWN", "no_outcome", 1)
+    await (give_back(engine, claim) if back else engine.flush(broken(engine, claim)))
+    assert await record(engine) == (None, None, 0)
+
+
+async def test_its_record_keeps_the_attempt_before_it(engine: Engine) -> None:
+    cohort, [one] = await engine.planned(1, options=RESEND, expires_in=timedelta(hours=9))
+    await engine.answer(await engine.claim(cohort), RETRY)
+    await engine.make_due()
+    [claim] = await engine.claim(cohort)
+    await call_lost(engine, one)
+    await give_back(engine, claim)
+    assert await record(engine) == ("RETRY", None, 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_its_record_says_what_is_left_of_two(engine: Engine, turned: bool) -> None:
+    """Catches: the first one's loss forgotten with the second's, or kept when both have gone back."""
+    _, one, first = await called_lost(engine, options=RESEND)
+    [second] = await go_on(engine)
+    await call_lost(engine, one)
+    back = [second, first] if turned else [first, second]
+    await give_back(engine, back[0])
+    assert (await record(engine))[0] == "UNKNOWN"
+    await give_back(engine, back[1])
+    assert (await record(engine))[0] in {None, "RETRY"}

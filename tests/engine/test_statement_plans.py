@@ -126,6 +126,7 @@ STATEMENTS = {
     "open again": never_left._OPEN_AGAIN,
     "retrying again": never_left._RETRYING,
     "failed after all": never_left._FAILED,
+    "not made": never_left._NOT_MADE,
     "resume": chains._RESUME,
     "reopen": chains._REOPEN,
     "reopen what is carried": chains._REOPEN_CARRIED,

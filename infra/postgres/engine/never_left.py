@@ -72,6 +72,17 @@ FROM unnest($3::uuid[], $4::smallint[]) c(id, n)
 WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2
   AND d.status = 'unknown' AND d.lost IS NULL"""
 
+_NOT_MADE = """
+UPDATE delivery d SET
+    class = CASE WHEN d.lost IS NOT NULL THEN d.class WHEN greatest(d.attempts, c.attempt) > 1 THEN 'RETRY' END,
+    code = CASE WHEN d.lost IS NOT NULL THEN d.code END,
+    attempts = CASE WHEN d.attempts = c.attempt AND d.status = 'retrying' THEN c.attempt - 1 ELSE d.attempts END
+FROM unnest($3::uuid[], $4::smallint[], $5::smallint[]) c(id, n, attempt)
+WHERE d.notification_id = c.id AND d.n = c.n AND d.notification_id = ANY ($3) AND d.notification_id BETWEEN $1 AND $2
+  AND d.class = 'UNKNOWN'"""
+"""The class says that something was handed over, and may be there: to a digest that is to be handed on, and to an edit. One
+that failed before it is the last that was. Of a step that goes on no more the number stays: the next claim has another."""
+
 
 class NotBegun(NamedTuple):
     """An attempt by which nothing was handed over."""
@@ -92,7 +103,7 @@ async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> 
     rows = await connection.fetch(
         _CALLED_LOST, [c.notification_id for c in claims], [c.n for c in claims], [c.attempt for c in claims]
     )
-    told, waiting, ended = list[Entry](), list[NotBegun](), list[NotBegun]()
+    told, waiting, ended, last = list[Entry](), list[NotBegun](), list[NotBegun](), dict[tuple[UUID, int], NotBegun]()
     left = {(row["id"], row["n"]): lost_of(row["lost"]) for row in rows}
     known = dict(left)
     for row in rows:
@@ -100,7 +111,7 @@ async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> 
         if all(one.attempt != attempt for one in left[step]):
             continue
         left[step] = without(left[step], attempt)
-        claim = NotBegun(*step, attempt, waits[(*step, attempt)])
+        claim = last[step] = NotBegun(*step, attempt, waits[(*step, attempt)])
         told.append(Entry(*step, TimelineEvent(EventType.GIVEN_BACK, {"attempt": attempt, "channel": row["channel"]})))
         if row["state"] is None:
             ended.append(claim)
@@ -111,6 +122,7 @@ async def take_back_loss(connection: Connection, claims: Sequence[NotBegun]) -> 
     if waiting:
         await connection.execute(_NO_TRY, *_columns(waiting))
     await open_again(connection, ended)
+    await not_made(connection, list(last.values()))
     await decide_ends(connection, sorted({claim.notification_id for claim in ended}))
 
 
@@ -129,6 +141,14 @@ async def open_again(connection: Connection, claims: Sequence[NotBegun]) -> None
         await connection.execute(_RETRYING, opened[0], opened[-1], *keys)
         await reopen(connection, opened)
     await connection.execute(_FAILED, min(ids), max(ids), ids, ns)
+
+
+async def not_made(connection: Connection, claims: Sequence[NotBegun]) -> None:
+    """The records of these, of each step its last one, say so; `open_again` has judged what goes on. The caller decides the
+    ends after it, because what a carrier hands on hangs on it."""
+    if claims:
+        ids, ns, _ = _columns(claims)
+        await connection.execute(_NOT_MADE, min(ids), max(ids), ids, ns, [c.attempt for c in claims])
 
 
 def _columns(claims: Sequence[NotBegun]) -> tuple[list[UUID], list[int], list[timedelta]]:

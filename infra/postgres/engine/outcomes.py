@@ -26,7 +26,7 @@ from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.linking import handed, link
 from infra.postgres.engine.locks import Connection, Held, HeldLately, Locked, lock_and_look, over_free
 from infra.postgres.engine.lost_attempts import keep_lost, lost_of, still_unknown
-from infra.postgres.engine.never_left import NotBegun, open_again
+from infra.postgres.engine.never_left import NotBegun, not_made, open_again
 from infra.postgres.engine.plans import chain_json
 from infra.postgres.engine.receipts import take_in_reported
 from infra.postgres.engine.step_outcome import StepOutcome, without_resend
@@ -188,8 +188,9 @@ class OutcomeRepository:
             await _write(connection, matches, now_s=now_s)
             await leave_rest(connection, {m.outcome.claim.step: m.rest for m in matches})
             await keep_lost(connection, {m.outcome.claim.step: m.known.lost for m in matches if m.news_of_lost})
-            never_left = [m.outcome.claim for m in matches if m.never_left]
-            await open_again(connection, [NotBegun(*claim.step, claim.attempt) for claim in never_left])
+            never_left = [NotBegun(*m.outcome.claim.step, m.outcome.claim.attempt) for m in matches if m.never_left]
+            await open_again(connection, never_left)
+            await not_made(connection, list({claim[:2]: claim for claim in never_left}.values()))
             suppressing = [m.outcome.claim for m in matches if m.outcome.decision.suppresses and not m.erased]
             await suppress(connection, [(c.tenant, str(c.channel), c.address) for c in suppressing])
             await _take_in_receipts(connection, [m.outcome for m in matches])
