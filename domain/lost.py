@@ -59,8 +59,9 @@ def without(lost: Lost, attempt: int) -> Lost:
 
 
 def recognised_over(lost: Lost, account: str) -> bool:
-    """Whether a further attempt over this account is to whoever may have taken it the same message; to all of them."""
-    return all(one.recognised and one.account == account for one in lost)
+    """Whether a further attempt over this account is to whoever may have taken it the same message; to all of them, but for
+    what is excused."""
+    return all(one.excused or _alike(one, account) for one in lost)
 
 
 def after_reports(lost: Lost, reported: Iterable[tuple[str, int]]) -> Lost:

@@ -39,6 +39,14 @@ def test_a_further_attempt_is_the_same_message_only_to_who_recognises_all_of_the
     assert recognised_over(NOTHING_LOST, "mail")
 
 
+def test_what_is_excused_holds_nothing_back() -> None:
+    """Caught: a person had asked for another try; when that one was lost over an account that recognises it, it was not
+    asked again."""
+    excused = LostAttempt(1, "mail", excused=True)
+    assert recognised_over((excused, LostAttempt(2, "hook", recognised=True)), "hook")
+    assert not recognised_over((excused, LostAttempt(2, "hook")), "hook")
+
+
 @pytest.mark.parametrize("result", [None, *OTHERS])
 def test_another_message_says_nothing_of_it(result: ResultClass | None) -> None:
     """Also where an attempt over another account follows one over an account that recognises its own."""
