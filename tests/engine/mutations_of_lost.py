@@ -145,6 +145,12 @@ OF_LOST: Mutations = {
         (Value(f"{ENGINE}.outcomes.not_made", nothing),),
         partial(never_left.test_its_record_says_that_no_attempt_was_made, back=False, options=never_left.HOLD),
     ),
+    "never left: it waits no longer than its chain beside a real loss": (
+        (Swap("never_left._NO_TRY", "attempt > 0", "false"),),
+        partial(
+            never_left.test_beside_a_real_loss_its_chain_goes_on_only_where_it_may_come_twice, options=never_left.HOLD
+        ),
+    ),
     "never left: its own end counts": (
         (Value("domain.lost.without", lambda lost, _: lost),),
         partial(

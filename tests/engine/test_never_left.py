@@ -367,3 +367,37 @@ async def test_its_record_says_what_is_left_of_two(engine: Engine, turned: bool)
     assert (await record(engine))[0] == "UNKNOWN"
     await give_back(engine, back[1])
     assert (await record(engine))[0] in {None, "RETRY"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+async def test_of_two_attempts_that_go_back_together_none_is_forgotten(engine: Engine, turned: bool) -> None:
+    """Caught: that the second one went back was taken for the first one's going back, too, which stayed lost."""
+    _, one, first = await called_lost(engine, options=RESEND)
+    [second] = await go_on(engine)
+    returned = [engine.decider().returned(claim) for claim in (first, second)]
+    await engine.claims.give_back(returned[::-1] if turned else returned)
+    assert await engine.pool.fetchval("SELECT lost FROM delivery") is None
+    assert await told(engine, one) == ["unknown", "given_back"]
+    [again] = await go_on(engine)
+    assert again.lost == ()
+
+
+async def a_real_loss_and_one_that_was_none(engine: Engine, options: str) -> tuple[UUID, Claim]:
+    """A chain whose first attempt was lost over an account that recognises it, and whose second was only called lost."""
+    cohort, [one] = await engine.planned(1, options=options, expires_in=timedelta(hours=9), **CHAIN)
+    await engine.answer(await engine.claim(cohort), LOST)
+    [second] = await go_on(engine)
+    await call_lost(engine, one)
+    return one, second
+
+
+@pytest.mark.parametrize("options", [HOLD, RESEND])
+async def test_beside_a_real_loss_its_chain_goes_on_only_where_it_may_come_twice(engine: Engine, options: str) -> None:
+    """Caught: the time of its place in the chain was back, though another attempt may have arrived all the same."""
+    knowing = Engine.over(engine.pool, idempotent=True)
+    one, second = await a_real_loss_and_one_that_was_none(knowing, options)
+    await give_back(knowing, second)
+    assert await engine.pool.fetchval("SELECT falls_back_at IS NOT NULL FROM work") == (options == RESEND)
+    [again] = await go_on(knowing)
+    assert [attempt.attempt for attempt in again.lost] == [1]
+    assert (await engine.work(one))[0]["channel"] == "email"

@@ -35,7 +35,7 @@ FROM (SELECT r.tid, g.faults, g.wait, d.came, d.sent_at, CASE d.came WHEN 'sent'
       LEFT JOIN LATERAL (
           SELECT {arrived("r")} AS came, sent_at
           FROM delivery WHERE notification_id = g.id AND n = g.n OFFSET 0) d ON true) b
-WHERE w.ctid = b.tid AND w.state = 1 RETURNING w.notification_id, w.n, w.awaiting"""
+WHERE w.ctid = b.tid AND w.state = 1 RETURNING w.notification_id, w.n, w.attempt, w.awaiting"""
 """An earlier attempt that was called lost may have arrived since this one was claimed: then this one is not sent again. Its
 row waits for the earlier one's receipt as long as that one's own would have, and ends in its turn.
 
@@ -76,8 +76,8 @@ async def give_back(pool: asyncpg.Pool, claims: Sequence[Returned], *, lately: H
         cancelled = await lock_notifications(connection, ids)
         if rows:
             fetched = await connection.fetch(_GIVE_BACK, *columns(rows))
-            back = {(row["notification_id"], row["n"]) for row in fetched}
-            gone = [c for c in claims if c.notification_id in free and (c.notification_id, c.n) not in back]
+            back = {(row["notification_id"], row["n"], row["attempt"]) for row in fetched}
+            gone = [c for c in claims if c.notification_id in free and (c.notification_id, c.n, c.attempt) not in back]
             await take_back_loss(connection, [NotBegun(c.notification_id, c.n, c.attempt, c.wait) for c in gone])
             sent_in_turn = {(row["notification_id"], row["n"]) for row in fetched if not row["awaiting"]}
             places = {(c.notification_id, c.n) for c in claims if c.chained and c.notification_id not in cancelled}

@@ -17,6 +17,7 @@ from uuid import UUID
 from domain.lost import without
 from domain.timeline import EventType
 from domain.work_row import WorkState
+from infra.postgres.engine.account_queue import STAYS
 from infra.postgres.engine.chains import reopen, satisfied
 from infra.postgres.engine.clock_steps import FALLBACK_AFTER
 from infra.postgres.engine.ends import decide_ends
@@ -35,12 +36,13 @@ ORDER BY x.id, x.n, x.attempt"""
 _NO_TRY = f"""
 UPDATE work w SET due_at = least(now() + b.wait, w.expires_at, b.bound), failures = greatest(w.failures - 1, 0),
        falls_back_at = b.bound, cohort = NULL
-FROM (SELECT r.tid, x.wait, CASE WHEN r.chained THEN now() + m.after END AS bound
+FROM (SELECT r.tid, x.wait, CASE WHEN r.goes_on THEN now() + m.after END AS bound
       FROM unnest($1::uuid[], $2::smallint[], $3::interval[]) x(id, n, wait)
-      JOIN LATERAL (SELECT ctid AS tid, chain IS NOT NULL AS chained FROM work WHERE notification_id = x.id AND n = x.n
-                    OFFSET 0) r ON true
+      JOIN LATERAL (SELECT ctid AS tid, chain IS NOT NULL AND NOT {STAYS} AS goes_on FROM work
+                    WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
       JOIN LATERAL (SELECT {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id OFFSET 0) m ON true) b
 WHERE w.ctid = b.tid"""
+"""Its chain waits for it as after any answer: where another attempt was lost, and must not come twice, it does not go on."""
 
 _OPEN_AGAIN = f"""
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, attempt,
