@@ -267,6 +267,13 @@ class Decider:
         within = (awaits.within if awaits else None, reading.within if reading else None)
         return Returned(*claim.step, claim.attempt, faults, wait, *within, chained=claim.chained)
 
+    def _awaits_earlier(self, claim: Claim) -> Awaited | None:
+        """What is waited for where this resend ends unsent, and the answer to the attempt that was lost has come meanwhile:
+        it was taken."""
+        if claim.awaiting or not claim.lost:
+            return None
+        return self._awaits(claim, elsewhere=self._other(claim) is not None)
+
     def _aim(self, claim: Claim, awaits: Awaited | None) -> Awaited | None:
         """The receipt that ends the step for good. Where the chain waits for `read`, `delivered` only ends the wait for
         this account."""
@@ -305,6 +312,7 @@ class Decider:
             events = [*events, TimelineEvent(EventType.FALLBACK, detail)]
         moves = moves_to if decision.moves else None
         capabilities = self._accounts.capabilities_of(claim.account, channel=claim.channel)
+        earlier = self._awaits_earlier(claim) if result is None else None
         if moves is not None:
             detail = {"channel": claim.channel, "account": moves, "after": claim.account, "reason": why}
             events = [*events, TimelineEvent(EventType.FAILOVER, detail)]
@@ -319,7 +327,8 @@ class Decider:
             account_of_next=account_of_next,
             moves_to=moves,
             tried=(*claim.tried, claim.account) if moves is not None else claim.tried if decision.awaiting else (),
-            awaits=awaits,
+            awaits=awaits or self._aim(claim, earlier),
+            receipt_within=earlier.within if earlier else None,
             falls_back_at=None if _may_be_there(claim, result) else claim.falls_back_at,
             window=capabilities.receipt_window if capabilities.receipts else None,
             recognised=capabilities.idempotent,

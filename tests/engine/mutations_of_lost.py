@@ -11,6 +11,7 @@ from domain.lost import Lost, LostAttempt
 from domain.recording import AttemptOutcome, KnownStep
 from domain.results import ResultClass
 from domain.states import SUCCESS, Reason, Status
+from tests.engine import test_giving_back as giving_back
 from tests.engine import test_may_have_arrived as guards
 from tests.engine import test_never_left as never_left
 from tests.engine import test_staying as staying
@@ -172,6 +173,12 @@ OF_LOST: Mutations = {
     "lost: an open circuit moves it, as its lane does": (
         (Swap("account_queue._TENANTS", "IS DISTINCT FROM", "="), Swap("account_queue._MOVE", "IS DISTINCT FROM", "=")),
         partial(staying.test_an_account_that_takes_nothing_is_waited_for, hinder=staying.trip, policy=None),
+    ),
+    "lost: a resend that ends unsent waits for nothing": (
+        (Value("activities.handing_over.decisions.Decider._awaits_earlier", lambda *_: None),),
+        partial(
+            giving_back.test_a_resend_that_ends_without_a_call_waits_for_what_was_taken_meanwhile, end=giving_back.broken
+        ),
     ),
     "lost: sent over whatever account it stands": (
         (Value("activities.handing_over.decisions.recognised_over", lambda *_: True),),

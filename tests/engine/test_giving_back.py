@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,16 +10,19 @@ from uuid import UUID
 
 import pytest
 
-from activities.accounts.account import Account
+from activities.accounts.account import Account, Stop
 from activities.accounts.slots import Slots
 from activities.handing_over.decisions import Decider
 from channels.memory import MemoryProvider
 from channels.receipts import Receipt
 from domain.channels import Channel
 from domain.ids import reference
+from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Status
+from domain.windows import PutOff
 from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.fleet import AFTER, Fleet, Provider, account
 from tests.engine.reported_ways import CHAIN, NOT_READ, report, two_accounts
 from tests.engine.support import LOST, PERMANENT, RETRY, Engine
@@ -209,3 +213,37 @@ async def test_a_look_that_goes_back_looks_again_at_once(engine: Engine, options
     await give_back(fleet, await claimed(fleet, "a"))
     await fleet.drive()
     assert fleet.sent() == {"a": 1, "b": 1}
+
+
+def not_in_time(fleet: Fleet, resend: Claim) -> StepOutcome:
+    """Its account takes nothing, and the time of its place in the chain is over."""
+    late = replace(resend, falls_back_at=resend.claimed_at - timedelta(seconds=1))
+    return decider(fleet).unserved(late, stopped=Stop.PAUSED)
+
+
+def paused(fleet: Fleet, resend: Claim) -> StepOutcome:
+    return decider(fleet).unserved(resend, stopped=Stop.PAUSED)
+
+
+def put_off(fleet: Fleet, resend: Claim) -> StepOutcome:
+    quiet = PutOff(resend.claimed_at + timedelta(hours=1), "quiet_hours")
+    return decider(fleet).stopped(replace(resend, verdict=Verdict.NOT_NOW, put_off=quiet))
+
+
+def broken(fleet: Fleet, resend: Claim) -> StepOutcome:
+    return decider(fleet).broken(resend, "KeyError")
+
+
+@pytest.mark.parametrize("end", [not_in_time, paused, put_off, broken])
+async def test_a_resend_that_ends_without_a_call_waits_for_what_was_taken_meanwhile(
+    engine: Engine, end: Callable[[Fleet, Claim], StepOutcome]
+) -> None:
+    """Caught: it waited for the receipt until it expired, hours; or for none at all, and the next channel was never opened."""
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, expires_in=timedelta(hours=9), **CHAIN)
+    await engine.flush(end(fleet, resend))
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    assert await engine.deliveries(one) == {"email": ("sent", None)}
+    await fleet.drive_what_waits()
+    assert fleet.sent() == {"a": 0, "hook": 1}
+    assert len(hook.sent) == 1

@@ -282,7 +282,8 @@ async def _change_work(connection: Connection, matches: Sequence[_Match]) -> Non
 def _awaited_row(match: _Match) -> tuple[Any, ...]:
     """A message that was delivered is waited for being read, by its chain alone."""
     o, delivered = match.outcome, match.known.status is Status.DELIVERED
-    within = o.awaits.within if delivered and o.awaits else o.receipt_within
+    of_aim = o.awaits.within if o.awaits else None
+    within = of_aim if delivered and of_aim else o.receipt_within or of_aim
     return (*o.claim.step, Status.DELIVERED if delivered else None, within)
 
 
