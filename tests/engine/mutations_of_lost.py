@@ -180,6 +180,10 @@ OF_LOST: Mutations = {
             giving_back.test_a_resend_that_ends_without_a_call_waits_for_what_was_taken_meanwhile, end=giving_back.broken
         ),
     ),
+    "lost: put aside, and its chain goes on": (
+        (Swap("setting_aside._ASIDE", "THEN a.receipt_by", "THEN now()"),),
+        giving_back.test_what_nobody_can_read_waits_for_what_was_taken_meanwhile,
+    ),
     "lost: sent over whatever account it stands": (
         (Value("activities.handing_over.decisions.recognised_over", lambda *_: True),),
         staying.test_what_a_version_before_had_moved_is_not_sent,

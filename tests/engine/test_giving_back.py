@@ -22,6 +22,7 @@ from domain.results import ResultClass, SendResult
 from domain.states import Status
 from domain.windows import PutOff
 from infra.postgres.engine.claimed import Claim
+from infra.postgres.engine.setting_aside import Unreadable
 from infra.postgres.engine.step_outcome import StepOutcome
 from tests.engine.fleet import AFTER, Fleet, Provider, account
 from tests.engine.reported_ways import CHAIN, NOT_READ, report, two_accounts
@@ -247,3 +248,22 @@ async def test_a_resend_that_ends_without_a_call_waits_for_what_was_taken_meanwh
     await fleet.drive_what_waits()
     assert fleet.sent() == {"a": 0, "hook": 1}
     assert len(hook.sent) == 1
+
+
+async def test_what_nobody_can_read_waits_for_what_was_taken_meanwhile(engine: Engine) -> None:
+    """Caught: the next channel was opened ten seconds after it was put aside."""
+    fleet, hook = chain_with(engine, account("a", provider=Provider))
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, expires_in=timedelta(hours=9), **CHAIN)
+    await engine.claims.set_aside([Unreadable(*resend.step, resend.attempt, resend.faults, "ValueError")])
+    assert await due_after_it_was_sent(engine, one) == timedelta(seconds=60)
+    await engine.pool.execute("UPDATE work SET expires_at = now() + interval '20 seconds', state = 1, awaiting = false")
+    await engine.claims.set_aside([Unreadable(*resend.step, resend.attempt, resend.faults + 1, "ValueError")])
+    assert await due_after_it_was_sent(engine, one) < timedelta(seconds=60), "no longer than it lives"
+    assert hook.sent == []
+
+
+async def test_what_is_put_aside_without_a_chain_is_looked_at_in_its_time(engine: Engine) -> None:
+    fleet = Fleet.of(engine, account("a", provider=Provider))
+    one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, expires_in=timedelta(hours=9))
+    await engine.claims.set_aside([Unreadable(*resend.step, resend.attempt, resend.faults, "ValueError")])
+    assert await due_after_it_was_sent(engine, one) < timedelta(seconds=60)

@@ -20,6 +20,7 @@ from domain.unreadable import Aside, aside
 from domain.work_row import WorkState
 from infra.postgres.engine.account_queue import bound_of
 from infra.postgres.engine.chains import satisfied
+from infra.postgres.engine.clock_steps import FALLBACK_AFTER
 from infra.postgres.engine.ends import decide_ends
 from infra.postgres.engine.locks import Connection, Held, lock_notifications, over_free
 from infra.postgres.engine.lost_attempts import END_REASON, END_STATUS, arrived, keep_lost, lost_of, still_unknown
@@ -37,16 +38,22 @@ LEFT JOIN LATERAL (SELECT lost, {arrived("w")} AS came FROM delivery WHERE notif
 
 _ASIDE = f"""
 UPDATE work w SET state = 0, start_by = NULL, unknown_at = NULL, faults = w.faults + 1, cohort = NULL,
-       due_at = least(now() + a.wait, w.expires_at), falls_back_at = {bound_of("w")} + a.wait,
+       due_at = least(greatest(now() + a.wait, CASE WHEN w.chain IS NOT NULL AND NOT w.awaiting THEN a.receipt_by END),
+                      w.expires_at),
+       falls_back_at = {bound_of("w")} + a.wait,
        awaiting = w.awaiting OR a.came IS NOT NULL,
        receipt = CASE WHEN a.came IS NULL OR w.awaiting THEN w.receipt ELSE nullif(a.came, 'sent') END
-FROM (SELECT r.tid, x.wait, x.came
+FROM (SELECT r.tid, x.wait, x.came, d.sent_at + m.after AS receipt_by
       FROM unnest($1::uuid[], $2::smallint[], $3::interval[], $4::text[]) x(id, n, wait, came)
-      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true) a
+      JOIN LATERAL (SELECT ctid AS tid FROM work WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
+      LEFT JOIN LATERAL (SELECT sent_at FROM delivery WHERE x.came IS NOT NULL AND notification_id = x.id AND n = x.n
+                         OFFSET 0) d ON true
+      LEFT JOIN LATERAL (SELECT {FALLBACK_AFTER} AS after FROM notification WHERE x.came IS NOT NULL AND id = x.id
+                         OFFSET 0) m ON true) a
 WHERE w.ctid = a.tid"""
 """Out of its cohort: that one's next epoch, or its next turn, may well be driven by the same process again. Its chain waits
-for us meanwhile, and not for its account. What an earlier attempt has brought meanwhile is not sent again, as in
-`giving_back`."""
+for us meanwhile, and not for its account. What an earlier attempt has brought meanwhile is not sent again, and its chain
+waits for its receipt, as in `giving_back`."""
 
 _END = """
 DELETE FROM work WHERE ctid = ANY (ARRAY(
