@@ -134,7 +134,7 @@ async def test_a_carrier_of_which_an_earlier_attempt_may_have_arrived_hands_noth
 
 @pytest.mark.parametrize("cancelled_first", [True, False])
 @pytest.mark.parametrize("policy", ["hold", "resend"])
-async def test_a_carrier_of_which_nothing_had_left_hands_on(office: Office, policy: str, cancelled_first: bool) -> None:
+async def test_a_carrier_of_which_nothing_had_left_hands_on(office: Office, policy: str, *, cancelled_first: bool) -> None:
     """Caught: it was called lost, and given back late; its record said all the same that it might be there, and all that it
     carried ended cancelled with it."""
     ids = [await office.posted(n, on_unknown=policy) for n in (1, 2, 3)]

@@ -20,7 +20,7 @@ from domain.ids import reference
 from domain.rechecks import Verdict
 from domain.results import ResultClass, SendResult
 from domain.states import Status
-from domain.windows import PutOff
+from domain.windows import Because, PutOff
 from infra.postgres.engine.claimed import Claim
 from infra.postgres.engine.setting_aside import Unreadable
 from infra.postgres.engine.step_outcome import StepOutcome
@@ -227,7 +227,7 @@ def paused(fleet: Fleet, resend: Claim) -> StepOutcome:
 
 
 def put_off(fleet: Fleet, resend: Claim) -> StepOutcome:
-    quiet = PutOff(resend.claimed_at + timedelta(hours=1), "quiet_hours")
+    quiet = PutOff(resend.claimed_at + timedelta(hours=1), Because.QUIET_HOURS)
     return decider(fleet).stopped(replace(resend, verdict=Verdict.NOT_NOW, put_off=quiet))
 
 
@@ -239,7 +239,7 @@ def broken(fleet: Fleet, resend: Claim) -> StepOutcome:
 async def test_a_resend_that_ends_without_a_call_waits_for_what_was_taken_meanwhile(
     engine: Engine, end: Callable[[Fleet, Claim], StepOutcome]
 ) -> None:
-    """Caught: it waited for the receipt until it expired, hours; or for none at all, and the next channel was never opened."""
+    """Caught: it waited for the receipt until it expired, hours; or for none, and the next channel was never opened."""
     fleet, hook = chain_with(engine, account("a", provider=Provider))
     one, resend = await taken_meanwhile(fleet, options=RESENT_IN_A_CHAIN, expires_in=timedelta(hours=9), **CHAIN)
     await engine.flush(end(fleet, resend))

@@ -338,7 +338,7 @@ async def record(engine: Engine) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("back", [True, False])
 @pytest.mark.parametrize("options", [HOLD, RESEND])
-async def test_its_record_says_that_no_attempt_was_made(engine: Engine, options: str, back: bool) -> None:
+async def test_its_record_says_that_no_attempt_was_made(engine: Engine, options: str, *, back: bool) -> None:
     """Caught: it still had the class of a loss, by which nothing could be edited or handed on any more."""
     _, _, claim = await called_lost(engine, options=options)
     assert await record(engine) == ("UNKNOWN", "no_outcome", 1)
@@ -357,7 +357,7 @@ async def test_its_record_keeps_the_attempt_before_it(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-async def test_its_record_says_what_is_left_of_two(engine: Engine, turned: bool) -> None:
+async def test_its_record_says_what_is_left_of_two(engine: Engine, *, turned: bool) -> None:
     """Catches: the first one's loss forgotten with the second's, or kept when both have gone back."""
     _, one, first = await called_lost(engine, options=RESEND)
     [second] = await go_on(engine)
@@ -370,7 +370,7 @@ async def test_its_record_says_what_is_left_of_two(engine: Engine, turned: bool)
 
 
 @pytest.mark.parametrize("turned", [False, True])
-async def test_of_two_attempts_that_go_back_together_none_is_forgotten(engine: Engine, turned: bool) -> None:
+async def test_of_two_attempts_that_go_back_together_none_is_forgotten(engine: Engine, *, turned: bool) -> None:
     """Caught: that the second one went back was taken for the first one's going back, too, which stayed lost."""
     _, one, first = await called_lost(engine, options=RESEND)
     [second] = await go_on(engine)

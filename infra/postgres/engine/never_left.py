@@ -42,7 +42,7 @@ FROM (SELECT r.tid, x.wait, CASE WHEN r.goes_on THEN now() + m.after END AS boun
                     WHERE notification_id = x.id AND n = x.n OFFSET 0) r ON true
       JOIN LATERAL (SELECT {FALLBACK_AFTER} AS after FROM notification WHERE id = x.id OFFSET 0) m ON true) b
 WHERE w.ctid = b.tid"""
-"""Its chain waits for it as after any answer: where another attempt was lost, and must not come twice, it does not go on."""
+"""Its chain waits as after any answer: where another attempt was lost, and must not come twice, it goes on no more."""
 
 _OPEN_AGAIN = f"""
 INSERT INTO work (notification_id, n, tenant, lane, channel, account, address, locale, chain, due_at, expires_at, attempt,
