@@ -382,20 +382,15 @@ async def test_of_two_attempts_that_go_back_together_none_is_forgotten(engine: E
     assert again.lost == ()
 
 
-async def a_real_loss_and_one_that_was_none(engine: Engine, options: str) -> tuple[UUID, Claim]:
-    """A chain whose first attempt was lost over an account that recognises it, and whose second was only called lost."""
-    cohort, [one] = await engine.planned(1, options=options, expires_in=timedelta(hours=9), **CHAIN)
-    await engine.answer(await engine.claim(cohort), LOST)
-    [second] = await go_on(engine)
-    await call_lost(engine, one)
-    return one, second
-
-
 @pytest.mark.parametrize("options", [HOLD, RESEND])
 async def test_beside_a_real_loss_its_chain_goes_on_only_where_it_may_come_twice(engine: Engine, options: str) -> None:
-    """Caught: the time of its place in the chain was back, though another attempt may have arrived all the same."""
+    """Caught: the time of its place in the chain was back, though another attempt may have arrived all the same: the first
+    one was lost over an account that recognises it, the second was only called lost."""
     knowing = Engine.over(engine.pool, idempotent=True)
-    one, second = await a_real_loss_and_one_that_was_none(knowing, options)
+    cohort, [one] = await knowing.planned(1, options=options, expires_in=timedelta(hours=9), **CHAIN)
+    await knowing.answer(await knowing.claim(cohort), LOST)
+    [second] = await go_on(knowing)
+    await call_lost(knowing, one)
     await give_back(knowing, second)
     assert await engine.pool.fetchval("SELECT falls_back_at IS NOT NULL FROM work") == (options == RESEND)
     [again] = await go_on(knowing)
