@@ -29,6 +29,7 @@ from cli.up.postgres_folder import PostgresFolder, locate
 from cli.up.service import CHECKOUT
 from infra.postgres.bootstrap import bootstrap
 from sandbox.box import Box
+from tests.e2e.load import add_accounts, add_users
 from tests.ports import lasting_port
 from tests.up.processes import gone
 
@@ -177,6 +178,14 @@ class Parts:
         self.key = await bootstrap(self.database_url, tenant="main", app="shop", name="faults", roles=["owner"])
         self.branch_key = await bootstrap(self.database_url, tenant="branch", app="shop", name="faults", roles=["owner"])
 
+    async def serve(self) -> None:
+        """Start what serves, and make whom and what `load` names: users, and the accounts of the other tenant."""
+        await self.start(*APIS, *WORKERS)
+        url = self.url(APIS[0])
+        await add_users(url, key=self.key, box_url=self.box.http_url)
+        host, port = self.box.host, self.box.smtp_port
+        await add_accounts(url, key=self.branch_key, host=host, port=port, closed=self.port("nobody"))
+
     def _command(self, name: str) -> Command:
         if name in APIS:
             return self._python(name, "api", stop_s=15.0, API_PORT=self.port(name))
@@ -251,5 +260,5 @@ async def running_parts(**settings: str) -> AsyncIterator[Parts]:
     async with new_parts(**settings) as made:
         await made.start("postgres", "temporal")
         await made.migrate()
-        await made.start(*APIS, *WORKERS)
+        await made.serve()
         yield made

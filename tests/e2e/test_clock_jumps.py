@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.checker import check
 from tests.e2e.clocks import LOOKS_EVERY_S, SetClock, clock_of, with_clock
-from tests.e2e.parts import APIS, WORKERS, Parts, new_parts
+from tests.e2e.parts import WORKERS, Parts, new_parts
 from tests.e2e.test_outages import load, under_load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.faults, pytest.mark.timeout(500)]
@@ -35,7 +35,7 @@ async def clocked() -> AsyncIterator[Clocked]:
         made.preloads = {name: clocks[whose].environment for whose, names in WHOSE.items() for name in names}
         await made.start("postgres", "temporal")
         await made.migrate()
-        await made.start(*APIS, *WORKERS)
+        await made.serve()
         yield made, clocks
 
 

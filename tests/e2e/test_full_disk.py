@@ -33,7 +33,7 @@ async def cramped() -> AsyncIterator[Cramped]:
             try:
                 await made.start("postgres", "temporal")
                 await made.migrate()
-                await made.start(*APIS, *WORKERS)
+                await made.serve()
                 yield made, tables, wal
             finally:
                 await made.close()
